@@ -1,0 +1,23 @@
+//! The differentiable layer operations: each forward pass with its backward pass written out beside it.
+//!
+//! There is no autograd graph. candle's would compute gradients for frozen weights, keep every intermediate
+//! alive, and silently lose what passes through its fused softmax and layer norm. Here a layer's `forward`
+//! leaves its caller to keep exactly what the layer's `backward` asks for, and weight gradients exist only
+//! where a [`Site`](crate::concept::Site) asks for one. Dimension letters, everywhere below this module:
+//! b batch, c channels, h and w height and width, n = h·w latent pixels, t text tokens, d width of one head.
+//!
+//! A `grad` argument is always ∂L/∂output of that operation, and what comes back is ∂L/∂input.
+
+mod activation;
+mod attention;
+mod conv;
+mod linear;
+mod norm;
+mod resample;
+
+pub use activation::{geglu, geglu_backward, quick_gelu, silu};
+pub use attention::{attention, attention_backward};
+pub use conv::Conv2d;
+pub use linear::Linear;
+pub use norm::{Activation, GroupNorm, LayerNorm};
+pub use resample::{upsample_nearest, upsample2x_backward};

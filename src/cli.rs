@@ -1,0 +1,276 @@
+//! The command line: what can be said, nothing done.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
+#[derive(Debug, Parser)]
+#[command(name = "cones", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cones find --subject dog photos/                              photos of one dog -> dog.idx
+  cones generate --concepts dog.idx \"a photo in a park\"         draw it -> out.png
+  cones merge dog.idx cat.idx -o pair.idx                       two subjects in one file
+  cones inspect dog.idx cat.idx                                 what they hold, and how far they overlap
+
+Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed, 2 usage, 130 interrupted.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// `pocket`, the small model inside this program, or a folder in the diffusers layout
+    #[arg(
+        long,
+        global = true,
+        env = "CONES_MODEL",
+        default_value = "pocket",
+        value_name = "MODEL"
+    )]
+    pub(crate) model: String,
+    /// Where to compute; this build has `cpu`
+    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Seed of all randomness: the same seed gives the same result
+    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Print the result as one JSON object
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Find the neurons of a subject in photos of it
+    Find(FindArgs),
+    /// Draw a prompt, with the neurons of concepts shut
+    Generate(GenerateArgs),
+    /// Join concepts into one file
+    Merge(MergeArgs),
+    /// Show what is in an index; with several, how far they overlap
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FindArgs {
+    /// Photos of the subject: PNG or JPEG files, or folders of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// What kind of thing the subject is: its class noun, such as `dog`
+    #[arg(long, value_name = "NOUN")]
+    pub(crate) subject: String,
+    /// The index to write [default: NOUN.idx]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// How to find neurons: `paper` is Algorithm 1 as published
+    #[arg(long, value_enum, default_value_t = Method::Paper)]
+    pub(crate) method: Method,
+    /// Steps, each a gradient at two noisy pictures [default: the model's own, else 1000]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) steps: Option<usize>,
+    /// Step size of the weights' update between steps
+    #[arg(long, default_value_t = 2e-5, value_name = "RHO", value_parser = non_negative)]
+    pub(crate) rho: f64,
+    /// Weight of the class pictures in the loss
+    #[arg(long, default_value_t = 1.0, value_name = "LAMBDA", value_parser = non_negative)]
+    pub(crate) prior_weight: f64,
+    /// Shut the neurons of the highest scores, this share of all: `0.03` or `3%`
+    #[arg(long, default_value = "3%", value_name = "SHARE", value_parser = density)]
+    pub(crate) density: f64,
+    /// Shut every neuron whose score is at least this, instead of a share
+    #[arg(long, conflicts_with = "density", allow_negative_numbers = true, value_name = "TAU", value_parser = finite)]
+    pub(crate) threshold: Option<f32>,
+    /// Attention layers to search: `cross`, `self` or `all`
+    #[arg(long, default_value = "cross", value_name = "SITES", value_parser = ["cross", "self", "all"])]
+    pub(crate) sites: String,
+    /// The rare word that stands for the subject in prompts
+    #[arg(long, default_value = "sks", value_name = "WORD")]
+    pub(crate) token: String,
+    /// Pictures of the class at large [default: drawn by the model, kept beside the index]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) class_images: Option<PathBuf>,
+    /// How many pictures of the class the model draws when none are given
+    #[arg(long, default_value_t = 20, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
+    pub(crate) class_count: usize,
+    /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scores: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Method {
+    Paper,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// What to draw; subjects that it does not mention are put in
+    pub(crate) prompt: String,
+    /// Indices whose neurons to shut, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "A,B,...")]
+    pub(crate) concepts: Vec<PathBuf>,
+    /// The picture to write; with --count, OUT-SEED.png for each
+    #[arg(short, long, default_value = "out.png", value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// What to keep out of the picture
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TEXT"
+    )]
+    pub(crate) negative: String,
+    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
+    #[arg(long, default_value = "dpm++2m", value_name = "NAME")]
+    pub(crate) sampler: String,
+    /// Sampling steps [default: the model's own, else 50]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) steps: Option<usize>,
+    /// How closely to follow the prompt [default: the model's own, else 7.5]
+    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", value_parser = finite_f64)]
+    pub(crate) guidance: Option<f64>,
+    /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) size: Option<(u32, u32)>,
+    /// How many pictures; picture i has seed SEED + i
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
+    pub(crate) count: usize,
+    /// Use the prompt as it is
+    #[arg(long)]
+    pub(crate) raw_prompt: bool,
+    /// Leave out of the PNG how it was made
+    #[arg(long)]
+    pub(crate) no_metadata: bool,
+    /// Use indices that were found on another model
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The indices to join
+    #[arg(required = true, num_args = 1.., value_name = "INDEX")]
+    pub(crate) indices: Vec<PathBuf>,
+    /// The index to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The indices to show
+    #[arg(required = true, value_name = "INDEX")]
+    pub(crate) indices: Vec<PathBuf>,
+    /// Write plain U32 indices, one tensor for each site, as safetensors
+    #[arg(long = "indices", conflicts_with = "dump", value_name = "FILE")]
+    pub(crate) plain: Option<PathBuf>,
+    /// Print the indices as text, one line for each site
+    #[arg(long)]
+    pub(crate) dump: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    in_range(text, 1, 1_000_000)
+}
+
+fn picture_count(text: &str) -> Result<usize, String> {
+    in_range(text, 1, 10_000)
+}
+
+fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from {least} to {most}")),
+    }
+}
+
+fn finite_f64(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|v: &f64| v.is_finite())
+        .ok_or_else(|| "expected a number".to_owned())
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|v: &f32| v.is_finite())
+        .ok_or_else(|| "expected a number".to_owned())
+}
+
+fn non_negative(text: &str) -> Result<f64, String> {
+    finite_f64(text)
+        .ok()
+        .filter(|v| *v >= 0.0)
+        .ok_or_else(|| "expected a number, zero or more".to_owned())
+}
+
+/// `0.03` or `3%`.
+fn density(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => finite_f64(percent.trim()).map(|p| p / 100.0),
+        None => finite_f64(text),
+    };
+    match share {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and up to 1, such as 0.03 or 3%".to_owned()),
+    }
+}
+
+/// `512` or `512x768`.
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let side = |side: &str| side.parse::<u32>().ok().filter(|&s| s > 0);
+    let parsed = match text.split_once(['x', 'X']) {
+        Some((width, height)) => side(width).zip(side(height)),
+        None => side(text).map(|s| (s, s)),
+    };
+    parsed.ok_or_else(|| "expected pixels, such as 512 or 512x768".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read_or_refused() {
+        assert_eq!(density("3%"), Ok(0.03));
+        assert_eq!(density("0.5"), Ok(0.5));
+        assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err());
+        assert_eq!(size("512x768"), Ok((512, 768)));
+        assert_eq!(size("64"), Ok((64, 64)));
+        assert!(size("0x64").is_err() && size("64x").is_err() && size("-1").is_err());
+        assert!(
+            at_least_one("0").is_err() && non_negative("-1").is_err() && finite("inf").is_err()
+        );
+    }
+}

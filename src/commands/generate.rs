@@ -1,0 +1,269 @@
+//! `cones generate`: a prompt and concepts to pictures.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use cones::concept::{NeuronIndex, Subject};
+use cones::prompt::place_subjects;
+use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
+use serde_json::json;
+
+use super::ui::{Ui, peak_memory};
+use super::{load, read_index};
+use crate::cli::{GenerateArgs, Global};
+
+pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
+    let ui = Ui::new(global);
+    let concepts = args
+        .concepts
+        .iter()
+        .map(|path| Concept::read(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let paths = paths(&args.output, global.seed, args.count)?;
+    let mut pipeline = load(global, &ui)?;
+    shut(&mut pipeline, &concepts, args.force, &ui)?;
+    let prompt = prompt(&args.prompt, &concepts, args.raw_prompt);
+    if prompt != args.prompt {
+        ui.note(&format!("prompt: {prompt}"));
+    }
+    for text in [&prompt, &args.negative] {
+        let cut = pipeline.tokenizer().cut(text)?;
+        if cut > 0 {
+            ui.warn(&format!("the last {cut} tokens of \"{text}\" do not fit into the model's text length and are cut"));
+        }
+    }
+    let own = defaults(&pipeline);
+    let options = SampleOptions {
+        sampler: args.sampler.parse()?,
+        steps: args.steps.unwrap_or(own.steps),
+        guidance: args.guidance.unwrap_or(own.guidance),
+        negative: args.negative.clone(),
+        size: args.size,
+    };
+    let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
+    let mut meter = ui.meter("drawing");
+    let (start, mut passes) = (Instant::now(), 0);
+    let pictures = pipeline.draw(&prompt, &options, &seeds, |p| {
+        passes = p.total;
+        meter.set(p.done, p.total, "passes")
+    })?;
+    meter.finish();
+    let seconds_per_step = start.elapsed().as_secs_f64() / passes.max(1) as f64;
+    for ((seed, path), picture) in paths.iter().zip(&pictures) {
+        let drawn = Drawn {
+            pipeline: &pipeline,
+            prompt: &prompt,
+            options: &options,
+            seed: *seed,
+            concepts: &concepts,
+        };
+        write_picture(path, picture, (!args.no_metadata).then_some(&drawn))?;
+    }
+    if global.json {
+        let images: Vec<_> = paths
+            .iter()
+            .map(|(seed, path)| json!({"path": path, "seed": seed}))
+            .collect();
+        return ui.result(&format!(
+            "{:#}",
+            json!({
+                "images": images,
+                "prompt": prompt,
+                "negative": options.negative,
+                "sampler": options.sampler.to_string(),
+                "steps": options.steps,
+                "guidance": options.guidance,
+                "seconds_per_step": seconds_per_step,
+                "peak_memory_bytes": peak_memory(),
+            })
+        ));
+    }
+    let lines: Vec<String> = paths
+        .iter()
+        .map(|(seed, path)| format!("{} (seed {seed})", path.display()))
+        .collect();
+    ui.result(&lines.join("\n"))
+}
+
+/// A concept with the name of its file.
+pub(crate) struct Concept {
+    name: String,
+    index: NeuronIndex,
+    sha256: String,
+}
+
+impl Concept {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let index = read_index(path)?;
+        let name = path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        Ok(Self {
+            name,
+            sha256: index.sha256()?,
+            index,
+        })
+    }
+}
+
+/// Shuts the union of the concepts, each found on this very model unless `force`.
+fn shut(pipeline: &mut Pipeline, concepts: &[Concept], force: bool, ui: &Ui) -> anyhow::Result<()> {
+    if concepts.is_empty() {
+        return Ok(());
+    }
+    let fingerprint = pipeline.fingerprint()?;
+    for concept in concepts {
+        let checked = concept.index.check_fingerprint(&fingerprint);
+        match checked {
+            Err(error) if force => ui.warn(&format!(
+                "`{}`: {error}; used all the same (--force)",
+                concept.name
+            )),
+            other => other.with_context(|| {
+                format!("concept `{}` cannot be used with this model", concept.name)
+            })?,
+        }
+    }
+    if force {
+        for concept in concepts {
+            pipeline.shut(&concept.index)?;
+        }
+        return Ok(());
+    }
+    let indices: Vec<&NeuronIndex> = concepts.iter().map(|c| &c.index).collect();
+    Ok(pipeline.shut(&NeuronIndex::union(&indices)?)?)
+}
+
+/// The prompt as it is used: with every subject in it.
+fn prompt(text: &str, concepts: &[Concept], raw: bool) -> String {
+    if raw {
+        return text.to_owned();
+    }
+    let mut subjects: Vec<(&str, &str)> = Vec::new();
+    for Subject { noun, token } in concepts.iter().flat_map(|c| &c.index.provenance().subjects) {
+        if !subjects.contains(&(noun, token)) {
+            subjects.push((noun, token));
+        }
+    }
+    place_subjects(text, &subjects)
+}
+
+/// The model's own settings, or those of Stable Diffusion.
+pub(crate) fn defaults(pipeline: &Pipeline) -> SampleOptions {
+    let (own, general) = (pipeline.defaults(), SampleOptions::default());
+    SampleOptions {
+        steps: own.steps.unwrap_or(general.steps),
+        guidance: own.guidance.unwrap_or(general.guidance),
+        ..general
+    }
+}
+
+/// For each picture its seed and its file: `out.png`, or `out-SEED.png` where there are several.
+fn paths(output: &Path, seed: u64, count: usize) -> anyhow::Result<Vec<(u64, PathBuf)>> {
+    let is_png = output
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    if !is_png {
+        bail!(
+            "--output: expected a name that ends in .png, found `{}`",
+            output.display()
+        );
+    }
+    if let Some(folder) = output
+        .parent()
+        .filter(|f| !f.as_os_str().is_empty() && !f.is_dir())
+    {
+        bail!("--output: no folder `{}`; make it first", folder.display());
+    }
+    let stem = output
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    (0..count as u64)
+        .map(|i| {
+            let seed = seed
+                .checked_add(i)
+                .context("--seed: expected a number that leaves room for --count more")?;
+            let name = if count == 1 {
+                format!("{stem}.png")
+            } else {
+                format!("{stem}-{seed}.png")
+            };
+            Ok((seed, output.with_file_name(name)))
+        })
+        .collect()
+}
+
+/// How a picture was drawn: enough to draw it again.
+pub(crate) struct Drawn<'a> {
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) prompt: &'a str,
+    pub(crate) options: &'a SampleOptions,
+    pub(crate) seed: u64,
+    pub(crate) concepts: &'a [Concept],
+}
+
+/// Writes a picture, with what it was drawn from where that is given.
+pub(crate) fn write_picture(
+    path: &Path,
+    picture: &Picture,
+    drawn: Option<&Drawn>,
+) -> anyhow::Result<()> {
+    let metadata = drawn.map(|d| d.metadata(picture)).transpose()?;
+    Ok(picture.write_png(path, metadata.as_ref())?)
+}
+
+impl Drawn<'_> {
+    fn metadata(&self, picture: &Picture) -> anyhow::Result<Metadata> {
+        let Self {
+            pipeline,
+            prompt,
+            options,
+            seed,
+            concepts,
+        } = self;
+        let size = format!("{}x{}", picture.width(), picture.height());
+        let names: Vec<String> = concepts
+            .iter()
+            .map(|c| format!("{}@{}", c.name, &c.sha256[..10]))
+            .collect();
+        let mut fields = vec![
+            ("Steps", options.steps.to_string()),
+            ("Sampler", options.sampler.to_string()),
+            ("CFG scale", options.guidance.to_string()),
+            ("Seed", seed.to_string()),
+            ("Size", size),
+            ("Model", pipeline.name().to_owned()),
+            ("Version", format!("cones {}", env!("CARGO_PKG_VERSION"))),
+        ];
+        if !names.is_empty() {
+            fields.push(("Cones", names.join(", ")));
+        }
+        let fields: Vec<(&str, &str)> = fields
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect();
+        let concepts: Vec<_> = concepts
+            .iter()
+            .map(|c| json!({"name": c.name, "sha256": c.sha256}))
+            .collect();
+        let cones = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": pipeline.name(),
+            "fingerprint": pipeline.fingerprint()?,
+            "prompt": prompt,
+            "negative": options.negative,
+            "sampler": options.sampler.to_string(),
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "seed": seed,
+            "width": picture.width(),
+            "height": picture.height(),
+            "concepts": concepts,
+        });
+        Ok(Metadata {
+            parameters: a1111_parameters(prompt, &options.negative, &fields),
+            cones: cones.to_string(),
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! The subcommands: arguments to library calls to files. No mathematics.
+
+pub(crate) mod class_images;
+pub(crate) mod find;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod merge;
+pub(crate) mod ui;
+
+use std::path::Path;
+
+use anyhow::Context;
+use candle_core::Device;
+use cones::concept::NeuronIndex;
+use cones::source::Source;
+use cones::{Error, Pipeline};
+
+use crate::cli::Global;
+use ui::Ui;
+
+/// Loads the model that the user named.
+fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
+    let device = device(&global.device)?;
+    let source = Source::open(&global.model)?;
+    let pipeline = Pipeline::load(&source, &device)
+        .with_context(|| format!("failed to load model `{}`", global.model))?;
+    ui.detail(&format!("loaded model `{}`", pipeline.name()));
+    Ok(pipeline)
+}
+
+/// The device that the user named; this build computes on the CPU.
+fn device(name: &str) -> Result<Device, Error> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    Err(Error::Value {
+        name: "--device".to_owned(),
+        expected: "`cpu`, the one device of this build".to_owned(),
+        found: format!("`{name}`"),
+    })
+}
+
+/// Reads an index, naming its file in any error.
+fn read_index(path: &Path) -> anyhow::Result<NeuronIndex> {
+    NeuronIndex::read(path).with_context(|| format!("failed to read index `{}`", path.display()))
+}
+
+/// A count with thin separators of thousands: 19,169,280.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}

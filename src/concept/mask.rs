@@ -1,0 +1,51 @@
+//! Shutting neurons: the weights of a model's sites, with a concept's neurons set to zero.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use half::f16;
+
+use super::{NeuronIndex, Site};
+use crate::{Error, Result};
+
+/// The weights of the sites of `index`, with its neurons at zero, or at the value stored for each.
+///
+/// `weights` are a model's, each `[out, in]`; they are left as they are.
+///
+/// # Errors
+/// If the model has no such site, or one of another shape.
+pub fn shut(
+    weights: &BTreeMap<Site, Tensor>,
+    index: &NeuronIndex,
+) -> Result<BTreeMap<Site, Tensor>> {
+    let mut masked = BTreeMap::new();
+    for (site, neurons) in index.sites() {
+        let mismatch = |found: String| Error::Index {
+            thing: format!("site `{site}`"),
+            expected: format!("shape {:?}", neurons.shape()),
+            found,
+            hint: "the index was found on another model: use it with that one".to_owned(),
+        };
+        let weight = weights
+            .get(site)
+            .ok_or_else(|| mismatch("no such site in this model".to_owned()))?;
+        if weight.dims() != neurons.shape().map(|side| side as usize) {
+            return Err(mismatch(format!("shape {:?} in this model", weight.dims())));
+        }
+        if neurons.indices().is_empty() {
+            continue;
+        }
+        let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
+        for (i, &at) in neurons.indices().iter().enumerate() {
+            // `SiteIndices` holds only indices within the shape.
+            values[at as usize] = neurons
+                .values()
+                .map_or(0.0, |v| f16::from_bits(v[i]).to_f32());
+        }
+        masked.insert(
+            site.clone(),
+            Tensor::from_vec(values, weight.shape(), weight.device())?,
+        );
+    }
+    Ok(masked)
+}

@@ -1,0 +1,24 @@
+//! What a concept neuron is, how concepts are found, stored and joined.
+//!
+//! A *site* is one K or V weight matrix of an attention layer; a *neuron* is one of its weights. A concept is a set of
+//! neurons that, shut (set to zero), make the model draw one subject. Only [`score`] knows of tensors.
+
+pub mod codec;
+mod container;
+mod index;
+mod indices;
+mod mask;
+mod metadata;
+mod overlap;
+mod provenance;
+pub mod score;
+pub mod select;
+mod site;
+mod union;
+
+pub use index::NeuronIndex;
+pub use indices::SiteIndices;
+pub use mask::shut;
+pub use overlap::{Overlap, OverlapReport};
+pub use provenance::{Provenance, Source, Subject};
+pub use site::{Projection, Site, SiteSelection};

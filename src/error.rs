@@ -1,0 +1,136 @@
+//! What can go wrong, in the user's words: the thing, what was expected, what was found, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error that a user can act on: [`Error::hint`] gives the next step where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried: "read", "write", "create".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A value given by the user is outside what it may be.
+    #[error("{name}: expected {expected}, found {found}")]
+    Value {
+        /// The option or argument, as the user typed it.
+        name: String,
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        found: String,
+    },
+    /// A model cannot be used as a whole.
+    #[error("model `{model}`: {problem}")]
+    Model {
+        /// The model as the user named it.
+        model: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A configuration value that this program does not support, or that contradicts another.
+    #[error("{file}: `{key}`: expected {expected}, found {found}")]
+    Config {
+        /// The file, relative to the model.
+        file: String,
+        /// The key in it.
+        key: String,
+        /// What is supported.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// A weight is missing, is not known, or has the wrong shape or type.
+    #[error("{file}: tensor `{name}`: expected {expected}, found {found}")]
+    Weight {
+        /// The file, relative to the model.
+        file: String,
+        /// The tensor's name in it.
+        name: String,
+        /// The shape or type that the configuration asks for.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// An index file, or a set of indices, that cannot be used.
+    #[error("{thing}: expected {expected}, found {found}")]
+    Index {
+        /// The part of the index: a site, a metadata key, the container.
+        thing: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A picture that cannot be read or written.
+    #[error("picture `{}`: {problem}", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The user interrupted the run.
+    #[error("interrupted")]
+    Interrupted,
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// The next step, where there is one to name.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Model { hint, .. } | Self::Index { hint, .. } | Self::Picture { hint, .. }
+                if !hint.is_empty() =>
+            {
+                Some(hint)
+            }
+            Self::Config { .. } => Some(
+                "this option changes what the model computes and is not supported, so the model is refused",
+            ),
+            Self::Weight { .. } => {
+                Some("the file may be of another model, or damaged; fetch it again or re-export it")
+            }
+            _ => None,
+        }
+    }
+
+    /// An [`Error::Io`] about `path`, for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// An [`Error::Value`].
+    pub(crate) fn value(
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl ToString,
+    ) -> Self {
+        Self::Value {
+            name: name.into(),
+            expected: expected.into(),
+            found: found.to_string(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Concept neurons of Stable Diffusion: find them, store them, draw with them.
+//!
+//! An implementation of *Cones: Concept Neurons in Diffusion Models for Customized Generation* (Liu et al., ICML
+//! 2023). A few weights of the attention layers' K and V matrices, set to zero ("shut"), make the model draw a
+//! particular subject. What is stored of a subject is their positions, and nothing else.
+//!
+//! # Map
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`concept`] | what a concept neuron is, how it is found, stored and joined |
+//! | [`model`] | text encoder, UNet, autoencoder, tokenizer, from their `config.json` |
+//! | [`autograd`] | the differentiable layer operations, forward and backward |
+//! | [`sampling`] | torch's noise, the noise schedule, the samplers |
+//! | [`source`] | where a model's files come from |
+//! | [`prompt`] | how subjects get into a prompt |
+//! | [`Pipeline`] | a whole model: embed, encode, draw |
+//! | [`Picture`] | pictures in and out of files |
+//!
+//! # Names of the paper
+//!
+//! | paper | here |
+//! | --- | --- |
+//! | concept neuron | [`concept::Site`] and an index into it |
+//! | `L_con`, concept-implanting loss | the loss in [`concept::score`] |
+//! | M, accumulated statistic | the scores that [`concept::score::algorithm1`] returns |
+//! | τ | [`concept::select::Selection::Threshold`] |
+//! | ρ, K, λ | [`concept::score::Options`]: `rho`, `steps`, `prior_weight` |
+//! | concatenation | [`concept::NeuronIndex::union`] |
+
+pub mod autograd;
+pub mod concept;
+mod error;
+mod file;
+pub mod model;
+mod picture;
+mod pipeline;
+pub mod prompt;
+pub mod sampling;
+pub mod source;
+
+pub use error::{Error, Result};
+pub use file::replace as write_file;
+pub use picture::{Metadata, Picture, a1111_parameters, file_sha256, list};
+pub use pipeline::{Defaults, Pipeline, Progress, SampleOptions};

@@ -1,0 +1,46 @@
+//! `cones`: find concept neurons, store them, draw with them.
+
+mod cli;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use commands::ui::{Ui, color};
+use cones::Error;
+
+fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let result = Ui::catch_interrupts().and_then(|()| match &command {
+        Command::Find(args) => commands::find::run(&global, args),
+        Command::Generate(args) => commands::generate::run(&global, args),
+        Command::Merge(args) => commands::merge::run(&global, args),
+        Command::Inspect(args) => commands::inspect::run(&global, args),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, color(global.color)),
+    }
+}
+
+/// Prints an error with its causes and the next step; the exit code is 130 after an interrupt, else 1.
+fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
+    let ours = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>());
+    if matches!(ours, Some(Error::Interrupted)) {
+        eprintln!("interrupted");
+        return ExitCode::from(130);
+    }
+    let label = if color {
+        "\x1b[1;31merror:\x1b[0m"
+    } else {
+        "error:"
+    };
+    eprintln!("{label} {error:#}");
+    if let Some(hint) = ours.and_then(Error::hint) {
+        eprintln!("\nhint: {hint}");
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,21 @@
+//! The three networks of Stable Diffusion and its tokenizer, built from the model's own files.
+//!
+//! Every size and option comes from the `config.json` beside the weights; what is not supported is refused by name.
+
+mod clip;
+mod config;
+mod resnet;
+mod tokenizer;
+mod transformer;
+mod unet;
+mod unet_config;
+mod vae;
+mod weights;
+
+pub use clip::TextEncoder;
+pub(crate) use config::Keys;
+pub use tokenizer::Tokenizer;
+pub use transformer::SiteGradients;
+pub use unet::{Saved, UNet};
+pub use vae::{Posterior, Vae};
+pub(crate) use weights::TensorFile;

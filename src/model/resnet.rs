@@ -1,0 +1,142 @@
+//! The residual block of the UNet and the VAE, and the layers that halve and double the resolution.
+
+use candle_core::Tensor;
+
+use super::weights::{ConvShape, Weights};
+use crate::Result;
+use crate::autograd::{
+    Activation, Conv2d, GroupNorm, Linear, silu, upsample_nearest, upsample2x_backward,
+};
+
+/// What a residual block needs beside its weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResnetShape {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// Width of the timestep embedding; `None` in a VAE.
+    pub(crate) time: Option<usize>,
+    pub(crate) groups: usize,
+    pub(crate) epsilon: f64,
+}
+
+/// `shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + time)))`: He et al. 2016, as in Ho et al. 2020.
+#[derive(Debug)]
+pub(crate) struct Resnet {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+/// What the backward pass of a [`Resnet`] needs: the inputs of its two norms.
+#[derive(Debug)]
+pub(crate) struct ResnetSaved {
+    x: Tensor,
+    middle: Tensor,
+}
+
+impl Resnet {
+    pub(crate) fn load(weights: &mut Weights, name: &str, shape: ResnetShape) -> Result<Self> {
+        let ResnetShape {
+            from,
+            to,
+            time,
+            groups,
+            epsilon,
+        } = shape;
+        let shortcut = ConvShape {
+            from,
+            to,
+            k: 1,
+            stride: 1,
+            padding: 0,
+        };
+        Ok(Self {
+            norm1: weights.group_norm(
+                &format!("{name}.norm1"),
+                from,
+                groups,
+                epsilon,
+                Activation::Silu,
+            )?,
+            conv1: weights.conv3(&format!("{name}.conv1"), from, to)?,
+            time: time
+                .map(|width| weights.linear(&format!("{name}.time_emb_proj"), width, to))
+                .transpose()?,
+            norm2: weights.group_norm(
+                &format!("{name}.norm2"),
+                to,
+                groups,
+                epsilon,
+                Activation::Silu,
+            )?,
+            conv2: weights.conv3(&format!("{name}.conv2"), to, to)?,
+            shortcut: (from != to)
+                .then(|| weights.conv(&format!("{name}.conv_shortcut"), shortcut))
+                .transpose()?,
+        })
+    }
+
+    /// `x: [b, from, h, w]` and the timestep embedding `[b, time]`, if the block has one, to `[b, to, h, w]`.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        time: Option<&Tensor>,
+    ) -> Result<(Tensor, ResnetSaved)> {
+        let mut middle = self.conv1.forward(&self.norm1.forward(x)?)?;
+        if let (Some(layer), Some(embedding)) = (&self.time, time) {
+            let shift = layer.forward(&silu(embedding)?)?; // [b, to]
+            middle = middle.broadcast_add(&shift.unsqueeze(2)?.unsqueeze(3)?)?;
+        }
+        let y = self.conv2.forward(&self.norm2.forward(&middle)?)?;
+        let y = match &self.shortcut {
+            Some(conv) => (conv.forward(x)? + y)?,
+            None => (x + y)?,
+        };
+        Ok((
+            y,
+            ResnetSaved {
+                x: x.clone(),
+                middle,
+            },
+        ))
+    }
+
+    /// ∂L/∂x. The timestep embedding has no site upstream, so nothing flows into it.
+    pub(crate) fn backward(&self, saved: &ResnetSaved, grad: &Tensor) -> Result<Tensor> {
+        let g = self
+            .norm2
+            .backward(&saved.middle, &self.conv2.backward(grad)?)?;
+        let g = self.norm1.backward(&saved.x, &self.conv1.backward(&g)?)?;
+        Ok(match &self.shortcut {
+            Some(conv) => (g + conv.backward(grad)?)?,
+            None => (g + grad)?,
+        })
+    }
+}
+
+/// Doubles the resolution: nearest neighbour, then a 3 × 3 convolution.
+#[derive(Debug)]
+pub(crate) struct Upsample {
+    conv: Conv2d,
+}
+
+impl Upsample {
+    pub(crate) fn load(weights: &mut Weights, name: &str, c: usize) -> Result<Self> {
+        Ok(Self {
+            conv: weights.conv3(&format!("{name}.conv"), c, c)?,
+        })
+    }
+
+    /// `[b, c, h, w]` to `[b, c, height, width]`, which is `[b, c, 2h, 2w]` or one less where the way down rounded up.
+    pub(crate) fn forward(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+        self.conv.forward(&upsample_nearest(x, height, width)?)
+    }
+
+    /// ∂L/∂x where the size was doubled exactly.
+    pub(crate) fn backward(&self, grad: &Tensor) -> Result<Tensor> {
+        upsample2x_backward(&self.conv.backward(grad)?)
+    }
+}

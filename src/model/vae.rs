@@ -1,0 +1,324 @@
+//! The autoencoder between pictures and latents: Rombach et al. 2022, diffusers' `AutoencoderKL`. Forward only.
+
+use candle_core::{Device, Tensor};
+use serde_json::json;
+
+use super::config::Keys;
+use super::resnet::{Resnet, ResnetShape, Upsample};
+use super::weights::{ConvShape, TensorFile, Weights};
+use crate::Result;
+use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, attention};
+
+/// diffusers fixes the epsilon of every norm of an autoencoder.
+const EPSILON: f64 = 1e-6;
+
+/// The distribution of the latents of a picture, one independent normal for each.
+#[derive(Debug)]
+pub struct Posterior {
+    mean: Tensor,
+    logvar: Tensor,
+}
+
+impl Posterior {
+    /// The means, `[b, c, h, w]`, not yet multiplied by the scaling factor.
+    pub fn mean(&self) -> &Tensor {
+        &self.mean
+    }
+
+    /// The logarithms of the variances, `[b, c, h, w]`, clamped to −30..=20.
+    pub fn logvar(&self) -> &Tensor {
+        &self.logvar
+    }
+}
+
+#[derive(Debug)]
+enum Layer {
+    Resnet(Resnet),
+    Attention(SelfAttention),
+    Downsample(Conv2d),
+    Upsample(Upsample),
+}
+
+/// An autoencoder.
+#[derive(Debug)]
+pub struct Vae {
+    encoder: Half,
+    quant: Option<Conv2d>,
+    post_quant: Option<Conv2d>,
+    decoder: Half,
+    levels: usize,
+    scaling_factor: f64,
+}
+
+/// The encoder or the decoder.
+#[derive(Debug)]
+struct Half {
+    conv_in: Conv2d,
+    layers: Vec<Layer>,
+    norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Vae {
+    /// Builds the autoencoder from `vae/config.json` and its weights.
+    ///
+    /// # Errors
+    /// If an option is not supported, or a tensor is missing, unknown or of another shape.
+    pub(crate) fn load(
+        config_file: &str,
+        config: &str,
+        file: TensorFile,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut keys = Keys::parse(config_file, config)?;
+        let widths: Vec<usize> = keys.or("block_out_channels", vec![64])?;
+        let n = widths.len();
+        if !(1..=8).contains(&n) {
+            return Err(keys.error("block_out_channels", "1 to 8 widths", n));
+        }
+        let groups = keys.size("norm_num_groups", 32, 1)?;
+        for &width in &widths {
+            keys.check_size("block_out_channels", width, 1)?;
+            if width % groups != 0 {
+                return Err(keys.error(
+                    "block_out_channels",
+                    format!("multiples of norm_num_groups = {groups}"),
+                    width,
+                ));
+            }
+        }
+        let depth = keys.size("layers_per_block", 1, 1)?;
+        let latent = keys.size("latent_channels", 4, 1)?;
+        let attends = keys.or("mid_block_add_attention", true)?;
+        let quant = keys.or("use_quant_conv", true)?;
+        let post_quant = keys.or("use_post_quant_conv", true)?;
+        let scaling_factor = keys.or("scaling_factor", 0.18215)?;
+        keys.only("in_channels", &[json!(3)])?;
+        keys.only("out_channels", &[json!(3)])?;
+        keys.only("act_fn", &[json!("silu"), json!("swish")])?;
+        keys.only("down_block_types", &[json!(vec!["DownEncoderBlock2D"; n])])?;
+        keys.only("up_block_types", &[json!(vec!["UpDecoderBlock2D"; n])])?;
+        keys.only("shift_factor", &[json!(0)])?;
+        keys.ignore(&["force_upcast", "sample_size"]); // computed in f32 in any case; fully convolutional
+        keys.finish()?;
+
+        let mut weights = Weights::new(file, device);
+        let mut builder = Builder {
+            weights: &mut weights,
+            groups,
+            attends,
+            layers: Vec::new(),
+        };
+        let encoder = builder.encoder(&widths, depth, 2 * latent)?;
+        let decoder = builder.decoder(&widths, depth, latent)?;
+        let mut conv1 = |wanted: bool, name: &str, c: usize| {
+            let shape = ConvShape {
+                from: c,
+                to: c,
+                k: 1,
+                stride: 1,
+                padding: 0,
+            };
+            wanted.then(|| weights.conv(name, shape)).transpose()
+        };
+        let quant = conv1(quant, "quant_conv", 2 * latent)?;
+        let post_quant = conv1(post_quant, "post_quant_conv", latent)?;
+        weights.finish()?;
+        Ok(Self {
+            encoder,
+            quant,
+            post_quant,
+            decoder,
+            levels: n,
+            scaling_factor,
+        })
+    }
+
+    /// Pixels of a picture for each latent, in each direction.
+    pub fn factor(&self) -> usize {
+        1 << (self.levels - 1)
+    }
+
+    /// What a latent is multiplied by to have unit variance.
+    pub fn scaling_factor(&self) -> f64 {
+        self.scaling_factor
+    }
+
+    /// `[b, 3, h·factor, w·factor]` pictures in −1..=1 to the posterior of their latents `[b, c, h, w]`.
+    pub fn encode(&self, pictures: &Tensor) -> Result<Posterior> {
+        let mut x = self.encoder.forward(pictures)?;
+        if let Some(conv) = &self.quant {
+            x = conv.forward(&x)?;
+        }
+        let c = x.dim(1)? / 2;
+        Ok(Posterior {
+            mean: x.narrow(1, 0, c)?.contiguous()?,
+            logvar: x.narrow(1, c, c)?.clamp(-30f32, 20f32)?,
+        })
+    }
+
+    /// `[b, c, h, w]` latents, already divided by the scaling factor, to pictures `[b, 3, h·factor, w·factor]`,
+    /// nominally in −1..=1.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        match &self.post_quant {
+            Some(conv) => self.decoder.forward(&conv.forward(latents)?),
+            None => self.decoder.forward(latents),
+        }
+    }
+}
+
+impl Half {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = self.conv_in.forward(x)?;
+        for layer in &self.layers {
+            x = match layer {
+                Layer::Resnet(resnet) => resnet.forward(&x, None)?.0,
+                Layer::Attention(attention) => attention.forward(&x)?,
+                // diffusers pads below and to the right only.
+                Layer::Downsample(conv) => {
+                    conv.forward(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?)?
+                }
+                Layer::Upsample(upsample) => upsample.forward(&x, 2 * x.dim(2)?, 2 * x.dim(3)?)?,
+            };
+        }
+        self.conv_out.forward(&self.norm_out.forward(&x)?)
+    }
+}
+
+/// Single-head attention over all pixels, behind a group norm and beside a residual.
+#[derive(Debug)]
+struct SelfAttention {
+    norm: GroupNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+}
+
+impl SelfAttention {
+    /// `[b, c, h, w]` to the same shape.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let tokens = self
+            .norm
+            .forward(x)?
+            .flatten_from(2)?
+            .transpose(1, 2)?
+            .contiguous()?; // [b, n, c]
+        let (q, k, v) = (
+            self.q.forward(&tokens)?,
+            self.k.forward(&tokens)?,
+            self.v.forward(&tokens)?,
+        );
+        let y = self.out.forward(&attention(&q, &k, &v, 1)?)?;
+        Ok((x + y.transpose(1, 2)?.contiguous()?.reshape(x.shape())?)?)
+    }
+}
+
+/// Lays out the layers of a half in the order of execution, taking each layer's weights.
+struct Builder<'a> {
+    weights: &'a mut Weights,
+    groups: usize,
+    attends: bool,
+    layers: Vec<Layer>,
+}
+
+impl Builder<'_> {
+    fn encoder(&mut self, widths: &[usize], depth: usize, out: usize) -> Result<Half> {
+        let conv_in = self.weights.conv3("encoder.conv_in", 3, widths[0])?;
+        let mut from = widths[0];
+        for (i, &width) in widths.iter().enumerate() {
+            let name = format!("encoder.down_blocks.{i}");
+            for j in 0..depth {
+                self.resnet(&format!("{name}.resnets.{j}"), from, width)?;
+                from = width;
+            }
+            if i + 1 < widths.len() {
+                let shape = ConvShape {
+                    from: width,
+                    to: width,
+                    k: 3,
+                    stride: 2,
+                    padding: 0,
+                };
+                self.layers.push(Layer::Downsample(
+                    self.weights
+                        .conv(&format!("{name}.downsamplers.0.conv"), shape)?,
+                ));
+            }
+        }
+        self.middle("encoder", from)?;
+        self.finish("encoder", conv_in, from, out)
+    }
+
+    fn decoder(&mut self, widths: &[usize], depth: usize, latent: usize) -> Result<Half> {
+        let mut from = widths[widths.len() - 1];
+        let conv_in = self.weights.conv3("decoder.conv_in", latent, from)?;
+        self.middle("decoder", from)?;
+        for (i, &width) in widths.iter().rev().enumerate() {
+            let name = format!("decoder.up_blocks.{i}");
+            for j in 0..=depth {
+                self.resnet(&format!("{name}.resnets.{j}"), from, width)?;
+                from = width;
+            }
+            if i + 1 < widths.len() {
+                let upsample =
+                    Upsample::load(self.weights, &format!("{name}.upsamplers.0"), width)?;
+                self.layers.push(Layer::Upsample(upsample));
+            }
+        }
+        self.finish("decoder", conv_in, from, 3)
+    }
+
+    fn middle(&mut self, half: &str, c: usize) -> Result<()> {
+        self.resnet(&format!("{half}.mid_block.resnets.0"), c, c)?;
+        if self.attends {
+            let name = format!("{half}.mid_block.attentions.0");
+            let norm = self.weights.group_norm(
+                &format!("{name}.group_norm"),
+                c,
+                self.groups,
+                EPSILON,
+                Activation::None,
+            )?;
+            let mut linear = |part: &str| self.weights.linear(&format!("{name}.{part}"), c, c);
+            let (q, k, v, out) = (
+                linear("to_q")?,
+                linear("to_k")?,
+                linear("to_v")?,
+                linear("to_out.0")?,
+            );
+            self.layers
+                .push(Layer::Attention(SelfAttention { norm, q, k, v, out }));
+        }
+        self.resnet(&format!("{half}.mid_block.resnets.1"), c, c)
+    }
+
+    fn finish(&mut self, half: &str, conv_in: Conv2d, from: usize, out: usize) -> Result<Half> {
+        let norm = format!("{half}.conv_norm_out");
+        Ok(Half {
+            conv_in,
+            layers: std::mem::take(&mut self.layers),
+            norm_out: self.weights.group_norm(
+                &norm,
+                from,
+                self.groups,
+                EPSILON,
+                Activation::Silu,
+            )?,
+            conv_out: self.weights.conv3(&format!("{half}.conv_out"), from, out)?,
+        })
+    }
+
+    fn resnet(&mut self, name: &str, from: usize, to: usize) -> Result<()> {
+        let shape = ResnetShape {
+            from,
+            to,
+            time: None,
+            groups: self.groups,
+            epsilon: EPSILON,
+        };
+        self.layers
+            .push(Layer::Resnet(Resnet::load(self.weights, name, shape)?));
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! Named tensors from safetensors files: loaded by name and shape, and all accounted for.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
+
+use crate::autograd::{Activation, Conv2d, GroupNorm, LayerNorm, Linear};
+use crate::{Error, Result};
+
+/// The bytes of a safetensors file, mapped from disk or built into the program.
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+/// One safetensors file: its header, checked, and its bytes.
+pub(crate) struct TensorFile {
+    label: String,
+    bytes: Bytes,
+    data_start: usize,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl TensorFile {
+    /// Maps the file at `path`; `label` is what errors call it.
+    pub(crate) fn open(path: &Path, label: &str) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+        // SAFETY: the map is only read. A file that another process changes meanwhile changes the numbers read,
+        // as it would with any other way of reading it; no invariant of this program depends on its bytes.
+        #[expect(unsafe_code, reason = "mapping a file")]
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
+        Self::new(Bytes::Mapped(map), label)
+    }
+
+    /// Reads a file built into the program.
+    pub(crate) fn embedded(bytes: &'static [u8], label: &str) -> Result<Self> {
+        Self::new(Bytes::Embedded(bytes), label)
+    }
+
+    fn new(bytes: Bytes, label: &str) -> Result<Self> {
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| Error::Weight {
+                file: label.to_owned(),
+                name: "(header)".to_owned(),
+                expected: "a safetensors file".to_owned(),
+                found: error.to_string(),
+            })?;
+        let tensors = metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| (name, info.clone()))
+            .collect();
+        // 8 bytes of header length come before the header.
+        Ok(Self {
+            label: label.to_owned(),
+            data_start: 8 + header,
+            bytes,
+            tensors,
+        })
+    }
+}
+
+/// Name prefixes of older files, and what they are called today. diffusers renamed the VAE's attention in 2023;
+/// Stable Diffusion 1.x is still stored under the old names.
+const RENAMED: [(&str, &str); 4] = [
+    (".query.", ".to_q."),
+    (".key.", ".to_k."),
+    (".value.", ".to_v."),
+    (".proj_attn.", ".to_out.0."),
+];
+
+/// Tensors of older files that are not weights: counters 0, 1, 2, … that later versions no longer store.
+const NOT_WEIGHTS: [&str; 2] = [
+    "text_model.embeddings.position_ids",
+    "embeddings.position_ids",
+];
+
+/// The weights of one network, taken out by name and expected shape; [`Weights::finish`] refuses what is left.
+pub(crate) struct Weights {
+    file: TensorFile,
+    /// Today's name to the name in the file, of those not taken yet.
+    left: BTreeMap<String, String>,
+    device: Device,
+}
+
+impl Weights {
+    pub(crate) fn new(file: TensorFile, device: &Device) -> Self {
+        let left = file
+            .tensors
+            .keys()
+            .filter(|name| !NOT_WEIGHTS.contains(&name.as_str()))
+            .map(|name| {
+                let renamed = RENAMED
+                    .iter()
+                    .fold(name.clone(), |n, (old, new)| n.replace(old, new));
+                (renamed, name.clone())
+            })
+            .collect();
+        Self {
+            file,
+            left,
+            device: device.clone(),
+        }
+    }
+
+    /// Whether a tensor of this name has not been taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    /// The tensor `name` as f32, which must have this shape.
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.take_any(name, &[shape])
+    }
+
+    /// The tensor `name` as f32, which must have one of these shapes; it is given the first.
+    fn take_any(&mut self, name: &str, shapes: &[&[usize]]) -> Result<Tensor> {
+        let error = |expected: String, found: String| Error::Weight {
+            file: self.file.label.clone(),
+            name: name.to_owned(),
+            expected,
+            found,
+        };
+        let expected = || {
+            shapes
+                .iter()
+                .map(|s| format!("shape {s:?}"))
+                .collect::<Vec<_>>()
+                .join(" or ")
+        };
+        let info = self
+            .left
+            .remove(name)
+            .and_then(|stored| self.file.tensors.get(&stored));
+        let Some(info) = info else {
+            return Err(error(expected(), "no such tensor".to_owned()));
+        };
+        if !shapes.contains(&info.shape.as_slice()) {
+            return Err(error(expected(), format!("shape {:?}", info.shape)));
+        }
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => return Err(error("F32, F16 or BF16".to_owned(), format!("{other:?}"))),
+        };
+        let (from, to) = info.data_offsets;
+        let data = &self.file.bytes[self.file.data_start + from..self.file.data_start + to];
+        let tensor =
+            Tensor::from_raw_buffer(data, dtype, shapes[0], &Device::Cpu)?.to_dtype(DType::F32)?;
+        Ok(tensor.to_device(&self.device)?)
+    }
+
+    /// A linear layer with bias; a 1 × 1 convolution's weight `[out, in, 1, 1]` is the same thing.
+    pub(crate) fn linear(&mut self, name: &str, from: usize, to: usize) -> Result<Linear> {
+        let weight = self.take_any(&format!("{name}.weight"), &[&[to, from], &[to, from, 1, 1]])?;
+        Ok(Linear::new(
+            weight,
+            Some(self.take(&format!("{name}.bias"), &[to])?),
+        ))
+    }
+
+    /// A linear layer without bias.
+    pub(crate) fn linear_no_bias(&mut self, name: &str, from: usize, to: usize) -> Result<Linear> {
+        Ok(Linear::new(
+            self.take(&format!("{name}.weight"), &[to, from])?,
+            None,
+        ))
+    }
+
+    /// A `k` × `k` convolution.
+    pub(crate) fn conv(&mut self, name: &str, shape: ConvShape) -> Result<Conv2d> {
+        let ConvShape {
+            from,
+            to,
+            k,
+            stride,
+            padding,
+        } = shape;
+        let weight = self.take(&format!("{name}.weight"), &[to, from, k, k])?;
+        Ok(Conv2d::new(
+            weight,
+            self.take(&format!("{name}.bias"), &[to])?,
+            stride,
+            padding,
+        ))
+    }
+
+    /// A 3 × 3 convolution that keeps the size.
+    pub(crate) fn conv3(&mut self, name: &str, from: usize, to: usize) -> Result<Conv2d> {
+        self.conv(
+            name,
+            ConvShape {
+                from,
+                to,
+                k: 3,
+                stride: 1,
+                padding: 1,
+            },
+        )
+    }
+
+    /// A group norm.
+    pub(crate) fn group_norm(
+        &mut self,
+        name: &str,
+        c: usize,
+        groups: usize,
+        eps: f64,
+        act: Activation,
+    ) -> Result<GroupNorm> {
+        let (weight, bias) = self.affine(name, c)?;
+        Ok(GroupNorm::new(weight, bias, groups, eps, act))
+    }
+
+    /// A layer norm.
+    pub(crate) fn layer_norm(&mut self, name: &str, c: usize, eps: f64) -> Result<LayerNorm> {
+        let (weight, bias) = self.affine(name, c)?;
+        Ok(LayerNorm::new(weight, bias, eps))
+    }
+
+    fn affine(&mut self, name: &str, c: usize) -> Result<(Tensor, Tensor)> {
+        Ok((
+            self.take(&format!("{name}.weight"), &[c])?,
+            self.take(&format!("{name}.bias"), &[c])?,
+        ))
+    }
+
+    /// Refuses tensors that no layer asked for: the configuration is then of another model.
+    pub(crate) fn finish(self) -> Result<()> {
+        let Some(name) = self.left.keys().next() else {
+            return Ok(());
+        };
+        let more: Cow<str> = match self.left.len() - 1 {
+            0 => "".into(),
+            n => format!(" and {n} more").into(),
+        };
+        Err(Error::Weight {
+            file: self.file.label.clone(),
+            name: name.clone(),
+            expected: "only tensors that config.json asks for".to_owned(),
+            found: format!("this one{more} besides"),
+        })
+    }
+}
+
+/// The shape of a convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvShape {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) k: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+}

@@ -1,0 +1,105 @@
+//! Pictures: pixels in memory, in the model's numbers, and in files.
+
+mod read;
+mod write;
+
+pub use read::{file_sha256, list};
+pub use write::{Metadata, a1111_parameters};
+
+use crate::{Error, Result};
+
+/// An RGB picture of 8 bits a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: u32,
+    height: u32,
+    rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// A picture from its pixels, row by row, three bytes each.
+    ///
+    /// # Errors
+    /// If there are not `3·width·height` bytes.
+    pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self> {
+        let expected = u64::from(width) * u64::from(height) * 3;
+        if rgb.len() as u64 != expected {
+            return Err(Error::value(
+                "pixels",
+                format!("{expected} bytes for {width}x{height}"),
+                rgb.len(),
+            ));
+        }
+        Ok(Self { width, height, rgb })
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// The pixels, row by row, three bytes each.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// The picture as the autoencoder takes it: `[3, h, w]`, −1..=1.
+    pub fn to_planar(&self) -> Vec<f32> {
+        (0..3)
+            .flat_map(|c| {
+                self.rgb
+                    .iter()
+                    .skip(c)
+                    .step_by(3)
+                    .map(|&v| f32::from(v) / 127.5 - 1.0)
+            })
+            .collect()
+    }
+
+    /// A picture from what the autoencoder gives: `[3, h, w]`, nominally −1..=1; what lies outside is clipped.
+    ///
+    /// Rounds as diffusers does, half to even; a value that is no number becomes 0.
+    ///
+    /// # Errors
+    /// If there are not `3·width·height` values.
+    pub fn from_planar(planar: &[f32], width: u32, height: u32) -> Result<Self> {
+        let plane = planar.len() / 3;
+        let byte = |v: f32| ((v / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
+        let rgb = (0..plane)
+            .flat_map(|i| [0, 1, 2].map(|c| byte(planar[c * plane + i])))
+            .collect();
+        Self::new(width, height, rgb)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_survive_the_models_numbers() {
+        let rgb: Vec<u8> = (0..=254).chain([255; 12]).collect();
+        let picture = Picture::new(89, 1, rgb).unwrap();
+        assert_eq!(
+            Picture::from_planar(&picture.to_planar(), 89, 1).unwrap(),
+            picture
+        );
+    }
+
+    #[test]
+    fn what_lies_outside_is_clipped() {
+        let picture = Picture::from_planar(&[-7.0, f32::NAN, f32::INFINITY], 1, 1).unwrap();
+        assert_eq!(picture.rgb(), [0, 0, 255]);
+    }
+
+    #[test]
+    fn a_wrong_number_of_pixels_is_an_error() {
+        assert!(Picture::new(2, 2, vec![0; 11]).is_err());
+        assert!(Picture::from_planar(&[0.0; 4], 1, 1).is_err());
+    }
+}

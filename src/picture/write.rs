@@ -1,0 +1,123 @@
+//! Pictures into PNG files, with the text that other tools read.
+
+use std::path::Path;
+
+use super::Picture;
+use crate::{Error, Result};
+
+/// Texts inside a PNG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// The `parameters` text of the A1111 web UI: see [`a1111_parameters`].
+    pub parameters: String,
+    /// JSON that is enough to draw the picture again.
+    pub cones: String,
+}
+
+impl Picture {
+    /// Writes a PNG, with metadata where given; the file appears whole or not at all.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_png(&self, path: &Path, metadata: Option<&Metadata>) -> Result<()> {
+        let bytes = self.png(metadata).map_err(|error| Error::Picture {
+            path: path.to_owned(),
+            problem: error.to_string(),
+            hint: String::new(),
+        })?;
+        crate::file::replace(path, &bytes)
+    }
+
+    fn png(&self, metadata: Option<&Metadata>) -> Result<Vec<u8>, png::EncodingError> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width(), self.height());
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        if let Some(metadata) = metadata {
+            for (keyword, text) in [
+                ("parameters", &metadata.parameters),
+                ("cones", &metadata.cones),
+            ] {
+                // tEXt holds Latin-1 only, and is what most tools look for.
+                if text.chars().all(|c| u32::from(c) < 256) {
+                    encoder.add_text_chunk(keyword.to_owned(), text.clone())?;
+                } else {
+                    encoder.add_itxt_chunk(keyword.to_owned(), text.clone())?;
+                }
+            }
+        }
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(self.rgb())?;
+        writer.finish()?;
+        Ok(bytes)
+    }
+}
+
+/// The text that the A1111 web UI writes: the prompt, the negative prompt, and `key: value` pairs on one line, values
+/// in quotes where a comma, a colon or a line break would confuse its parsers.
+pub fn a1111_parameters(prompt: &str, negative: &str, fields: &[(&str, &str)]) -> String {
+    let quoted = |value: &str| match value.contains([',', ':', '\n', '"']) {
+        true => serde_json::Value::from(value).to_string(),
+        false => value.to_owned(),
+    };
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(key, value)| format!("{key}: {}", quoted(value)))
+        .collect();
+    let negative = if negative.is_empty() {
+        String::new()
+    } else {
+        format!("\nNegative prompt: {negative}")
+    };
+    format!("{prompt}{negative}\n{}", fields.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_in_the_file() {
+        let picture = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let metadata = Metadata {
+            parameters: "a café\nSteps: 5".to_owned(),
+            cones: r#"{"prompt":"犬"}"#.to_owned(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.png");
+        picture.write_png(&path, Some(&metadata)).unwrap();
+        let file = std::io::BufReader::new(std::fs::File::open(&path).unwrap());
+        let reader = png::Decoder::new(file).read_info().unwrap();
+        let text = &reader.info().uncompressed_latin1_text[0];
+        assert_eq!(
+            (text.keyword.as_str(), &text.text),
+            ("parameters", &metadata.parameters)
+        );
+        let text = &reader.info().utf8_text[0];
+        assert_eq!(
+            (text.keyword.as_str(), text.get_text().unwrap()),
+            ("cones", metadata.cones)
+        );
+        assert_eq!(Picture::read(&path, (2, 1)).unwrap(), picture);
+    }
+
+    #[test]
+    fn a_picture_without_metadata_has_no_text() {
+        let picture = Picture::new(1, 1, vec![1, 2, 3]).unwrap();
+        let bytes = picture.png(None).unwrap();
+        assert!(!bytes.windows(4).any(|w| w == b"tEXt" || w == b"iTXt"));
+    }
+
+    #[test]
+    fn parameters_are_as_the_web_ui_writes_them() {
+        let fields = [("Steps", "20"), ("Cones", "dog@1a2b, cat@3c4d")];
+        assert_eq!(
+            a1111_parameters("a dog", "blurry", &fields),
+            "a dog\nNegative prompt: blurry\nSteps: 20, Cones: \"dog@1a2b, cat@3c4d\""
+        );
+        assert_eq!(
+            a1111_parameters("a dog", "", &fields[..1]),
+            "a dog\nSteps: 20"
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! From noise to a picture: torch's random numbers, the noise schedule, and the samplers. Nothing here names candle.
+
+mod betas;
+#[cfg(test)]
+mod golden;
+mod grid;
+mod keys;
+mod noise;
+mod samplers;
+mod schedule;
+
+pub use noise::Generator;
+pub use samplers::{Sampler, Step, sample};
+pub use schedule::{Prediction, ScheduleConfig};

@@ -1,0 +1,206 @@
+//! Whole runs against diffusers, and what a run refuses.
+
+use super::*;
+use crate::sampling::golden::Golden;
+use crate::sampling::noise::Generator;
+
+/// Seed and length of the runs in `make_sampling.py`.
+const SEED: u64 = 11;
+const VALUES: usize = 24;
+
+/// Where Rust's and PyTorch's logarithms and exponentials round differently, up to 51 steps carry
+/// it on. Relative to the larger of 1 and the value, as latents are of order 1 and the Euler
+/// samplers' begin at 15.
+const TOLERANCE: f32 = 1e-5;
+
+/// The stand-in for the UNet in `make_sampling.py`, in operations that round exactly.
+fn model(step: &Step, x: &[f32]) -> Vec<f32> {
+    let value = |(i, x): (usize, &f32)| {
+        let pattern = ((i * 7 % 11) as f32 - 5.0) / 10.0;
+        (x * 0.7 + pattern * (step.timestep / 1000.0)) / (x * x * 0.05 + 1.0)
+    };
+    x.iter().enumerate().map(value).collect()
+}
+
+/// One run as `make_sampling.py` makes it: timesteps, and the first five model inputs before the
+/// result.
+fn run(config: &ScheduleConfig, sampler: Sampler, steps: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let generator = std::cell::RefCell::new(Generator::new(SEED));
+    let latents = generator.borrow_mut().randn(VALUES);
+    let (mut timesteps, mut rows) = (Vec::new(), Vec::new());
+    let denoise = |step: &Step, x: &[f32]| {
+        assert_eq!(step.index, timesteps.len());
+        timesteps.push(step.timestep);
+        if step.index < 5 {
+            rows.extend_from_slice(x);
+        }
+        Ok::<_, Error>(model(step, x))
+    };
+    let result = sample(sampler, config, steps, latents, denoise, || {
+        Ok(generator.borrow_mut().randn(VALUES))
+    })?;
+    rows.extend(result);
+    Ok((timesteps, rows))
+}
+
+fn config(text: &str) -> ScheduleConfig {
+    ScheduleConfig::parse("scheduler_config.json", text).unwrap()
+}
+
+/// What Stable Diffusion ships.
+fn stable_diffusion() -> ScheduleConfig {
+    config(&Golden::samplers().text("config.sd-epsilon"))
+}
+
+#[test]
+fn runs_are_diffusers() {
+    let golden = Golden::samplers();
+    let (mut runs, mut worst) = (0, (0.0_f32, String::new()));
+    for name in golden.names().filter_map(|name| name.strip_suffix(".run")) {
+        let mut fields = name.split('.');
+        let file = fields.next().unwrap();
+        let sampler: Sampler = fields.next().unwrap().parse().unwrap();
+        let steps = fields.next().unwrap().parse().unwrap();
+        let config = config(&golden.text(&format!("config.{file}")));
+        let (timesteps, got) = run(&config, sampler, steps).unwrap();
+        let want_timesteps = golden.f32(&format!("{name}.timesteps"));
+        assert_eq!(timesteps.len(), want_timesteps.len(), "{name}: calls");
+        for (got, want) in timesteps.iter().zip(&want_timesteps) {
+            // Karras levels have fractional timesteps, interpolated between logarithms.
+            assert!(
+                (got - want).abs() <= 1e-4,
+                "{name}: timesteps {timesteps:?}, diffusers has {want_timesteps:?}"
+            );
+        }
+        let want = golden.f32(&format!("{name}.run"));
+        assert_eq!(got.len(), want.len(), "{name}");
+        for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+            let error = (got - want).abs() / want.abs().max(1.0);
+            assert!(
+                error <= TOLERANCE,
+                "{name}: row {}, {got} for {want}",
+                index / VALUES
+            );
+            if error > worst.0 {
+                worst = (error, name.to_owned());
+            }
+        }
+        runs += 1;
+    }
+    eprintln!("{runs} runs, worst {} in {}", worst.0, worst.1);
+    assert_eq!(runs, 5 * (2 * 5 + 4 * 2 + 11));
+}
+
+#[test]
+fn plms_calls_once_more_and_repeats_its_second_timestep() {
+    let (timesteps, _) = run(&stable_diffusion(), Sampler::Pndm, 5).unwrap();
+    assert_eq!(timesteps, [801.0, 601.0, 601.0, 401.0, 201.0, 1.0]);
+}
+
+#[test]
+fn names_of_other_programs_are_known() {
+    for (sampler, names) in [
+        (
+            Sampler::DpmPp2M,
+            "dpm++2m|DPM++ 2M|dpmsolver++|dpmpp_2m|k_dpmpp_2m|DPMSolverMultistepScheduler",
+        ),
+        (Sampler::Ddim, "ddim|DDIM|DDIMScheduler"),
+        (Sampler::Euler, "euler|Euler|k_euler|EulerDiscreteScheduler"),
+        (
+            Sampler::EulerA,
+            "euler-a|euler_a|Euler a|k_euler_a|euler_ancestral|EulerAncestralDiscreteScheduler",
+        ),
+        (Sampler::Pndm, "pndm|PLMS|plms|PNDMScheduler"),
+    ] {
+        for name in names.split('|') {
+            assert_eq!(name.parse::<Sampler>().unwrap(), sampler, "{name}");
+        }
+        assert_eq!(sampler.to_string().parse::<Sampler>().unwrap(), sampler);
+    }
+    let error = "heun".parse::<Sampler>().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "sampler: expected one of dpm++2m, ddim, euler, euler-a, pndm, found `heun`"
+    );
+}
+
+#[test]
+fn impossible_steps_are_errors() {
+    let config = stable_diffusion();
+    for &sampler in Sampler::ALL {
+        for steps in [0, 1001, usize::MAX] {
+            assert!(
+                matches!(run(&config, sampler, steps), Err(Error::Value { .. })),
+                "{sampler} {steps}"
+            );
+        }
+    }
+    // With 1000 steps `steps_offset` puts the first at 1000; diffusers has an IndexError there.
+    assert!(config.check(Sampler::Ddim, 1000).is_err());
+    assert!(config.check(Sampler::Ddim, 999).is_ok());
+}
+
+#[test]
+fn any_possible_steps_stay_finite() {
+    let texts = [
+        "",
+        r#", "timestep_spacing": "leading""#,
+        r#", "timestep_spacing": "trailing""#,
+    ];
+    for extra in texts {
+        for skip in [true, false] {
+            let text = format!(
+                r#"{{"_class_name": "PNDMScheduler", "num_train_timesteps": 40, "skip_prk_steps": {skip},
+                    "set_alpha_to_one": false{extra}}}"#
+            );
+            let config = config(&text);
+            for &sampler in Sampler::ALL {
+                for steps in 1..=40 {
+                    match run(&config, sampler, steps) {
+                        Ok((_, values)) => {
+                            assert!(
+                                values.iter().all(|value| value.is_finite()),
+                                "{sampler} {steps} {text}"
+                            );
+                        }
+                        Err(error) => assert!(matches!(error, Error::Value { .. }), "{error}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn closures_must_return_as_many_values() {
+    let config = stable_diffusion();
+    let short = |_: &Step, _: &[f32]| Ok::<_, Error>(vec![0.0; 3]);
+    let none = || Ok(Vec::new());
+    assert!(sample(Sampler::Ddim, &config, 2, vec![0.0; 4], short, none).is_err());
+    let right = |_: &Step, _: &[f32]| Ok::<_, Error>(vec![0.0; 4]);
+    assert!(sample(Sampler::EulerA, &config, 2, vec![0.0; 4], right, none).is_err());
+    assert!(sample(Sampler::Euler, &config, 2, vec![0.0; 4], right, none).is_ok());
+}
+
+#[test]
+fn an_error_ends_the_run_at_once() {
+    let mut calls = 0;
+    let denoise = |step: &Step, x: &[f32]| {
+        calls += 1;
+        if step.index == 2 {
+            Err(Error::Interrupted)
+        } else {
+            Ok(x.to_vec())
+        }
+    };
+    let result = sample(
+        Sampler::DpmPp2M,
+        &stable_diffusion(),
+        9,
+        vec![0.5; 4],
+        denoise,
+        || Ok(Vec::new()),
+    );
+    assert!(matches!(result, Err(Error::Interrupted)));
+    assert_eq!(calls, 3);
+}

@@ -1,0 +1,26 @@
+//! The pocket model's files, built into the program. `examples/pocket/` has its recipe.
+
+macro_rules! embed {
+    ($($file:literal)*) => {
+        /// The bytes of a file of the pocket model.
+        pub(super) fn file(name: &str) -> Option<&'static [u8]> {
+            match name {
+                $($file => Some(include_bytes!(concat!("../../examples/pocket/model/", $file))),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+embed! {
+    "cones.json"
+    "scheduler/scheduler_config.json"
+    "text_encoder/config.json"
+    "text_encoder/model.safetensors"
+    "tokenizer/tokenizer.json"
+    "tokenizer/tokenizer_config.json"
+    "unet/config.json"
+    "unet/diffusion_pytorch_model.safetensors"
+    "vae/config.json"
+    "vae/diffusion_pytorch_model.safetensors"
+}
