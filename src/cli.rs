@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cones::concept::SiteSelection;
+use cones::sampling::Sampler;
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
 #[derive(Debug, Parser)]
@@ -36,8 +38,8 @@ pub(crate) struct Global {
     )]
     pub(crate) model: String,
     /// Where to compute; this build has `cpu`
-    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE")]
-    pub(crate) device: String,
+    #[arg(long, global = true, value_enum, default_value_t = DeviceName::Cpu, value_name = "DEVICE")]
+    pub(crate) device: DeviceName,
     /// Seed of all randomness: the same seed gives the same result
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
@@ -62,6 +64,11 @@ pub(crate) enum Color {
     Never,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DeviceName {
+    Cpu,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Find the neurons of a subject in photos of it
@@ -80,7 +87,7 @@ pub(crate) struct FindArgs {
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// What kind of thing the subject is: its class noun, such as `dog`
-    #[arg(long, value_name = "NOUN")]
+    #[arg(long, value_name = "NOUN", value_parser = words)]
     pub(crate) subject: String,
     /// The index to write [default: NOUN.idx]
     #[arg(short, long, value_name = "FILE")]
@@ -104,10 +111,10 @@ pub(crate) struct FindArgs {
     #[arg(long, conflicts_with = "density", allow_negative_numbers = true, value_name = "TAU", value_parser = finite)]
     pub(crate) threshold: Option<f32>,
     /// Attention layers to search: `cross`, `self` or `all`
-    #[arg(long, default_value = "cross", value_name = "SITES", value_parser = ["cross", "self", "all"])]
-    pub(crate) sites: String,
+    #[arg(long, default_value_t = SiteSelection::Cross, value_name = "SITES")]
+    pub(crate) sites: SiteSelection,
     /// The rare word that stands for the subject in prompts
-    #[arg(long, default_value = "sks", value_name = "WORD")]
+    #[arg(long, default_value = "sks", value_name = "WORD", value_parser = words)]
     pub(crate) token: String,
     /// Pictures of the class at large [default: drawn by the model, kept beside the index]
     #[arg(long, value_name = "DIR")]
@@ -144,8 +151,8 @@ pub(crate) struct GenerateArgs {
     )]
     pub(crate) negative: String,
     /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
-    #[arg(long, default_value = "dpm++2m", value_name = "NAME")]
-    pub(crate) sampler: String,
+    #[arg(long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
+    pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
@@ -190,6 +197,15 @@ pub(crate) struct InspectArgs {
     /// Print the indices as text, one line for each site
     #[arg(long)]
     pub(crate) dump: bool,
+}
+
+/// Words for a prompt.
+fn words(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.is_empty() || text.chars().any(char::is_control) {
+        true => Err("expected a word".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cones::concept::score::{Examples, Options, algorithm1};
 use cones::concept::select::{Selection, select};
 use cones::concept::{NeuronIndex, Provenance, Site, SiteIndices, SiteSelection, Subject};
@@ -19,14 +19,11 @@ const PAPER_STEPS: usize = 1000;
 
 pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
-    let sites: SiteSelection = args.sites.parse()?;
+    let sites = args.sites;
     let subject = Subject {
-        noun: args.subject.trim().to_owned(),
-        token: args.token.trim().to_owned(),
+        noun: args.subject.clone(),
+        token: args.token.clone(),
     };
-    if subject.noun.is_empty() || subject.token.is_empty() {
-        bail!("--subject and --token must not be empty");
-    }
     let output = args
         .output
         .clone()

@@ -35,7 +35,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     }
     let own = defaults(&pipeline);
     let options = SampleOptions {
-        sampler: args.sampler.parse()?,
+        sampler: args.sampler,
         steps: args.steps.unwrap_or(own.steps),
         guidance: args.guidance.unwrap_or(own.guidance),
         negative: args.negative.clone(),

@@ -11,33 +11,23 @@ use std::path::Path;
 
 use anyhow::Context;
 use candle_core::Device;
+use cones::Pipeline;
 use cones::concept::NeuronIndex;
 use cones::source::Source;
-use cones::{Error, Pipeline};
 
-use crate::cli::Global;
+use crate::cli::{DeviceName, Global};
 use ui::Ui;
 
 /// Loads the model that the user named.
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
-    let device = device(&global.device)?;
+    let device = match global.device {
+        DeviceName::Cpu => Device::Cpu,
+    };
     let source = Source::open(&global.model)?;
     let pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;
     ui.detail(&format!("loaded model `{}`", pipeline.name()));
     Ok(pipeline)
-}
-
-/// The device that the user named; this build computes on the CPU.
-fn device(name: &str) -> Result<Device, Error> {
-    if name == "cpu" {
-        return Ok(Device::Cpu);
-    }
-    Err(Error::Value {
-        name: "--device".to_owned(),
-        expected: "`cpu`, the one device of this build".to_owned(),
-        found: format!("`{name}`"),
-    })
 }
 
 /// Reads an index, naming its file in any error.

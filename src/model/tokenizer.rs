@@ -44,10 +44,17 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| invalid(&json, "a tokenizer", error))?;
-        // The pad token of Stable Diffusion 2.x is "!": as a special token it is never part of a word.
+        // The pad token of Stable Diffusion 2.x is "!": as a special token it is never part of a word. What
+        // tokenizer.json says of a token holds; transformers adds the others in this way too.
+        let known: Vec<String> = inner
+            .get_added_tokens_decoder()
+            .into_values()
+            .map(|token| token.content)
+            .collect();
         let added: Vec<_> = special
             .all()
-            .map(|token| AddedToken::from(token, true).normalized(false))
+            .filter(|token| !known.contains(&token.content))
+            .map(|token| AddedToken::from(token.content, true).normalized(token.normalized))
             .collect();
         inner
             .add_special_tokens(added)
@@ -61,7 +68,11 @@ impl Tokenizer {
                 )
             })
         };
-        let (start, end, pad) = (id(&special.start)?, id(&special.end)?, id(&special.pad)?);
+        let (start, end, pad) = (
+            id(&special.start.content)?,
+            id(&special.end.content)?,
+            id(&special.pad.content)?,
+        );
         Ok(Self {
             start,
             end,
@@ -106,22 +117,56 @@ impl Tokenizer {
     }
 }
 
+/// A special token: its text, and whether text is lower-cased before it is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SpecialToken {
+    content: String,
+    normalized: bool,
+}
+
+impl SpecialToken {
+    fn new(content: &str) -> Self {
+        Self {
+            content: content.to_owned(),
+            normalized: false,
+        }
+    }
+
+    /// A token is a string, or an object whose `content` is the string.
+    fn parse(value: &serde_json::Value) -> Option<Self> {
+        let flag = |key: &str| {
+            value
+                .get(key)
+                .and_then(serde_json::Value::as_bool)
+                .unwrap_or(false)
+        };
+        let object = || {
+            Some(Self {
+                content: value.get("content")?.as_str()?.to_owned(),
+                normalized: flag("normalized"),
+            })
+        };
+        value.as_str().map(Self::new).or_else(object)
+    }
+}
+
 /// The special tokens and the length, from `tokenizer_config.json` and `special_tokens_map.json`.
 struct SpecialTokens {
-    start: String,
-    end: String,
-    unknown: String,
-    pad: String,
+    start: SpecialToken,
+    end: SpecialToken,
+    unknown: SpecialToken,
+    pad: SpecialToken,
     length: Option<usize>,
 }
 
 impl SpecialTokens {
     fn read(source: &Source) -> Result<Self> {
+        let end = SpecialToken::new("<|endoftext|>");
         let mut special = Self {
-            start: "<|startoftext|>".to_owned(),
-            end: "<|endoftext|>".to_owned(),
-            unknown: "<|endoftext|>".to_owned(),
-            pad: "<|endoftext|>".to_owned(),
+            start: SpecialToken::new("<|startoftext|>"),
+            unknown: end.clone(),
+            pad: end.clone(),
+            end,
             length: None,
         };
         for file in ["special_tokens_map.json", "tokenizer_config.json"] {
@@ -136,14 +181,9 @@ impl SpecialTokens {
                 ("unk_token", &mut special.unknown),
                 ("pad_token", &mut special.pad),
             ] {
-                // A token is a string, or an object whose `content` is the string.
-                match keys.optional::<serde_json::Value>(key)? {
-                    None => {}
-                    Some(serde_json::Value::String(text)) => *token = text,
-                    Some(object) => match object.get("content").and_then(|c| c.as_str()) {
-                        Some(text) => text.clone_into(token),
-                        None => return Err(keys.error(key, "a token", object)),
-                    },
+                if let Some(value) = keys.optional::<serde_json::Value>(key)? {
+                    *token = SpecialToken::parse(&value)
+                        .ok_or_else(|| keys.error(key, "a token", &value))?;
                 }
             }
             if let Some(length) = keys.optional::<f64>("model_max_length")? {
@@ -157,8 +197,21 @@ impl SpecialTokens {
         Ok(special)
     }
 
-    fn all(&self) -> impl Iterator<Item = String> {
-        [&self.start, &self.end, &self.pad].into_iter().cloned()
+    /// Each token once; where two have one text, the last says how it is looked for, as in transformers.
+    fn all(&self) -> impl Iterator<Item = SpecialToken> {
+        let tokens = [&self.start, &self.end, &self.unknown, &self.pad];
+        let last = move |(i, token): (usize, &SpecialToken)| {
+            let again = tokens[i + 1..]
+                .iter()
+                .any(|later| later.content == token.content);
+            (!again).then(|| token.clone())
+        };
+        tokens
+            .into_iter()
+            .enumerate()
+            .filter_map(last)
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 }
 
@@ -193,7 +246,7 @@ fn from_vocabulary(source: &Source, special: &SpecialTokens) -> Result<tokenizer
                 .collect::<tokenizers::models::bpe::Vocab>(),
             merges,
         )
-        .unk_token(special.unknown.clone())
+        .unk_token(special.unknown.content.clone())
         .end_of_word_suffix("</w>".to_owned())
         .build()
         .map_err(|error| invalid(&merges_file, "merges of tokens that vocab.json has", error))?;

@@ -4,7 +4,7 @@ mod read;
 mod write;
 
 pub use read::{file_sha256, list};
-pub use write::{Metadata, a1111_parameters};
+pub use write::{Metadata, a1111_parameters, read_metadata};
 
 use crate::{Error, Result};
 
@@ -68,6 +68,14 @@ impl Picture {
     /// # Errors
     /// If there are not `3·width·height` values.
     pub fn from_planar(planar: &[f32], width: u32, height: u32) -> Result<Self> {
+        let expected = u64::from(width) * u64::from(height) * 3;
+        if planar.len() as u64 != expected {
+            return Err(Error::value(
+                "planes",
+                format!("{expected} values for {width}x{height}"),
+                planar.len(),
+            ));
+        }
         let plane = planar.len() / 3;
         let byte = |v: f32| ((v / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
         let rgb = (0..plane)

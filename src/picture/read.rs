@@ -1,11 +1,12 @@
 //! Pictures out of files.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::Picture;
@@ -13,43 +14,112 @@ use crate::{Error, Result};
 
 /// No photo has longer sides; larger claims are of damaged or hostile files.
 const MAX_SIDE: u32 = 32_768;
-/// Most memory that a decoder may take.
-const MAX_BYTES: u64 = 2 << 30;
+/// Most bytes of a file, and most bytes of its pixels once decoded: 178 million pixels of 8-bit RGB.
+const MAX_BYTES: u64 = 512 << 20;
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 impl Picture {
     /// Reads a PNG or JPEG as a picture of exactly this width and height.
     ///
-    /// The camera's orientation (EXIF) is applied, transparency is laid over white, and the picture is scaled to cover
-    /// the size and cut to it around its centre. A picture of that size already keeps every pixel.
+    /// The camera's orientation (EXIF) is applied, transparency is laid over white, and the picture is cut around its
+    /// centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles are
+    /// not applied.
     ///
     /// # Errors
-    /// If the file cannot be read or is not such a picture.
+    /// If the file cannot be read, is not such a picture, or is cut off.
     pub fn read(path: &Path, (width, height): (u32, u32)) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
-        let image = decode(BufReader::new(file)).map_err(|error| Error::Picture {
-            path: path.to_owned(),
-            problem: error.to_string(),
-            hint: "give a PNG or JPEG file; convert other formats first".to_owned(),
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(Error::value(
+                "size",
+                format!("1 to {MAX_SIDE} pixels a side"),
+                format!("{width}x{height}"),
+            ));
+        }
+        let (bytes, format) = read_picture_file(path)?;
+        let image = decode(&bytes, format).map_err(|error| {
+            unusable(
+                path,
+                error.to_string(),
+                "the file may be damaged; save it again as PNG or JPEG",
+            )
         })?;
-        let rgb = cover(&over_white(image), width, height);
+        drop(bytes);
+        let rgb = cover(over_white(image), width, height);
         Self::new(width, height, rgb.into_raw())
     }
 }
 
-fn decode(file: impl Read + Seek + std::io::BufRead) -> image::ImageResult<DynamicImage> {
-    let mut reader = ImageReader::new(file).with_guessed_format()?;
+/// The bytes of a PNG or JPEG file, and which of them it is by its content.
+pub(super) fn read_picture_file(path: &Path) -> Result<(Vec<u8>, ImageFormat)> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let problem = format!("larger than {} MiB", MAX_BYTES >> 20);
+        return Err(unusable(path, problem, "give a smaller PNG or JPEG file"));
+    }
+    let problem = match image::guess_format(&bytes) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => return Ok((bytes, format)),
+        Ok(other) => format!("expected a PNG or JPEG file, found {other:?}"),
+        Err(_) if bytes.is_empty() => "the file is empty".to_owned(),
+        Err(_) => "expected a PNG or JPEG file, found another format".to_owned(),
+    };
+    Err(unusable(path, problem, "convert it to PNG or JPEG"))
+}
+
+/// An [`Error::Picture`].
+pub(super) fn unusable(path: &Path, problem: impl Into<String>, hint: &str) -> Error {
+    Error::Picture {
+        path: path.to_owned(),
+        problem: problem.into(),
+        hint: hint.to_owned(),
+    }
+}
+
+fn decode(bytes: &[u8], format: ImageFormat) -> image::ImageResult<DynamicImage> {
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        // The decoder would fill what is missing with grey and say nothing.
+        let error = std::io::Error::new(
+            std::io::ErrorKind::UnexpectedEof,
+            "the JPEG file is cut off",
+        );
+        return Err(error.into());
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
+    reader.limits(limits.clone());
     let mut decoder = reader.into_decoder()?;
+    // `from_decoder` allocates whatever the header claims, so that is checked here.
+    limits.reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// Whether a JPEG goes on to its end marker (T.81, B.1.1): segments have a length, and the coded data behind `SOS` has
+/// none but escapes every `FF` as `FF 00`, restart markers apart.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 2; // behind SOI
+    while let Some(&[first, marker]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        at += match (first, marker) {
+            (0xFF, 0xD9) => return true,
+            (0xFF, 0xFF) => 1, // a fill byte
+            (0xFF, 0x00..=0x01 | 0xD0..=0xD8) => 2,
+            (0xFF, _) => match bytes.get(at + 2..).and_then(|rest| rest.first_chunk()) {
+                Some(&length) => 2 + usize::from(u16::from_be_bytes(length)),
+                None => return false,
+            },
+            _ => 1,
+        };
+    }
+    false
 }
 
 /// Lays a picture with transparency over white.
@@ -64,26 +134,40 @@ fn over_white(image: DynamicImage) -> RgbImage {
     })
 }
 
-/// Scales a picture so that it covers a size, and cuts it to that around its centre.
-fn cover(image: &RgbImage, width: u32, height: u32) -> RgbImage {
+/// Cuts a picture around its centre to the shape of a size, and scales it to that.
+///
+/// Cut first: a picture of one pixel's height scaled to cover a square would not fit into memory.
+fn cover(image: RgbImage, width: u32, height: u32) -> RgbImage {
     let (w, h) = image.dimensions();
     if (w, h) == (width, height) {
-        return image.clone();
+        return image;
     }
-    let scale =
-        (f64::from(width) / f64::from(w.max(1))).max(f64::from(height) / f64::from(h.max(1)));
-    let scaled = |side: u32, least: u32| ((f64::from(side) * scale).round() as u32).max(least);
-    let (w, h) = (scaled(w, width), scaled(h, height));
-    let resized = image::imageops::resize(image, w, h, FilterType::CatmullRom);
-    image::imageops::crop_imm(&resized, (w - width) / 2, (h - height) / 2, width, height).to_image()
+    // The longest side that goes with `other` in the shape of `this`:`that`; at most `limit`.
+    let side = |other: u32, this: u32, that: u32, limit: u32| {
+        let ideal = f64::from(other) * f64::from(this) / f64::from(that);
+        (ideal.round() as u32).clamp(1, limit)
+    };
+    let (cut_w, cut_h) = (side(h, width, height, w), side(w, height, width, h));
+    let cut = image::imageops::crop_imm(&image, (w - cut_w) / 2, (h - cut_h) / 2, cut_w, cut_h);
+    if (cut_w, cut_h) == (width, height) {
+        return cut.to_image();
+    }
+    image::imageops::resize(&*cut, width, height, FilterType::CatmullRom)
 }
 
 /// The picture files that these paths name: files as they are, folders for the PNG and JPEG files in them; sorted by
-/// file name, each once.
+/// file name, then by path, each file once however it is spelled.
 ///
 /// # Errors
-/// If a path does not exist, or a folder holds no picture.
+/// If a path does not exist, a folder holds no picture, or there is no path.
 pub fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if paths.is_empty() {
+        return Err(Error::value(
+            "pictures",
+            "at least one file or folder",
+            "none",
+        ));
+    }
     let mut files = Vec::new();
     for path in paths {
         if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
@@ -93,20 +177,22 @@ pub fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let before = files.len();
         for entry in path.read_dir().map_err(Error::io("read", path))? {
             let file = entry.map_err(Error::io("read", path))?.path();
-            if file.is_file() && is_picture(&file) {
+            // A broken link is an error, not a picture less.
+            if is_picture(&file) && file.metadata().map_err(Error::io("read", &file))?.is_file() {
                 files.push(file);
             }
         }
         if files.len() == before {
-            return Err(Error::Picture {
-                path: path.clone(),
-                problem: "no pictures in this folder".to_owned(),
-                hint: "put PNG or JPEG files into it".to_owned(),
-            });
+            return Err(unusable(
+                path,
+                "no pictures in this folder",
+                "put PNG or JPEG files into it",
+            ));
         }
     }
     files.sort_by(|a, b| a.file_name().cmp(&b.file_name()).then_with(|| a.cmp(b)));
-    files.dedup();
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
     Ok(files)
 }
 
@@ -136,134 +222,4 @@ pub fn file_sha256(path: &Path) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use image::{ImageEncoder, Rgb, RgbaImage};
-
-    use super::*;
-
-    /// A 4 × 2 picture: red left half, blue right half, the upper row darker.
-    fn sample() -> RgbImage {
-        RgbImage::from_fn(4, 2, |x, y| {
-            let v = if y == 0 { 100 } else { 200 };
-            if x < 2 {
-                Rgb([v, 0, 0])
-            } else {
-                Rgb([0, 0, v])
-            }
-        })
-    }
-
-    /// A PNG with an EXIF chunk that holds one orientation.
-    fn png(image: &RgbImage, orientation: u8) -> Vec<u8> {
-        let exif = [
-            b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(),
-            &[orientation, 0, 0, 0, 0, 0, 0, 0],
-        ];
-        let mut bytes = Vec::new();
-        let mut encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-        encoder.set_exif_metadata(exif.concat()).unwrap();
-        encoder
-            .write_image(
-                image,
-                image.width(),
-                image.height(),
-                image::ExtendedColorType::Rgb8,
-            )
-            .unwrap();
-        bytes
-    }
-
-    fn written(bytes: &[u8]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bytes).unwrap();
-        file
-    }
-
-    #[test]
-    fn every_orientation_is_applied() {
-        let image = sample();
-        let upright = |o: u8| match o {
-            2 => image::imageops::flip_horizontal(&image),
-            3 => image::imageops::rotate180(&image),
-            4 => image::imageops::flip_vertical(&image),
-            5 => image::imageops::flip_horizontal(&image::imageops::rotate90(&image)),
-            6 => image::imageops::rotate90(&image),
-            7 => image::imageops::flip_horizontal(&image::imageops::rotate270(&image)),
-            8 => image::imageops::rotate270(&image),
-            _ => image.clone(),
-        };
-        for orientation in 1..=8 {
-            let expected = upright(orientation);
-            let file = written(&png(&image, orientation));
-            let picture = Picture::read(file.path(), expected.dimensions()).unwrap();
-            assert_eq!(
-                picture.rgb(),
-                expected.as_raw().as_slice(),
-                "orientation {orientation}"
-            );
-        }
-    }
-
-    #[test]
-    fn transparency_is_laid_over_white() {
-        let image = RgbaImage::from_raw(2, 1, vec![10, 20, 30, 0, 100, 0, 0, 255]).unwrap();
-        let file = tempfile::Builder::new().suffix(".png").tempfile().unwrap();
-        image.save(file.path()).unwrap();
-        assert_eq!(
-            Picture::read(file.path(), (2, 1)).unwrap().rgb(),
-            [255, 255, 255, 100, 0, 0]
-        );
-    }
-
-    #[test]
-    fn a_wide_picture_is_cut_around_its_centre() {
-        let image = RgbImage::from_fn(40, 10, |x, _| {
-            if (15..25).contains(&x) {
-                Rgb([255; 3])
-            } else {
-                Rgb([0; 3])
-            }
-        });
-        let file = written(&png(&image, 1));
-        let picture = Picture::read(file.path(), (10, 10)).unwrap();
-        assert!(picture.rgb().iter().all(|&v| v == 255));
-        assert_eq!(
-            Picture::read(file.path(), (5, 7)).unwrap().rgb().len(),
-            5 * 7 * 3
-        );
-    }
-
-    #[test]
-    fn damaged_files_are_errors_that_name_the_file() {
-        let whole = png(&sample(), 1);
-        for cut in [0, 1, 8, 20, whole.len() / 2, whole.len() - 20] {
-            let file = written(&whole[..cut]);
-            let error = Picture::read(file.path(), (4, 2)).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .contains(&file.path().display().to_string()),
-                "{error}"
-            );
-        }
-        assert!(Picture::read(Path::new("/no/such.png"), (4, 2)).is_err());
-    }
-
-    #[test]
-    fn folders_are_listed_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["b.PNG", "a.jpeg", "notes.txt", ".hidden.png", "c.jpg"] {
-            std::fs::write(dir.path().join(name), b"").unwrap();
-        }
-        let b = dir.path().join("b.PNG");
-        let files = list(&[dir.path().to_owned(), b]).unwrap();
-        let names: Vec<_> = files
-            .iter()
-            .map(|f| f.file_name().unwrap().to_str().unwrap())
-            .collect();
-        assert_eq!(names, ["a.jpeg", "b.PNG", "c.jpg"]);
-        let empty = tempfile::tempdir().unwrap();
-        assert!(list(&[empty.path().to_owned()]).is_err());
-        assert!(list(&[dir.path().join("missing")]).is_err());
-    }
-}
+mod tests;

@@ -1,8 +1,12 @@
 //! Pictures into PNG files, with the text that other tools read.
 
+use std::io::Cursor;
 use std::path::Path;
 
+use image::ImageFormat;
+
 use super::Picture;
+use super::read::{read_picture_file, unusable};
 use crate::{Error, Result};
 
 /// Texts inside a PNG.
@@ -53,6 +57,44 @@ impl Picture {
     }
 }
 
+/// The `cones` text of a PNG: [`Metadata::cones`], if it has any. A JPEG has none.
+///
+/// # Errors
+/// If the file cannot be read, is no picture or is damaged.
+pub fn read_metadata(path: &Path) -> Result<Option<String>> {
+    let (bytes, format) = read_picture_file(path)?;
+    if format != ImageFormat::Png {
+        return Ok(None);
+    }
+    cones_text(&bytes).map_err(|error| {
+        let hint = "the file may be damaged; take the one that `cones generate` wrote";
+        unusable(path, error.to_string(), hint)
+    })
+}
+
+/// Looks before the pixels, where `cones` writes it, then behind them, where some tools move it.
+fn cones_text(bytes: &[u8]) -> Result<Option<String>, png::DecodingError> {
+    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
+    let text = |info: &png::Info| {
+        let latin = info.uncompressed_latin1_text.iter();
+        let latin = latin.map(|chunk| (chunk.keyword.clone(), Some(chunk.text.clone())));
+        let packed = info.compressed_latin1_text.iter();
+        let packed = packed.map(|chunk| (chunk.keyword.clone(), chunk.get_text().ok()));
+        let utf8 = info.utf8_text.iter();
+        let utf8 = utf8.map(|chunk| (chunk.keyword.clone(), chunk.get_text().ok()));
+        latin
+            .chain(packed)
+            .chain(utf8)
+            .find(|(keyword, _)| keyword == "cones")
+            .and_then(|(_, text)| text)
+    };
+    if let Some(found) = text(reader.info()) {
+        return Ok(Some(found));
+    }
+    reader.finish()?;
+    Ok(text(reader.info()))
+}
+
 /// The text that the A1111 web UI writes: the prompt, the negative prompt, and `key: value` pairs on one line, values
 /// in quotes where a comma, a colon or a line break would confuse its parsers.
 pub fn a1111_parameters(prompt: &str, negative: &str, fields: &[(&str, &str)]) -> String {
@@ -96,9 +138,34 @@ mod tests {
         let text = &reader.info().utf8_text[0];
         assert_eq!(
             (text.keyword.as_str(), text.get_text().unwrap()),
-            ("cones", metadata.cones)
+            ("cones", metadata.cones.clone())
         );
         assert_eq!(Picture::read(&path, (2, 1)).unwrap(), picture);
+        assert_eq!(read_metadata(&path).unwrap(), Some(metadata.cones));
+    }
+
+    #[test]
+    fn metadata_is_absent_misplaced_or_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.png");
+        let picture = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        picture.write_png(&path, None).unwrap();
+        assert_eq!(read_metadata(&path).unwrap(), None);
+
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[1, 2, 3]).unwrap();
+        let chunk = png::text_metadata::TEXtChunk::new("cones", "{}");
+        writer.write_text_chunk(&chunk).unwrap();
+        writer.finish().unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read_metadata(&path).unwrap().as_deref(), Some("{}"));
+
+        std::fs::write(&path, &bytes[..30]).unwrap();
+        assert!(read_metadata(&path).is_err());
+        assert!(read_metadata(&dir.path().join("missing.png")).is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reads the golden files of the tests in this folder; `tests/golden/make_sampling.py` writes them.
 
+use std::collections::HashMap;
+
 use safetensors::{Dtype, SafeTensors};
 
 /// One golden file, in memory.
@@ -33,10 +35,12 @@ impl Golden {
         names.into_iter()
     }
 
-    /// A text of the file's metadata.
-    pub(super) fn text(&self, key: &str) -> String {
+    /// The text of a `scheduler_config.json`.
+    pub(super) fn config(&self, name: &str) -> String {
         let (_, metadata) = SafeTensors::read_metadata(self.bytes).unwrap();
-        metadata.metadata().as_ref().unwrap()[key].clone()
+        let texts = &metadata.metadata().as_ref().unwrap()["configs"];
+        let mut texts: HashMap<String, String> = serde_json::from_str(texts).unwrap();
+        texts.remove(name).unwrap()
     }
 
     /// An F32 tensor, flat.

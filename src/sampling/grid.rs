@@ -1,5 +1,7 @@
 //! The timesteps of one run, and its noise levels.
 
+use std::ops::RangeInclusive;
+
 use super::samplers::Sampler;
 use super::schedule::{ScheduleConfig, Spacing};
 use crate::error::{Error, Result};
@@ -74,55 +76,41 @@ impl Grid {
         if steps > last {
             return Err(too_many(steps, "`lambda_min_clipped` leaves no more"));
         }
-        let timesteps: Vec<f64> = match config.spacing(Sampler::DpmPp2M) {
-            Spacing::Linspace => linspace(0.0, last as f64 - 1.0, steps + 1)
-                .into_iter()
-                .skip(1)
-                .rev()
-                .map(f64::round_ties_even)
-                .collect(),
+        let spaced = match config.spacing(Sampler::DpmPp2M) {
+            Spacing::Linspace => {
+                let rising = linspace(0.0, last as f64 - 1.0, steps + 1);
+                rising
+                    .into_iter()
+                    .skip(1)
+                    .rev()
+                    .map(f64::round_ties_even)
+                    .collect()
+            }
             Spacing::Leading => {
                 let stride = last / (steps + 1);
                 if stride == 0 {
                     return Err(too_many(steps, "with \"leading\" the strides would be 0"));
                 }
-                (1..=steps)
-                    .rev()
-                    .map(|i| (i * stride) as f64 + config.steps_offset as f64)
-                    .collect()
+                leading(stride, config.steps_offset, 1..=steps)
             }
             Spacing::Trailing => trailing(last, config.num_train_timesteps(), steps),
         };
         let levels = sigmas(&self.alphas);
         if config.karras {
-            // Karras, from the highest to the lowest level of training.
-            let chosen = karras(
-                f64::from(levels[levels.len() - 1]),
-                f64::from(levels[0]),
-                steps,
-            );
-            self.timesteps = chosen
-                .iter()
-                .map(|sigma| timestep_of(*sigma, &levels))
-                .collect();
-            if !config.cosine {
-                self.timesteps
-                    .iter_mut()
-                    .for_each(|timestep| *timestep = timestep.round_ties_even());
+            let (lowest, highest) = (levels[0], levels[levels.len() - 1]);
+            for sigma in karras(f64::from(highest), f64::from(lowest), steps) {
+                let timestep = timestep_of(sigma, &levels);
+                let whole = if config.cosine {
+                    timestep.trunc()
+                } else {
+                    timestep.round_ties_even()
+                };
+                self.push(whole, sigma);
             }
-            self.timesteps
-                .iter_mut()
-                .for_each(|timestep| *timestep = timestep.trunc());
-            self.sigmas = chosen.into_iter().map(|sigma| sigma as f32).collect();
         } else {
-            self.sigmas = timesteps
-                .iter()
-                .map(|timestep| interpolate(*timestep, &levels) as f32)
-                .collect();
-            self.timesteps = timesteps
-                .into_iter()
-                .map(|timestep| timestep as f32)
-                .collect();
+            for timestep in spaced {
+                self.push(timestep, interpolate(timestep, &levels));
+            }
         }
         self.end(config, levels[0]);
         Ok(())
@@ -131,29 +119,23 @@ impl Grid {
     /// Timesteps and levels of the Euler samplers, which take fractions.
     fn fill_euler(&mut self, config: &ScheduleConfig, sampler: Sampler, steps: usize) {
         let levels = sigmas(&self.alphas);
-        self.timesteps = spread(config, sampler, steps);
-        let at = |timestep: &f32| interpolate(f64::from(*timestep), &levels);
-        if config.karras && sampler == Sampler::Euler {
-            let highest = self.timesteps.first().map_or(0.0, at);
-            let lowest = self.timesteps.last().map_or(0.0, at);
-            let chosen = karras(highest, lowest, steps);
-            self.timesteps = chosen
-                .iter()
-                .map(|sigma| timestep_of(*sigma, &levels))
-                .collect();
-            self.sigmas = chosen.into_iter().map(|sigma| sigma as f32).collect();
-        } else {
-            self.sigmas = self
-                .timesteps
-                .iter()
-                .map(|timestep| at(timestep) as f32)
-                .collect();
+        // diffusers rounds these timesteps to f32 before it looks up their levels.
+        for timestep in spread(config, sampler, steps).into_iter().map(f64::from) {
+            self.push(timestep, interpolate(timestep, &levels));
         }
-        if sampler == Sampler::Euler {
-            self.end(config, levels[0]);
-        } else {
+        if sampler == Sampler::EulerA {
             self.sigmas.push(0.0);
+            return;
         }
+        if let (true, [first, .., last]) = (config.karras, &self.timesteps[..]) {
+            let [highest, lowest] = [first, last].map(|t| interpolate(f64::from(*t), &levels));
+            self.timesteps.clear();
+            self.sigmas.clear();
+            for sigma in karras(highest, lowest, steps) {
+                self.push(timestep_of(sigma, &levels), sigma);
+            }
+        }
+        self.end(config, levels[0]);
     }
 
     /// The calls of PNDM (Liu et al. 2022, algorithm 2): Runge-Kutta and then linear multistep, or,
@@ -181,6 +163,12 @@ impl Grid {
         self.prk_calls = self.timesteps.len();
         self.timesteps.extend(&falling[3..]);
         Ok(())
+    }
+
+    /// Adds a call of the model.
+    fn push(&mut self, timestep: f64, sigma: f64) {
+        self.timesteps.push(timestep as f32);
+        self.sigmas.push(sigma as f32);
     }
 
     /// Adds the level at which a run ends.
@@ -213,18 +201,20 @@ fn spread(config: &ScheduleConfig, sampler: Sampler, steps: usize) -> Vec<f32> {
                 .map(rounded)
                 .collect()
         }
-        Spacing::Leading => {
-            let stride = train / steps;
-            (0..steps)
-                .rev()
-                .map(|i| (i * stride) as f64 + config.steps_offset as f64)
-                .collect()
-        }
+        Spacing::Leading => leading(train / steps, config.steps_offset, 0..=steps - 1),
         Spacing::Trailing => trailing(train, train, steps),
     };
     timesteps
         .into_iter()
         .map(|timestep| timestep as f32)
+        .collect()
+}
+
+/// The multiples of a stride, falling, with the offset added to each.
+fn leading(stride: usize, offset: i64, multiples: RangeInclusive<usize>) -> Vec<f64> {
+    multiples
+        .rev()
+        .map(|i| (i * stride) as f64 + offset as f64)
         .collect()
 }
 
@@ -283,14 +273,14 @@ fn karras(highest: f64, lowest: f64, steps: usize) -> Vec<f64> {
 }
 
 /// The timestep at which training has noise level `sigma`, interpolated in its logarithm.
-fn timestep_of(sigma: f64, levels: &[f32]) -> f32 {
+fn timestep_of(sigma: f64, levels: &[f32]) -> f64 {
     let log_sigma = sigma.max(1e-10).ln();
     // Levels rise with the timestep, so this is the last one at or below.
     let below = levels.partition_point(|level| f64::from(level.ln()) <= log_sigma);
     let index = below.saturating_sub(1).min(levels.len().saturating_sub(2));
     let (low, high) = (levels[index].ln(), levels[index + 1].ln());
     let weight = ((f64::from(low) - log_sigma) / f64::from(low - high)).clamp(0.0, 1.0);
-    ((1.0 - weight) * index as f64 + weight * (index + 1) as f64) as f32
+    (1.0 - weight) * index as f64 + weight * (index + 1) as f64
 }
 
 /// More steps than this schedule and spacing can take.

@@ -70,7 +70,7 @@ impl Generator {
         }
         let mut values: Vec<f32> = (0..n).map(|_| self.uniform()).collect();
         values.chunks_exact_mut(BLOCK).for_each(box_muller);
-        if n % BLOCK != 0 {
+        if !n.is_multiple_of(BLOCK) {
             let tail = &mut values[n - BLOCK..];
             tail.fill_with(|| self.uniform());
             box_muller(tail);
@@ -158,7 +158,8 @@ impl Generator {
 fn box_muller(block: &mut [f32]) {
     let (first, second) = block.split_at_mut(BLOCK / 2);
     for (a, b) in first.iter_mut().zip(second) {
-        let radius = (-2.0 * (1.0 - *a).ln()).sqrt(); // `1 - u` lies in (0, 1], where the logarithm is finite
+        // `1 - u` lies in (0, 1], where the logarithm is finite.
+        let radius = (-2.0 * (1.0 - *a).ln()).sqrt();
         let theta = TAU_F32 * *b;
         (*a, *b) = (radius * theta.cos(), radius * theta.sin());
     }

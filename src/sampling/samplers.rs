@@ -5,6 +5,8 @@
 //! there. In the bodies, `x` is the latents, `m` the model's output, and for noise levels the
 //! papers' letters: `ᾱ`, `σ`, `λ`, `h`.
 
+mod pndm;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -92,8 +94,7 @@ impl FromStr for Sampler {
 pub struct Step {
     /// Which call of the run, from 0.
     pub index: usize,
-    /// Calls in the run: the number of steps, and with PNDM one more (ten at most, with
-    /// Runge-Kutta).
+    /// Calls in the run: one for each step, and one more with PNDM, or nine with its Runge-Kutta.
     pub total: usize,
     /// The timestep the model is asked about, within 0..1000; the Euler samplers ask for fractions
     /// too.
@@ -141,7 +142,7 @@ pub fn sample<E: From<Error>>(
         Sampler::EulerA => run.euler(latents, model, |from, to| {
             let up = (to * to * (from * from - to * to) / (from * from)).sqrt();
             Ok((
-                (to * to - up * up).sqrt(),
+                (to * to - up * up).max(0.0).sqrt(),
                 Some((up, sized("the noise", n, noise()?)?)),
             ))
         }),
@@ -223,8 +224,8 @@ impl Run<'_> {
     /// coordinates where `x = x_0 + σ·ε` and the model sees `x/√(σ²+1)`.
     ///
     /// `split` divides the way from one level to the next: into the level to step down to, and a
-    /// level of fresh noise to add then. The ancestral sampler has `σ_up² = σ_to²·(σ_from² -
-    /// σ_to²)/σ_from²` and `σ_down² = σ_to² - σ_up²`.
+    /// level of fresh noise to add then. The ancestral sampler has
+    /// `σ_up² = σ_to²·(σ_from² - σ_to²)/σ_from²` and `σ_down² = σ_to² - σ_up²`.
     fn euler<E: From<Error>>(
         &self,
         mut x: Vec<f32>,
@@ -261,13 +262,12 @@ impl Run<'_> {
         Ok(x)
     }
 
-    /// DPM-Solver++ (2M): with `λ = ln(α/σ)`, `h = λ_t - λ_s` and `r = (λ_s - λ_r)/h`, `x_t =
-    /// σ_t/σ_s·x_s - α_t·(e^{-h} - 1)·D` where `D = m_s + (m_s - m_r)/(2r)` (Lu et al. 2022b,
-    /// algorithm 2).
+    /// DPM-Solver++ (2M): `x_t = σ_t/σ_s·x_s - α_t·(e^{-h} - 1)·D` with `D = m_s + (m_s - m_q)/2r`,
+    /// `λ = ln(α/σ)`, `h = λ_t - λ_s` and `r = (λ_s - λ_q)/h` (Lu et al. 2022b, algorithm 2).
     ///
-    /// `m` is the data prediction at the level `s` of this step and `r` of the one before. `D =
-    /// m_s`, the first order, in the first step, where there is no `r`; and in the last, where the
-    /// level is 0 and `λ` infinite, or the run is shorter than 15.
+    /// `m` is the data prediction, at the level `s` of this step and `q` of the one before. The
+    /// order is one, `D = m_s`, in the first step, where there is no `q`; and in the last, where
+    /// the level is 0 and `λ` infinite, or the run is shorter than 15.
     fn dpm_pp_2m<E: From<Error>>(
         &self,
         mut x: Vec<f32>,
@@ -279,7 +279,7 @@ impl Run<'_> {
             || (config.lower_order_final && steps < 15)
             || !config.ends_at_sigma_min;
         let log_ratio = |(alpha, sigma): Level| alpha.ln() - sigma.ln();
-        let mut earlier: Option<(Vec<f32>, f32)> = None; // m_r and λ_r
+        let mut earlier: Option<(Vec<f32>, f32)> = None; // m_q and λ_q
         for (index, sigmas) in self.grid.sigmas.windows(2).enumerate() {
             let (from, to) = (preserving(sigmas[0]), preserving(sigmas[1]));
             let (lambda, h) = (log_ratio(from), log_ratio(to) - log_ratio(from));
@@ -291,12 +291,12 @@ impl Run<'_> {
             match earlier.take() {
                 // Timesteps that round to the same one have no distance to extrapolate over:
                 // diffusers divides by it.
-                Some((m_r, lambda_r))
-                    if !(index + 1 == steps && ends_first_order) && lambda > lambda_r =>
+                Some((m_q, lambda_q))
+                    if !(index + 1 == steps && ends_first_order) && lambda > lambda_q =>
                 {
-                    let inverse = 1.0 / ((lambda - lambda_r) / h); // 1/r
-                    for ((x, m), m_r) in x.iter_mut().zip(&m).zip(m_r) {
-                        *x = keep * *x - gain * m - 0.5 * gain * (inverse * (m - m_r));
+                    let inverse = 1.0 / ((lambda - lambda_q) / h); // 1/r
+                    for ((x, m), m_q) in x.iter_mut().zip(&m).zip(m_q) {
+                        *x = keep * *x - gain * m - 0.5 * gain * (inverse * (m - m_q));
                     }
                 }
                 _ => x
@@ -308,109 +308,12 @@ impl Run<'_> {
         }
         Ok(x)
     }
-
-    /// PNDM (Liu et al. 2022, algorithm 2): the transfer of eq. 9 along a slope made of several
-    /// outputs, by Runge-Kutta (eq. 13) in the first three steps and by linear multistep (eq. 12)
-    /// in all others.
-    ///
-    /// With `skip_prk_steps`, as in Stable Diffusion, multistep starts at once: with one output,
-    /// then, over the same step again, the mean of that and a second one, and then with orders 2, 3
-    /// and 4.
-    fn pndm<E: From<Error>>(
-        &self,
-        mut x: Vec<f32>,
-        mut model: impl FnMut(usize, &[f32]) -> Result<Vec<f32>, E>,
-    ) -> Result<Vec<f32>, E> {
-        let Grid {
-            timesteps,
-            stride,
-            prk_calls,
-            ..
-        } = self.grid;
-        let mut start = x.clone(); // where a step began that takes several calls
-        let mut sum = vec![0.0; x.len()]; // of Runge-Kutta's weighted slopes
-        let mut slopes: Vec<Vec<f32>> = Vec::new(); // the latest last, four at most
-        for (index, &timestep) in timesteps.iter().enumerate() {
-            let m = model(index, &x)?;
-            let timestep = timestep as i64;
-            if index < *prk_calls {
-                let (stage, from) = (index % 4, timesteps[index / 4 * 4] as i64);
-                let weight = if matches!(stage, 0 | 3) {
-                    1.0 / 6.0
-                } else {
-                    1.0 / 3.0
-                };
-                if stage == 0 {
-                    start.clone_from(&x);
-                    slopes.push(m.clone());
-                    sum.fill(0.0);
-                }
-                sum.iter_mut()
-                    .zip(&m)
-                    .for_each(|(sum, m)| *sum += weight * m);
-                let to = if stage % 2 == 1 {
-                    timestep
-                } else {
-                    timestep - stride / 2
-                };
-                x = self.transfer(&start, from, to, if stage == 3 { &sum } else { &m })?;
-            } else if let (1, 0, [first]) = (index, *prk_calls, &slopes[..]) {
-                let mean: Vec<f32> = m
-                    .iter()
-                    .zip(first)
-                    .map(|(m, first)| (m + first) / 2.0)
-                    .collect();
-                x = self.transfer(&start, timestep + stride, timestep, &mean)?;
-            } else {
-                slopes.drain(..slopes.len().saturating_sub(3));
-                slopes.push(m);
-                x = self.transfer(&x, timestep, timestep - stride, &multistep(&slopes))?;
-            }
-        }
-        Ok(x)
-    }
-
-    /// PNDM's transfer of `x` from one timestep to another along the slope `m` (Liu et al. 2022,
-    /// eq. 9): `√(ᾱ'/ᾱ)·x - (ᾱ' - ᾱ)·ε / (ᾱ·√(1-ᾱ') + √(ᾱ·(1-ᾱ)·ᾱ'))`.
-    fn transfer(&self, x: &[f32], from: i64, to: i64, m: &[f32]) -> Result<Vec<f32>> {
-        let (here, next) = self.alphas(from, to)?;
-        let level = (here.sqrt(), (1.0 - here).sqrt());
-        let keep = (next / here).sqrt();
-        let divisor = here * (1.0 - next).sqrt() + (here * (1.0 - here) * next).sqrt();
-        let value = |(x, m): (&f32, &f32)| {
-            let (_, epsilon) = self.data_and_noise(level, *x, *m);
-            keep * x - (next - here) * epsilon / divisor
-        };
-        Ok(x.iter().zip(m).map(value).collect())
-    }
 }
 
 /// Level `σ` of `x = x_0 + σ·ε`, in coordinates that preserve variance: `α = 1/√(σ²+1)` and `σ·α`.
 fn preserving(sigma: f32) -> Level {
     let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
     (alpha, sigma * alpha)
-}
-
-/// The Adams-Bashforth slope of the latest one to four outputs (Liu et al. 2022, eq. 12; lower
-/// orders in its appendix).
-fn multistep(slopes: &[Vec<f32>]) -> Vec<f32> {
-    match slopes {
-        [d, c, b, a] => combine([a, b, c, d], |[a, b, c, d]| {
-            (1.0 / 24.0) * (55.0 * a - 59.0 * b + 37.0 * c - 9.0 * d)
-        }),
-        [c, b, a] => combine([a, b, c], |[a, b, c]| {
-            (23.0 * a - 16.0 * b + 5.0 * c) / 12.0
-        }),
-        [b, a] => combine([a, b], |[a, b]| (3.0 * a - b) / 2.0),
-        _ => slopes.last().cloned().unwrap_or_default(),
-    }
-}
-
-/// `f` of the values at each index of `N` lists.
-fn combine<const N: usize>(lists: [&Vec<f32>; N], f: impl Fn([f32; N]) -> f32) -> Vec<f32> {
-    (0..lists[0].len())
-        .map(|i| f(lists.map(|list| list[i])))
-        .collect()
 }
 
 #[cfg(test)]

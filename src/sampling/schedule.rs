@@ -9,12 +9,15 @@
 //! default of the class *used*: `timestep_spacing` is "leading" for DDIM and "linspace" for Euler.
 //! [`ScheduleConfig`] therefore keeps what the file says and leaves the rest open.
 
+mod support;
+
 use std::borrow::Cow;
 
 use super::betas::{BetaSchedule, alphas_cumprod, betas, zero_terminal_snr};
 use super::keys::Keys;
 use super::samplers::Sampler;
 use crate::error::{Error, Result};
+use support::Refusal;
 
 /// What the model's output means (Salimans and Ho 2022, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,90 +71,6 @@ pub struct ScheduleConfig {
     pub(super) lambda_min: f32,
 }
 
-/// A value of the file that some samplers would need and do not support.
-#[derive(Clone, Debug)]
-struct Refusal {
-    key: &'static str,
-    samplers: &'static [Sampler],
-    expected: String,
-    found: String,
-}
-
-/// The classes that write files of this kind. Others (flow matching, consistency, EDM) have keys of
-/// other meanings.
-const CLASSES: &[&str] = &[
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "PNDMScheduler",
-    "UniPCMultistepScheduler",
-];
-
-/// Keys of those classes that change nothing in any sampler here.
-const WITHOUT_EFFECT: &[&str] = &[
-    "disable_corrector",
-    "dynamic_thresholding_ratio",
-    "flow_shift",
-    "predict_x0",
-    "sample_max_value",
-    "shift_terminal",
-    "solver_p",
-    "tensor_format",
-    "time_shift_type",
-    "use_dynamic_shifting",
-];
-
-const DPM: &[Sampler] = &[Sampler::DpmPp2M];
-const EULER: &[Sampler] = &[Sampler::Euler];
-const DPM_EULER: &[Sampler] = &[Sampler::DpmPp2M, Sampler::Euler];
-
-/// Keys that are supported at some values only: the key, these values as JSON, and the samplers
-/// that heed it.
-const SWITCHES: &[(&str, &[&str], &[Sampler])] = &[
-    // diffusers reads "deis", "logrho", "bh1" and "bh2", which other classes write, as its own
-    // defaults.
-    ("algorithm_type", &["\"dpmsolver++\"", "\"deis\""], DPM),
-    ("interpolation_type", &["\"linear\""], EULER),
-    ("predict_epsilon", &["true", "null"], Sampler::ALL),
-    ("sigma_max", &["null"], DPM_EULER),
-    ("sigma_min", &["null"], DPM_EULER),
-    ("solver_order", &["2"], DPM),
-    (
-        "solver_type",
-        &["\"midpoint\"", "\"logrho\"", "\"bh1\"", "\"bh2\""],
-        DPM,
-    ),
-    (
-        "thresholding",
-        &["false", "null"],
-        &[Sampler::DpmPp2M, Sampler::Ddim],
-    ),
-    ("timestep_type", &["\"discrete\""], EULER),
-    ("use_beta_sigmas", &["false", "null"], DPM_EULER),
-    ("use_exponential_sigmas", &["false", "null"], DPM_EULER),
-    ("use_flow_sigmas", &["false", "null"], DPM),
-    ("use_lu_lambdas", &["false", "null"], DPM),
-    (
-        "variance_type",
-        &[
-            "null",
-            "\"fixed_small\"",
-            "\"fixed_small_log\"",
-            "\"fixed_large\"",
-            "\"fixed_large_log\"",
-        ],
-        Sampler::ALL,
-    ),
-];
-
 impl ScheduleConfig {
     /// Reads the `text` of a `scheduler_config.json`; `file` is its name in errors.
     ///
@@ -164,7 +83,7 @@ impl ScheduleConfig {
     /// run asks for another.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let mut keys = Keys::parse(file, text)?;
-        keys.one_of("_class_name", CLASSES)?;
+        keys.one_of("_class_name", support::CLASSES)?;
         for key in keys.strings("_use_default_values")? {
             keys.remove(&key);
         }
@@ -204,11 +123,15 @@ impl ScheduleConfig {
         if let Some(beta) = betas.iter().find(|beta| !(**beta > 0.0 && **beta < 1.0)) {
             return Err(keys.error(source, "every beta between 0 and 1", beta));
         }
+        let plain = alphas_cumprod(&betas);
+        if let Some(alpha) = plain.iter().find(|alpha| !(**alpha > 0.0 && **alpha < 1.0)) {
+            return Err(keys.error(source, "a signal that lasts, between 0 and 1", alpha));
+        }
         let rescaled = keys.flag("rescale_betas_zero_snr")?.unwrap_or(false);
         let alphas_cumprod = if rescaled {
             alphas_cumprod(&zero_terminal_snr(&betas))
         } else {
-            alphas_cumprod(&betas)
+            plain
         };
         let clip_range = keys.number("clip_sample_range")?.unwrap_or(1.0) as f32;
         if clip_range.is_nan() || clip_range <= 0.0 {
@@ -249,12 +172,14 @@ impl ScheduleConfig {
             lambda_min: keys
                 .number("lambda_min_clipped")?
                 .unwrap_or(f64::NEG_INFINITY) as f32,
-            refusals: refusals(&mut keys)?,
+            refusals: support::refusals(&mut keys)?,
             rescaled,
             betas,
             alphas_cumprod,
         };
-        WITHOUT_EFFECT.iter().for_each(|key| keys.remove(key));
+        support::WITHOUT_EFFECT
+            .iter()
+            .for_each(|key| keys.remove(key));
         keys.finish()?;
         Ok(config)
     }
@@ -371,7 +296,8 @@ impl ScheduleConfig {
             Sampler::DpmPp2M | Sampler::Euler | Sampler::EulerA if self.rescaled => {
                 let mut alphas = self.alphas_cumprod.clone();
                 if let Some(last) = alphas.last_mut() {
-                    *last = 2_f32.powi(-24); // diffusers: close to 0 without being 0, so that the first sigma is finite
+                    // diffusers: close to 0 without being 0, so that the first sigma is finite.
+                    *last = 2_f32.powi(-24);
                 }
                 Cow::Owned(alphas)
             }
@@ -383,31 +309,6 @@ impl ScheduleConfig {
     pub(super) fn ends_at_one(&self, sampler: Sampler) -> bool {
         self.set_alpha_to_one.unwrap_or(sampler == Sampler::Ddim)
     }
-}
-
-/// Takes all [`SWITCHES`] out of `keys`: those that no sampler supports are an error, the others
-/// are returned.
-fn refusals(keys: &mut Keys) -> Result<Vec<Refusal>> {
-    let mut refusals = Vec::new();
-    for &(key, supported, samplers) in SWITCHES {
-        let Some(found) = keys.take(key).map(|value| value.to_string()) else {
-            continue;
-        };
-        if supported.contains(&found.as_str()) {
-            continue;
-        }
-        let expected = supported.join(" or ");
-        if samplers.len() == Sampler::ALL.len() {
-            return Err(keys.error(key, expected, found));
-        }
-        refusals.push(Refusal {
-            key,
-            samplers,
-            expected,
-            found,
-        });
-    }
-    Ok(refusals)
 }
 
 #[cfg(test)]

@@ -55,13 +55,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 #   alphabet    bytes that are tokens; CLIP has all 256, and what it has not becomes <|endoftext|>
 #   legacy      tensor names of the files of 2022, which Stable Diffusion 1.5 still has
 MODELS = {
-    "sd1-f32": dict(generation=1, seed=11, half=False, variant=False, tokenizer="vocab", alphabet=256, length=16,
+    "sd1-f32": dict(generation=1, seed=11, half=False, variant=False, tokenizer="vocab", alphabet=256, length=40,
                     layers=1, legacy=True),
     "sd1-f16": dict(generation=1, seed=12, half=True, variant=True, tokenizer="json", alphabet=94, length=20,
                     layers=1, legacy=False),
     "sd2-f16": dict(generation=2, seed=21, half=True, variant=True, tokenizer="vocab", alphabet=256, length=16,
                     layers=2, legacy=False),
-    "sd2-f16b": dict(generation=2, seed=22, half=True, variant=False, tokenizer="json", alphabet=256, length=18,
+    "sd2-f16b": dict(generation=2, seed=22, half=True, variant=False, tokenizer="json", alphabet=256, length=36,
                      layers=1, legacy=False),
 }
 
@@ -86,7 +86,9 @@ PROMPTS = [
     "e\u0301le\u0300ve caf\u00e9 ÅNGSTRÖM İstanbul ΣΑΣ",
     "犬の写真 🐶 dog🐶cat привет नमस्ते",
     "a photo of <|endoftext|> a dog <|startoftext|> in the snow",
-    "a photo of a red dog with a blue hat and a green cup on the beach at night and a cat in the park with a crown",
+    "a photo of a red dog with a blue hat and a green cup on the beach at night and a cat in the park with a crown, "
+    "a picture of the street at night in the snow, and a painting of the beach",
+    "<|STARTOFTEXT|> a Dog<|EndOfText|>s",
     "an extraordinarily photogenic hippopotamus in the snow",
 ]
 
@@ -106,7 +108,7 @@ PICTURES = {name: dict(sampler=name) for name in SAMPLERS} | {
 
 # `find`: five steps. The weights move by rho, theta and the gradient; RHO is large enough for the later steps to see it.
 FIND = dict(noun="dog", token="sks", steps=5, rho=0.0, prior_weight=1.0, seed=3, sites="cross")
-RHO = {"sd1-f32": 50.0, "sd1-f16": 50.0, "sd2-f16": 50.0, "sd2-f16b": 50.0}
+RHO = 20.0
 
 
 def generator(seed: int) -> torch.Generator:
@@ -123,7 +125,10 @@ def alphabet(size: int) -> list[str]:
 
 
 def write_tokenizer(folder: pathlib.Path, model: dict) -> dict[str, int]:
-    """A byte-pair vocabulary in which every word of WORDS is one token; in the forms of files found in the wild."""
+    """A byte-pair vocabulary with merges towards WORDS, in the forms of files found in the wild.
+
+    As in CLIP's own, an early merge can stand in the way of a later one: "dog" is one token, "cat" is "c" and "at".
+    """
     letters = alphabet(model["alphabet"])
     tokens = letters + [letter + "</w>" for letter in letters]
     merges = []
@@ -366,9 +371,9 @@ def distance(a: dict, b: dict) -> float:
 
 
 def searches(pipe, name: str, out: dict, case: dict) -> None:
-    cases = {"cross": {}, "cross-rho": dict(rho=RHO[name])}
+    cases = {"cross": {}, "cross-rho": dict(rho=RHO)}
     if name in ("sd1-f32", "sd2-f16"):
-        cases |= {"all": dict(sites="all"), "all-rho": dict(sites="all", rho=RHO[name])}
+        cases |= {"all": dict(sites="all"), "all-rho": dict(sites="all", rho=RHO)}
     if name == "sd1-f16":
         cases["cross-rho"]["prior_weight"] = cases["cross"]["prior_weight"] = 0.3
     if name == "sd2-f16b":

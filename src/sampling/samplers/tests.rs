@@ -49,7 +49,7 @@ fn config(text: &str) -> ScheduleConfig {
 
 /// What Stable Diffusion ships.
 fn stable_diffusion() -> ScheduleConfig {
-    config(&Golden::samplers().text("config.sd-epsilon"))
+    config(&Golden::samplers().config("sd-epsilon"))
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn runs_are_diffusers() {
         let file = fields.next().unwrap();
         let sampler: Sampler = fields.next().unwrap().parse().unwrap();
         let steps = fields.next().unwrap().parse().unwrap();
-        let config = config(&golden.text(&format!("config.{file}")));
+        let config = config(&golden.config(file));
         let (timesteps, got) = run(&config, sampler, steps).unwrap();
         let want_timesteps = golden.f32(&format!("{name}.timesteps"));
         assert_eq!(timesteps.len(), want_timesteps.len(), "{name}: calls");

@@ -10,7 +10,7 @@ fn parse(text: &str) -> Result<ScheduleConfig> {
 /// Stable Diffusion's file with more in it.
 fn with(extra: &str) -> Result<ScheduleConfig> {
     let golden = Golden::samplers();
-    let text = golden.text("config.sd-epsilon");
+    let text = golden.config("sd-epsilon");
     parse(&text.replacen('{', &format!("{{{extra},"), 1))
 }
 
@@ -24,7 +24,7 @@ fn alphas_are_diffusers() {
         .names()
         .filter_map(|name| name.strip_suffix(".alphas_cumprod"))
     {
-        let config = parse(&golden.text(&format!("config.{name}"))).unwrap();
+        let config = parse(&golden.config(name)).unwrap();
         let want = golden.f32(&format!("{name}.alphas_cumprod"));
         assert_eq!(config.num_train_timesteps(), want.len(), "{name}");
         let mut differing = 0;
@@ -77,6 +77,8 @@ fn unsupported_values_name_their_key() {
         (r#""beta_end": 2"#, "beta_schedule"),
         (r#""beta_start": -1"#, "beta_schedule"),
         (r#""beta_start": NaN"#, "beta_start"),
+        (r#""beta_start": 1e-12"#, "beta_schedule"),
+        (r#""beta_end": 0.999"#, "beta_schedule"),
         (r#""trained_betas": [0.1, 0.2]"#, "trained_betas"),
         (r#""trained_betas": [0.1, "x"]"#, "trained_betas"),
         (r#""rescale_betas_zero_snr": 1"#, "rescale_betas_zero_snr"),
@@ -86,7 +88,7 @@ fn unsupported_values_name_their_key() {
         let name = extra.split('"').nth(1).unwrap();
         // serde_json keeps the last of two equal keys, so the file's own must go.
         let mut map: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&Golden::samplers().text("config.sd-epsilon")).unwrap();
+            serde_json::from_str(&Golden::samplers().config("sd-epsilon")).unwrap();
         map.remove(name);
         let text = serde_json::to_string(&map)
             .unwrap()

@@ -1,0 +1,208 @@
+//! Tests of placing subjects.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn subjects_are_placed_where_a_reader_expects_them() {
+    let dog = ("dog", "sks");
+    let cat = ("cat", "sks");
+    let zwx = ("dog", "zwx");
+    let three = [dog, ("cat", "zwx"), ("hat", "qev")];
+    for (prompt, subjects, expected) in [
+        // The noun is there.
+        (
+            "a photo of a dog in a park",
+            &[dog][..],
+            "a photo of a sks dog in a park",
+        ),
+        ("A dog and a Cat.", &[dog, cat], "A sks dog and a sks Cat."),
+        ("an apple", &[("apple", "sks")], "a sks apple"),
+        ("An apple", &[("apple", "sks")], "A sks apple"),
+        ("a cat", &[("cat", "abc")], "an abc cat"),
+        ("A cat", &[("cat", "abc")], "An abc cat"),
+        ("a red dog", &[dog], "a red sks dog"),
+        ("a dog's bowl", &[dog], "a sks dog's bowl"),
+        ("a 'dog' (dog)", &[dog], "a 'sks dog' (sks dog)"),
+        ("a photo of a sks dog", &[dog], "a photo of a sks dog"),
+        ("a SKS  Dog", &[dog], "a SKS  Dog"),
+        ("a dog beside a dog", &[dog], "a sks dog beside a sks dog"),
+        (
+            "a sks dog beside a dog",
+            &[dog],
+            "a sks dog beside a sks dog",
+        ),
+        (
+            "a photo of a St. Bernard",
+            &[("St. Bernard", "sks")],
+            "a photo of a sks St. Bernard",
+        ),
+        (
+            "a teddy, bear",
+            &[("teddy bear", "sks")],
+            "a teddy, a sks teddy bear, bear",
+        ),
+        // Several subjects with one noun.
+        (
+            "a dog beside a dog",
+            &[dog, zwx],
+            "a sks dog beside a zwx dog",
+        ),
+        (
+            "a zwx dog and a dog",
+            &[dog, zwx],
+            "a zwx dog and a sks dog",
+        ),
+        (
+            "a dog, a dog, a dog",
+            &[dog, zwx],
+            "a sks dog, a zwx dog, a dog",
+        ),
+        ("a dog", &[dog, zwx], "a sks dog and a zwx dog"),
+        ("a dog", &[dog, dog], "a sks dog and a sks dog"),
+        (
+            "a photo of a dog in a park",
+            &[dog, zwx],
+            "a photo of a sks dog and a zwx dog in a park",
+        ),
+        // Longer nouns first.
+        (
+            "a teddy bear and a bear",
+            &[("bear", "zwx"), ("teddy bear", "sks")],
+            "a sks teddy bear and a zwx bear",
+        ),
+        (
+            "a photo of a man in black",
+            &[("man in black", "sks"), dog],
+            "a photo of a sks man in black and a sks dog",
+        ),
+        // The noun is not there.
+        (
+            "a photo in a park",
+            &[dog, cat],
+            "a photo of a sks dog and a sks cat in a park",
+        ),
+        (
+            "a photo",
+            &three,
+            "a photo of a sks dog, a zwx cat and a qev hat",
+        ),
+        (
+            "a photo, 4k, sharp",
+            &[dog],
+            "a photo of a sks dog, 4k, sharp",
+        ),
+        (
+            "a photo with flowers",
+            &[dog],
+            "a photo of a sks dog with flowers",
+        ),
+        (
+            "a photo in front of a house",
+            &[dog],
+            "a photo of a sks dog in front of a house",
+        ),
+        (
+            "a photo of a table in a park",
+            &[dog],
+            "a photo of a table and a sks dog in a park",
+        ),
+        (
+            "a photo of a table in a park",
+            &three[..2],
+            "a photo of a table, a sks dog and a zwx cat in a park",
+        ),
+        (
+            "a photo of a table, oil on canvas",
+            &[dog],
+            "a photo of a table and a sks dog, oil on canvas",
+        ),
+        (
+            "a photo of a table.",
+            &[dog],
+            "a photo of a table and a sks dog.",
+        ),
+        (
+            "a photo of a table with a cloth in a park",
+            &[dog],
+            "a photo of a table with a cloth and a sks dog in a park",
+        ),
+        (
+            "a photo of a man sitting next to a house",
+            &[dog],
+            "a photo of a man and a sks dog sitting next to a house",
+        ),
+        (
+            "a table in a park",
+            &[dog],
+            "a table and a sks dog in a park",
+        ),
+        ("two dogs", &[dog], "two dogs, a sks dog"),
+        (
+            "a hotdog stand, a dog-house",
+            &[dog],
+            "a hotdog stand, a sks dog, a dog-house",
+        ),
+        ("sunny beach", &[dog], "sunny beach, a sks dog"),
+        ("in a park", &[dog], "a sks dog in a park"),
+        ("a photo of", &[dog], "a photo of a sks dog"),
+        (
+            "a photo of in a park",
+            &[dog],
+            "a photo of a sks dog in a park",
+        ),
+        ("", &[dog], "a sks dog"),
+        ("  ", &[dog], "a sks dog"),
+        ("", &[], ""),
+        (" untouched ", &[], " untouched "),
+    ] {
+        let placed = place_subjects(prompt, subjects);
+        assert_eq!(placed, expected, "{prompt:?} {subjects:?}");
+        assert_eq!(
+            place_subjects(&placed, subjects),
+            expected,
+            "again: {prompt:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_subject_is_there_and_stays(
+        prompt in "\\PC{0,30}|[ a-zA-Z,.üé'\\-\n]{0,40}|(a |dog|cat |dog |in |photo |of |sks |zwx |teddy bear|bear|, |-){0,10}",
+        picks in proptest::collection::vec(
+            (
+                proptest::sample::select(vec!["dog", "cat", "bear", "teddy bear", "St. Bernard", "man in black", "été"]),
+                proptest::sample::select(vec!["sks", "zwx", "abc"]),
+            ),
+            0..5,
+        ),
+    ) {
+        let placed = place_subjects(&prompt, &picks);
+        for &subject in &picks {
+            let equal = picks.iter().filter(|&&other| same_phrase(other, subject)).count();
+            let occurrences = find(&placed, &[subject]).iter().filter(|o| o.named.is_some()).count();
+            prop_assert!(occurrences >= equal, "{:?}: {:?} in {:?}", prompt, subject, placed);
+        }
+        prop_assert_eq!(place_subjects(&placed, &picks), placed.clone());
+    }
+
+    #[test]
+    fn any_text_is_taken(
+        prompt in "(?s).{0,60}",
+        subjects in proptest::collection::vec(("(?s).{0,8}", "(?s).{0,6}"), 0..4),
+    ) {
+        let subjects: Vec<(&str, &str)> = subjects.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        place_subjects(&prompt, &subjects);
+    }
+
+    #[test]
+    fn any_text_of_few_letters_is_taken(
+        prompt in "[aAİ -.é\u{301}]{0,12}",
+        subjects in proptest::collection::vec(("[aİ -.]{0,3}", "[ai -]{0,2}"), 0..4),
+    ) {
+        let subjects: Vec<(&str, &str)> = subjects.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        place_subjects(&prompt, &subjects);
+    }
+}

@@ -1,0 +1,434 @@
+//! The program as a user runs it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn golden(path: &str) -> String {
+    repository()
+        .join("tests/golden")
+        .join(path)
+        .display()
+        .to_string()
+}
+
+fn cones(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cones"))
+        .args(args)
+        .current_dir(dir)
+        .env_remove("CONES_MODEL")
+        .output()
+        .unwrap()
+}
+
+fn ok(dir: &Path, args: &[&str]) -> String {
+    let output = cones(dir, args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "cones {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(dir: &Path, args: &[&str], code: i32) -> String {
+    let output = cones(dir, args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "cones {args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "cones {args:?} wrote to stdout");
+    assert!(!stderr.contains("panicked"), "cones {args:?}: {stderr}");
+    stderr
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Finds a concept on a miniature model.
+fn find(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -> Value {
+    let (model, photos, class) = (
+        golden("models/sd1-f32"),
+        golden("photos/subject"),
+        golden("photos/class"),
+    );
+    let output = format!("{noun}.idx");
+    let mut args = vec![
+        "find",
+        "--model",
+        &model,
+        "--subject",
+        noun,
+        "--steps",
+        "3",
+        "--seed",
+        seed,
+        "--json",
+    ];
+    args.extend(["--class-images", &class, "-o", &output]);
+    args.extend(extra);
+    args.push(&photos);
+    json(&ok(dir, &args))
+}
+
+#[test]
+fn find_generate_merge_inspect() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let model = golden("models/sd1-f32");
+    let dog = find(dir, "dog", "1", &["--density", "5%"]);
+    let share = dog["density"].as_f64().unwrap();
+    assert!((share - 0.05).abs() < 1e-3, "{share}");
+    assert_eq!(dog["steps"].as_array().unwrap().len(), 3);
+    for key in ["index", "shut", "total", "peak_memory_bytes"] {
+        assert!(!dog[key].is_null(), "{key}");
+    }
+    let cat = find(dir, "cat", "2", &["--token", "zwx"]);
+
+    // The same inputs give the same bytes.
+    let first = std::fs::read(dir.join("dog.idx")).unwrap();
+    find(dir, "dog", "1", &["--density", "5%"]);
+    assert_eq!(std::fs::read(dir.join("dog.idx")).unwrap(), first);
+
+    let merged = json(&ok(
+        dir,
+        &["merge", "dog.idx", "cat.idx", "-o", "pair.idx", "--json"],
+    ));
+    let shut = |v: &Value| v["shut"].as_u64().unwrap();
+    assert_eq!(
+        shut(&merged),
+        shut(&dog) + shut(&cat) - merged["shared"].as_u64().unwrap()
+    );
+
+    let inspected = json(&ok(dir, &["inspect", "dog.idx", "cat.idx", "--json"]));
+    assert_eq!(
+        inspected["overlaps"][0]["total"]["shared"],
+        merged["shared"]
+    );
+    assert!(ok(dir, &["inspect", "pair.idx"]).contains("sks dog, zwx cat"));
+    ok(
+        dir,
+        &["inspect", "dog.idx", "--indices", "plain.safetensors"],
+    );
+    let plain =
+        candle_core::safetensors::load(dir.join("plain.safetensors"), &candle_core::Device::Cpu)
+            .unwrap();
+    let count: usize = plain.values().map(|t| t.elem_count()).sum();
+    assert_eq!(count as u64, shut(&dog));
+    let dumped = ok(dir, &["inspect", "dog.idx", "--dump"]);
+    let numbers = dumped
+        .split(|c: char| c.is_whitespace())
+        .filter(|w| w.parse::<u32>().is_ok())
+        .count();
+    assert_eq!(numbers as u64, shut(&dog));
+
+    let draw = [
+        "generate",
+        "--model",
+        &model,
+        "--steps",
+        "2",
+        "--json",
+        "a photo in a park",
+    ];
+    let with = |extra: &[&str]| json(&ok(dir, &[&draw[..], extra].concat()));
+    let both = with(&["--concepts", "dog.idx,cat.idx", "-o", "both.png"]);
+    assert_eq!(
+        both["prompt"],
+        "a photo of a sks dog and a zwx cat in a park"
+    );
+    let union = with(&["--concepts", "pair.idx", "-o", "union.png"]);
+    assert_eq!(union["prompt"], both["prompt"]);
+    with(&["--raw-prompt", "-o", "raw.png"]);
+    let pixels = |name: &str| image::open(dir.join(name)).unwrap().into_rgb8();
+    assert_eq!(pixels("both.png"), pixels("union.png"));
+    assert_ne!(pixels("both.png"), pixels("raw.png"));
+
+    // Pictures of one run are those of single runs with their seeds.
+    let several = with(&["--count", "3", "--seed", "7", "-o", "many.png"]);
+    assert_eq!(several["images"][2]["seed"], 9);
+    with(&["--seed", "9", "-o", "single.png"]);
+    assert_eq!(pixels("many-9.png"), pixels("single.png"));
+
+    // Another model is refused, and let through by --force.
+    let other = golden("models/sd1-f16");
+    let error = fails(
+        dir,
+        &[
+            "generate",
+            "--model",
+            &other,
+            "--concepts",
+            "dog.idx",
+            "--steps",
+            "1",
+            "a dog",
+        ],
+        1,
+    );
+    assert!(error.contains("fingerprint"), "{error}");
+    ok(
+        dir,
+        &[
+            "generate",
+            "--model",
+            &other,
+            "--concepts",
+            "dog.idx",
+            "--steps",
+            "1",
+            "a dog",
+            "--force",
+        ],
+    );
+    let leftovers = std::fs::read_dir(dir).unwrap().filter(|e| {
+        e.as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.')
+    });
+    assert_eq!(leftovers.count(), 0, "temporary files stay behind");
+}
+
+/// `--scores` writes what the reference writes.
+#[test]
+fn scores_are_written_as_the_reference_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = json(&std::fs::read_to_string(golden("cases.json")).unwrap());
+    let want =
+        candle_core::safetensors::load(golden("sd1-f32.safetensors"), &candle_core::Device::Cpu)
+            .unwrap();
+    for case in ["cross", "cross-rho", "all"] {
+        let settings = &cases["models"]["sd1-f32"]["find"][case];
+        let text = |key: &str| settings[key].to_string();
+        let (steps, rho, seed) = (text("steps"), text("rho"), text("seed"));
+        let sites = settings["sites"].as_str().unwrap();
+        let extra = [
+            "--scores",
+            "scores.safetensors",
+            "--steps",
+            &steps,
+            "--rho",
+            &rho,
+            "--sites",
+            sites,
+        ];
+        let model = golden("models/sd1-f32");
+        let (photos, class) = (golden("photos/subject"), golden("photos/class"));
+        let args = [
+            "find",
+            "--model",
+            &model,
+            "--subject",
+            "dog",
+            "--seed",
+            &seed,
+            "--class-images",
+            &class,
+            &photos,
+        ];
+        ok(dir.path(), &[&args[..], &extra].concat());
+        let file = dir.path().join("scores.safetensors");
+        let got = candle_core::safetensors::load(file, &candle_core::Device::Cpu).unwrap();
+        let prefix = format!("find.{case}.");
+        assert_eq!(
+            got.len(),
+            want.keys().filter(|k| k.starts_with(&prefix)).count()
+        );
+        for (name, got) in got {
+            let want = &want[&format!("{prefix}{name}")];
+            assert_eq!(got.dims(), want.dims());
+            let norm = |t: &candle_core::Tensor| {
+                t.sqr()
+                    .unwrap()
+                    .sum_all()
+                    .unwrap()
+                    .to_scalar::<f32>()
+                    .unwrap()
+                    .sqrt()
+            };
+            assert!(
+                norm(&(got - want).unwrap()) <= 1e-3 * norm(want),
+                "{case}: {name}"
+            );
+        }
+    }
+}
+
+/// The pocket model: find draws its own class pictures, keeps them, and uses them again.
+#[test]
+fn the_pocket_model_finds_and_draws() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let photos = std::fs::read_dir(repository().join("examples/pocket/subjects")).unwrap();
+    let mut subjects: Vec<_> = photos
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+        .collect();
+    subjects.sort();
+    let photos = subjects[0].display().to_string();
+    let args = [
+        "find",
+        "--subject",
+        "dog",
+        "--steps",
+        "4",
+        "--class-count",
+        "2",
+        "--json",
+        &photos,
+    ];
+    let found = json(&ok(dir, &args));
+    assert_eq!(found["index"], "dog.idx");
+    let class_folder = || {
+        let entry = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().path();
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(entry)
+            .find(|p| p.is_dir())
+            .unwrap()
+    };
+    let picture = class_folder().join("seed-00000.png");
+    let drawn = picture.metadata().unwrap().modified().unwrap();
+    let first = std::fs::read(dir.join("dog.idx")).unwrap();
+    ok(dir, &args);
+    assert_eq!(
+        picture.metadata().unwrap().modified().unwrap(),
+        drawn,
+        "class pictures were drawn again"
+    );
+    assert_eq!(std::fs::read(dir.join("dog.idx")).unwrap(), first);
+    let drawn = json(&ok(
+        dir,
+        &[
+            "generate",
+            "--concepts",
+            "dog.idx",
+            "a photo in the snow",
+            "--json",
+            "--steps",
+            "4",
+        ],
+    ));
+    assert_eq!(drawn["prompt"], "a photo of a sks dog in the snow");
+    assert!(dir.join("out.png").is_file());
+}
+
+#[test]
+fn bad_input_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("junk.idx"), b"junk").unwrap();
+    std::fs::write(dir.join("junk.png"), b"junk").unwrap();
+    std::fs::write(dir.join("model.ckpt"), b"junk").unwrap();
+    std::fs::write(dir.join("model.safetensors"), b"junk").unwrap();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (&["inspect", "missing.idx"], 1, &["missing.idx"]),
+        (
+            &["inspect", "junk.idx"],
+            1,
+            &["junk.idx", "expected", "hint:"],
+        ),
+        (&["merge", "junk.idx", "-o", "x.idx"], 1, &["junk.idx"]),
+        (
+            &["find", "--subject", "dog", "missing.png"],
+            1,
+            &["missing.png"],
+        ),
+        (
+            &["find", "--subject", "dog", "empty"],
+            1,
+            &["empty", "no pictures", "hint:"],
+        ),
+        (
+            &[
+                "find",
+                "--subject",
+                "dog",
+                "--class-images",
+                "empty",
+                "junk.png",
+            ],
+            1,
+            &["empty", "no pictures"],
+        ),
+        (
+            &["find", "--subject", "dog", "--density", "200%", "junk.png"],
+            2,
+            &["--density"],
+        ),
+        (
+            &[
+                "find",
+                "--subject",
+                "dog",
+                "--density",
+                "1%",
+                "--threshold",
+                "1",
+                "junk.png",
+            ],
+            2,
+            &["--threshold"],
+        ),
+        (
+            &["generate", "a dog", "--model", "model.ckpt"],
+            1,
+            &["model.ckpt", "pickled", "hint:"],
+        ),
+        (
+            &["generate", "a dog", "--model", "model.safetensors"],
+            1,
+            &["not supported yet", "hint:"],
+        ),
+        (
+            &["generate", "a dog", "--model", "owner/name"],
+            1,
+            &["owner/name", "hub ids are not supported yet", "hf download"],
+        ),
+        (
+            &["generate", "a dog", "--model", "empty"],
+            1,
+            &["empty", "unet"],
+        ),
+        (
+            &["generate", "a dog", "--size", "63"],
+            1,
+            &["size", "63x63", "multiples of"],
+        ),
+        (
+            &["generate", "a dog", "--sampler", "magic"],
+            2,
+            &["magic", "euler-a"],
+        ),
+        (&["generate", "a dog", "--steps", "5000"], 1, &["5000"]),
+        (
+            &["generate", "a dog", "-o", "no/such/out.png"],
+            1,
+            &["no/such"],
+        ),
+        (
+            &["generate", "a dog", "-o", "out.jpg"],
+            1,
+            &["out.jpg", ".png"],
+        ),
+        (
+            &["generate", "a dog", "--device", "tpu"],
+            2,
+            &["tpu", "cpu"],
+        ),
+        (&["generate"], 2, &["PROMPT"]),
+    ];
+    for (args, code, parts) in cases {
+        let error = fails(dir, args, *code);
+        for part in *parts {
+            assert!(error.contains(part), "{args:?}: no {part:?} in:\n{error}");
+        }
+    }
+    for file in ["x.idx", "out.png", "dog.idx"] {
+        assert!(!dir.join(file).exists(), "{file} was left behind");
+    }
+}

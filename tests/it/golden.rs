@@ -1,0 +1,446 @@
+//! Equality with PyTorch, on values that `tests/golden/make.py` wrote with diffusers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use cones::concept::score::{Examples, Options, algorithm1};
+use cones::concept::{Site, SiteSelection};
+use cones::source::Source;
+use cones::{Picture, Pipeline, SampleOptions, list};
+use serde_json::Value;
+
+/// f32 networks of this depth agree between libraries to a few 1e-6; a wrong option shows at 1e-2 and more.
+const FORWARD: f64 = 1e-4;
+/// Gradients pass through twice as many sums.
+const GRADIENT: f64 = 1e-3;
+/// Whole pictures: 20 steps amplify rounding, and the last rounding is to 8 bits.
+const PIXEL: u8 = 2;
+
+const MODELS: [&str; 4] = ["sd1-f32", "sd1-f16", "sd2-f16", "sd2-f16b"];
+
+struct Golden {
+    name: &'static str,
+    tensors: HashMap<String, Tensor>,
+    cases: Value,
+    prompts: Vec<String>,
+    pipeline: Pipeline,
+}
+
+fn golden_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+impl Golden {
+    fn open(name: &'static str) -> Self {
+        let dir = golden_dir();
+        let file = dir.join(format!("{name}.safetensors"));
+        let cases: Value =
+            serde_json::from_str(&std::fs::read_to_string(dir.join("cases.json")).unwrap())
+                .unwrap();
+        let source = Source::open(dir.join("models").join(name).to_str().unwrap()).unwrap();
+        Self {
+            name,
+            tensors: candle_core::safetensors::load(file, &Device::Cpu).unwrap(),
+            prompts: serde_json::from_value(cases["prompts"].clone()).unwrap(),
+            cases: cases["models"][name].clone(),
+            pipeline: Pipeline::load(&source, &Device::Cpu).unwrap(),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> &Tensor {
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("{}: no golden tensor {name}", self.name))
+    }
+
+    /// The worst difference, as a share of the largest value.
+    fn close(&self, name: &str, got: &Tensor, tolerance: f64) {
+        let want = self.tensor(name);
+        assert_eq!(got.dims(), want.dims(), "{}: {name}", self.name);
+        let (got, want) = (values(got), values(want));
+        let scale = want.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let (at, worst) = got
+            .iter()
+            .zip(&want)
+            .map(|(g, w)| (g - w).abs())
+            .enumerate()
+            .fold((0, 0f64), |best, (i, d)| {
+                if d > best.1 || d.is_nan() {
+                    (i, d)
+                } else {
+                    best
+                }
+            });
+        println!("{}: {name}: {:.1e}", self.name, worst / scale);
+        assert!(
+            worst <= tolerance * scale,
+            "{}: {name}[{at}]: expected {}, got {}: {:.2e} of the largest value",
+            self.name,
+            want[at],
+            got[at],
+            worst / scale
+        );
+    }
+
+    /// ‖got − want‖ / ‖want‖ of each site.
+    fn sites_close(&self, prefix: &str, got: &BTreeMap<Site, Vec<f32>>) {
+        let expected = self
+            .tensors
+            .keys()
+            .filter(|k| k.starts_with(prefix))
+            .count();
+        assert_eq!(got.len(), expected, "{}: sites of {prefix}", self.name);
+        let mut worst = 0f64;
+        for (site, got) in got {
+            let name = format!("{prefix}{site}");
+            let want = values(self.tensor(&name));
+            assert_eq!(got.len(), want.len(), "{}: {name}", self.name);
+            let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+            let size = norm(&mut want.iter().copied());
+            let error = norm(&mut got.iter().zip(&want).map(|(g, w)| f64::from(*g) - w));
+            assert!(size > 0.0, "{}: {name} is zero", self.name);
+            assert!(
+                error <= GRADIENT * size,
+                "{}: {name}: relative norm {:.2e}",
+                self.name,
+                error / size
+            );
+            worst = worst.max(error / size);
+        }
+        println!("{}: {prefix}*: worst {worst:.1e}", self.name);
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor
+        .to_dtype(candle_core::DType::F64)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect()
+}
+
+#[test]
+fn token_ids_are_equal() {
+    let mut wrong = Vec::new();
+    for name in MODELS {
+        let golden = Golden::open(name);
+        let want: Vec<Vec<u32>> = golden.tensor("ids").to_vec2().unwrap();
+        assert_eq!(want.len(), golden.prompts.len(), "{name}");
+        for (prompt, want) in golden.prompts.iter().zip(want) {
+            let got = golden.pipeline.tokenizer().encode(prompt).unwrap();
+            if got != want {
+                wrong.push(format!(
+                    "{name}: {prompt:?}: expected {want:?}, got {got:?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn text_embeddings_are_equal() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        let prompts: Vec<&str> = golden.prompts.iter().map(String::as_str).collect();
+        golden.close(
+            "embeddings",
+            &golden.pipeline.embed(&prompts).unwrap(),
+            FORWARD,
+        );
+    }
+}
+
+#[test]
+fn unet_outputs_are_equal() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        for (case, timesteps) in golden.cases["unet"].as_object().unwrap() {
+            let [x, context] =
+                ["x", "context"].map(|part| golden.tensor(&format!("unet.{case}.{part}")));
+            let output = golden
+                .pipeline
+                .unet()
+                .forward(x, &numbers(timesteps), context)
+                .unwrap();
+            golden.close(&format!("unet.{case}.output"), &output, FORWARD);
+        }
+    }
+}
+
+#[test]
+fn the_autoencoder_is_equal_both_ways() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        for case in golden.cases["vae"].as_array().unwrap() {
+            let case = format!("vae.{}", case.as_str().unwrap());
+            let posterior = golden
+                .pipeline
+                .vae()
+                .encode(golden.tensor(&format!("{case}.picture")))
+                .unwrap();
+            golden.close(&format!("{case}.mean"), posterior.mean(), FORWARD);
+            golden.close(&format!("{case}.logvar"), posterior.logvar(), FORWARD);
+            let decoded = golden
+                .pipeline
+                .vae()
+                .decode(golden.tensor(&format!("{case}.latents")))
+                .unwrap();
+            golden.close(&format!("{case}.decoded"), &decoded, FORWARD);
+        }
+    }
+}
+
+/// Every site of cross and self attention, and each selection alone, which ends the backward pass elsewhere.
+#[test]
+fn gradients_of_every_site_are_equal() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        let unet = golden.pipeline.unet();
+        let timesteps = numbers(&golden.cases["grad"]["timesteps"]);
+        let [x, context, target] =
+            ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part));
+        let all = unet.site_weights(SiteSelection::All);
+        let mut found = BTreeMap::new();
+        for selection in [
+            SiteSelection::Cross,
+            SiteSelection::SelfAttention,
+            SiteSelection::All,
+        ] {
+            let (output, saved) = unet.forward_saving(x, &timesteps, context).unwrap();
+            let error = (&output - target).unwrap();
+            let loss = error
+                .sqr()
+                .unwrap()
+                .mean_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            let want = golden.cases["grad"]["loss"].as_f64().unwrap();
+            assert!(
+                (f64::from(loss) - want).abs() < 1e-5 * want,
+                "{name}: loss {loss}, expected {want}"
+            );
+            let grad = (error * (2.0 / output.elem_count() as f64)).unwrap();
+            let gradients = unet.backward(saved, &grad, selection).unwrap();
+            let expected = all.keys().filter(|site| selection.contains(site)).count();
+            assert_eq!(gradients.len(), expected, "{name}: {selection}");
+            found = gradients
+                .into_iter()
+                .map(|(site, g)| (site, g.flatten_all().unwrap().to_vec1().unwrap()))
+                .collect::<BTreeMap<Site, Vec<f32>>>();
+            for (site, got) in &found {
+                assert_eq!(got.len(), all[site].elem_count(), "{name}: {site}");
+            }
+            if selection != SiteSelection::All {
+                for (site, got) in &found {
+                    let want = values(golden.tensor(&format!("grad.site.{site}")));
+                    let size = want.iter().map(|w| w * w).sum::<f64>().sqrt();
+                    let error = got
+                        .iter()
+                        .zip(&want)
+                        .map(|(g, w)| (f64::from(*g) - w).powi(2))
+                        .sum::<f64>()
+                        .sqrt();
+                    assert!(
+                        error <= GRADIENT * size,
+                        "{name}: {selection}: {site}: {:.2e}",
+                        error / size
+                    );
+                }
+            }
+        }
+        golden.sites_close("grad.site.", &found);
+    }
+}
+
+/// The checkpoint itself says which sites there are: a gradient that is lost on the way must not go unnoticed.
+#[test]
+fn every_site_of_the_checkpoint_has_a_gradient() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        let folder = golden_dir().join("models").join(name).join("unet");
+        let weights = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|e| e == "safetensors"))
+            .unwrap();
+        let stored = candle_core::safetensors::load(weights, &Device::Cpu).unwrap();
+        let stored: BTreeMap<Site, Tensor> = stored
+            .into_iter()
+            .filter_map(|(name, weight)| Some((name.parse().ok()?, weight)))
+            .collect();
+        let timesteps = numbers(&golden.cases["grad"]["timesteps"]);
+        let unet = golden.pipeline.unet();
+        let (output, saved) = unet
+            .forward_saving(
+                golden.tensor("grad.x"),
+                &timesteps,
+                golden.tensor("grad.context"),
+            )
+            .unwrap();
+        let found = unet.backward(saved, &output, SiteSelection::All).unwrap();
+        assert!(found.keys().eq(stored.keys()), "{name}: {:?}", found.keys());
+        for (site, gradient) in found {
+            assert_eq!(gradient.dims(), stored[&site].dims(), "{name}: {site}");
+            let largest = values(&gradient).iter().fold(0f64, |m, v| m.max(v.abs()));
+            assert!(
+                largest > 0.0 && largest.is_finite(),
+                "{name}: {site}: {largest}"
+            );
+        }
+    }
+}
+
+#[test]
+fn scores_of_algorithm_1_are_equal() {
+    for name in MODELS {
+        let mut golden = Golden::open(name);
+        let photos = |which: &str| list(&[golden_dir().join("photos").join(which)]).unwrap();
+        let (subject, class) = (photos("subject"), photos("class"));
+        for (case, settings) in golden.cases["find"].as_object().unwrap().clone() {
+            let text = |key: &str| settings[key].as_str().unwrap();
+            let prompts = [
+                format!("a photo of a {} {}", text("token"), text("noun")),
+                format!("a photo of a {}", text("noun")),
+            ];
+            let examples = |paths: &[PathBuf], prompt: &str| Examples {
+                latents: paths
+                    .iter()
+                    .map(|p| {
+                        golden
+                            .pipeline
+                            .latents(&Picture::read(p, golden.pipeline.size()).unwrap())
+                            .unwrap()
+                    })
+                    .collect(),
+                context: golden.pipeline.embed(&[prompt]).unwrap(),
+            };
+            let (subject, class) = (
+                examples(&subject, &prompts[0]),
+                examples(&class, &prompts[1]),
+            );
+            let options = Options {
+                steps: settings["steps"].as_u64().unwrap() as usize,
+                rho: settings["rho"].as_f64().unwrap(),
+                prior_weight: settings["prior_weight"].as_f64().unwrap(),
+                sites: text("sites").parse().unwrap(),
+                seed: settings["seed"].as_u64().unwrap(),
+            };
+            let before = golden.pipeline.unet().site_weights(SiteSelection::All);
+            let mut losses = Vec::new();
+            let (unet, schedule) = golden.pipeline.unet_mut();
+            let scores = algorithm1(unet, schedule, [&subject, &class], &options, |step| {
+                losses.push(f64::from(step.loss));
+                Ok(())
+            })
+            .unwrap();
+            golden.sites_close(&format!("find.{case}."), &scores);
+            assert_eq!(losses.len(), options.steps, "{name}: {case}");
+            for (got, want) in losses.iter().zip(settings["losses"].as_array().unwrap()) {
+                let want = want.as_f64().unwrap();
+                assert!(
+                    (got - want).abs() < 1e-4 * want,
+                    "{name}: {case}: loss {got}, expected {want}"
+                );
+            }
+            if options.rho > 0.0 {
+                // The generator states by how much rho moved the scores, so that this case proves something.
+                assert!(
+                    settings["changes_scores_by"].as_f64().unwrap() > 0.01,
+                    "{name}: {case}"
+                );
+            }
+            for (site, after) in golden.pipeline.unet().site_weights(SiteSelection::All) {
+                assert_eq!(
+                    values(&after),
+                    values(&before[&site]),
+                    "{name}: {case} changed {site}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_pictures_are_equal() {
+    for name in MODELS {
+        let mut golden = Golden::open(name);
+        let original = golden.pipeline.unet().site_weights(SiteSelection::All);
+        for (case, settings) in golden.cases["picture"].as_object().unwrap().clone() {
+            if settings["shut"].as_bool().unwrap() {
+                let (unet, _) = golden.pipeline.unet_mut();
+                unet.set_site_weights(shut_plainly(name, &original))
+                    .unwrap();
+            }
+            let number = |key: &str| settings[key].as_u64().unwrap();
+            let options = SampleOptions {
+                sampler: settings["sampler"].as_str().unwrap().parse().unwrap(),
+                steps: number("steps") as usize,
+                guidance: settings["guidance"].as_f64().unwrap(),
+                negative: settings["negative"].as_str().unwrap().to_owned(),
+                size: Some((number("width") as u32, number("height") as u32)),
+            };
+            let seeds: Vec<u64> = settings["seeds"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|s| s.as_u64().unwrap())
+                .collect();
+            let prompt = settings["prompt"].as_str().unwrap();
+            let pictures = golden
+                .pipeline
+                .draw(prompt, &options, &seeds, |_| Ok(()))
+                .unwrap();
+            let got: Vec<u8> = pictures.iter().flat_map(|p| p.rgb().to_vec()).collect();
+            let want: Vec<u8> = golden
+                .tensor(&format!("picture.{case}"))
+                .flatten_all()
+                .unwrap()
+                .to_vec1()
+                .unwrap();
+            assert_eq!(got.len(), want.len(), "{name}: {case}");
+            let differences = got.iter().zip(&want).map(|(g, w)| g.abs_diff(*w));
+            let (at, worst) = differences.enumerate().max_by_key(|&(_, d)| d).unwrap();
+            println!("{name}: {case}: worst pixel differs by {worst}");
+            assert!(
+                worst <= PIXEL,
+                "{name}: {case}: value {at}: expected {}, got {}",
+                want[at],
+                got[at]
+            );
+            let (unet, _) = golden.pipeline.unet_mut();
+            unet.set_site_weights(original.clone()).unwrap();
+        }
+    }
+}
+
+/// The weights of a model with the golden indices at zero, by way of plain indexing.
+fn shut_plainly(name: &str, weights: &BTreeMap<Site, Tensor>) -> BTreeMap<Site, Tensor> {
+    let file = golden_dir().join(format!("{name}.shut.safetensors"));
+    let indices = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
+    indices
+        .iter()
+        .map(|(name, indices)| {
+            let site: Site = name.parse().unwrap();
+            let mut values: Vec<f32> = weights[&site].flatten_all().unwrap().to_vec1().unwrap();
+            for i in indices.to_vec1::<u32>().unwrap() {
+                values[i as usize] = 0.0;
+            }
+            let weight = Tensor::from_vec(values, weights[&site].shape(), &Device::Cpu).unwrap();
+            (site, weight)
+        })
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! All tests that need files, processes or whole models, in one binary, so that candle is linked once.
+
+mod alloc;
+mod cli;
+mod golden;
+mod hostile;
+mod index;
+mod mutate;
