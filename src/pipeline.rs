@@ -115,6 +115,14 @@ impl Pipeline {
                 found: unet.context_width().to_string(),
             });
         }
+        if vae.channels() != unet.channels() {
+            return Err(Error::Config {
+                file: "unet/config.json".to_owned(),
+                key: "in_channels".to_owned(),
+                expected: format!("{}, the autoencoder's latent_channels", vae.channels()),
+                found: unet.channels().to_string(),
+            });
+        }
         Ok(Self {
             name: source.name().to_owned(),
             device: device.clone(),
@@ -326,7 +334,7 @@ impl Pipeline {
         let denoise = |step: &crate::sampling::Step, x: &[f32]| -> Result<Vec<f32>> {
             let x = Tensor::from_slice(x, shape, &self.device)?;
             let output = if guided {
-                let timesteps = vec![step.timestep as f32; 2 * seeds.len()];
+                let timesteps = vec![step.timestep; 2 * seeds.len()];
                 let both = self
                     .unet
                     .forward(&Tensor::cat(&[&x, &x], 0)?, &timesteps, &context)?;
@@ -337,7 +345,7 @@ impl Pipeline {
                 (&without + ((with - &without)? * options.guidance)?)?
             } else {
                 self.unet
-                    .forward(&x, &vec![step.timestep as f32; seeds.len()], &context)?
+                    .forward(&x, &vec![step.timestep; seeds.len()], &context)?
             };
             progress(step.index + 1, step.total)?;
             Ok(output.flatten_all()?.to_vec1()?)

@@ -21,3 +21,15 @@ pub use conv::Conv2d;
 pub use linear::Linear;
 pub use norm::{Activation, GroupNorm, LayerNorm};
 pub use resample::{upsample_nearest, upsample2x_backward};
+
+/// The values of a contiguous f32 tensor on the CPU, for kernels.
+fn values<'a>(
+    storage: &'a candle_core::CpuStorage,
+    layout: &candle_core::Layout,
+) -> candle_core::Result<&'a [f32]> {
+    let all = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((from, to)) => Ok(&all[from..to]),
+        None => candle_core::bail!("this kernel needs a contiguous tensor"),
+    }
+}

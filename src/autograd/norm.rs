@@ -199,15 +199,6 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The f32 values of a contiguous tensor.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let all = storage.as_slice::<f32>()?;
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(&all[from..to]),
-        None => candle_core::bail!("group norm needs a contiguous tensor"),
-    }
-}
-
 impl CustomOp1 for GroupNormKernel {
     fn name(&self) -> &'static str {
         "group-norm"
@@ -220,17 +211,21 @@ impl CustomOp1 for GroupNormKernel {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let shape = layout.shape();
         let (_, pixels) = self.extents(shape);
-        let out = self.each_group(values(storage, layout)?, shape, |group, x, out, _| {
-            let (mean, inv_std) = statistics(x, self.epsilon);
-            for (at, weight, bias) in self.channels(group, shape) {
-                let scale = weight * inv_std;
-                let shift = bias - mean * scale;
-                for (y, &x) in out[at..at + pixels].iter_mut().zip(&x[at..at + pixels]) {
-                    let n = x * scale + shift;
-                    *y = if self.silu { n * sigmoid(n) } else { n };
+        let out = self.each_group(
+            super::values(storage, layout)?,
+            shape,
+            |group, x, out, _| {
+                let (mean, inv_std) = statistics(x, self.epsilon);
+                for (at, weight, bias) in self.channels(group, shape) {
+                    let scale = weight * inv_std;
+                    let shift = bias - mean * scale;
+                    for (y, &x) in out[at..at + pixels].iter_mut().zip(&x[at..at + pixels]) {
+                        let n = x * scale + shift;
+                        *y = if self.silu { n * sigmoid(n) } else { n };
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok((CpuStorage::F32(out), shape.clone()))
     }
 }
@@ -250,8 +245,8 @@ impl CustomOp2 for GroupNormKernel {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let shape = l1.shape();
         let (_, pixels) = self.extents(shape);
-        let grad = values(s2, l2)?;
-        let out = self.each_group(values(s1, l1)?, shape, |group, x, out, offset| {
+        let grad = super::values(s2, l2)?;
+        let out = self.each_group(super::values(s1, l1)?, shape, |group, x, out, offset| {
             let (mean, inv_std) = statistics(x, self.epsilon);
             let grad = &grad[offset..offset + x.len()];
             for (at, weight, bias) in self.channels(group, shape) {

@@ -31,11 +31,14 @@ impl Ui {
         }
     }
 
-    /// Lets Ctrl-C end the work at the next step.
+    /// Lets Ctrl-C end the work at the next step, and a second one at once.
     pub(crate) fn catch_interrupts() -> anyhow::Result<()> {
-        Ok(ctrlc::set_handler(|| {
-            INTERRUPTED.store(true, Ordering::Relaxed)
-        })?)
+        ctrlc::set_handler(|| {
+            if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })?;
+        Ok(())
     }
 
     /// A message that most users want.

@@ -9,6 +9,7 @@ mod tokenizer;
 mod transformer;
 mod unet;
 mod unet_config;
+mod unet_layers;
 mod vae;
 mod weights;
 

@@ -53,6 +53,7 @@ impl Tokenizer {
             .collect();
         let added: Vec<_> = special
             .all()
+            .into_iter()
             .filter(|token| !known.contains(&token.content))
             .map(|token| AddedToken::from(token.content, true).normalized(token.normalized))
             .collect();
@@ -197,21 +198,24 @@ impl SpecialTokens {
         Ok(special)
     }
 
-    /// Each token once; where two have one text, the last says how it is looked for, as in transformers.
-    fn all(&self) -> impl Iterator<Item = SpecialToken> {
-        let tokens = [&self.start, &self.end, &self.unknown, &self.pad];
-        let last = move |(i, token): (usize, &SpecialToken)| {
-            let again = tokens[i + 1..]
+    /// Each text once. Where it has several roles in several forms, transformers takes the roles in this order, leaves
+    /// out a form that it has seen, and lets the last one hold.
+    fn all(&self) -> Vec<SpecialToken> {
+        let mut forms: Vec<&SpecialToken> = Vec::new();
+        for token in [&self.start, &self.end, &self.unknown, &self.pad] {
+            if !forms.contains(&token) {
+                forms.push(token);
+            }
+        }
+        let holds = |i: usize| {
+            forms[i + 1..]
                 .iter()
-                .any(|later| later.content == token.content);
-            (!again).then(|| token.clone())
+                .all(|later| later.content != forms[i].content)
         };
-        tokens
-            .into_iter()
-            .enumerate()
-            .filter_map(last)
-            .collect::<Vec<_>>()
-            .into_iter()
+        (0..forms.len())
+            .filter(|&i| holds(i))
+            .map(|i| forms[i].clone())
+            .collect()
     }
 }
 

@@ -47,6 +47,7 @@ pub struct Vae {
     post_quant: Option<Conv2d>,
     decoder: Half,
     levels: usize,
+    channels: usize,
     scaling_factor: f64,
 }
 
@@ -130,6 +131,7 @@ impl Vae {
             post_quant,
             decoder,
             levels: n,
+            channels: latent,
             scaling_factor,
         })
     }
@@ -137,6 +139,11 @@ impl Vae {
     /// Pixels of a picture for each latent, in each direction.
     pub fn factor(&self) -> usize {
         1 << (self.levels - 1)
+    }
+
+    /// Channels of the latents.
+    pub fn channels(&self) -> usize {
+        self.channels
     }
 
     /// What a latent is multiplied by to have unit variance.

@@ -1,4 +1,5 @@
 //! The program as a user runs it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -268,7 +269,12 @@ fn the_pocket_model_finds_and_draws() {
         .filter(|p| p.is_dir())
         .collect();
     subjects.sort();
-    let photos = subjects[0].display().to_string();
+    let photos = subjects
+        .iter()
+        .find(|p| p.ends_with("blue-guide-dog"))
+        .unwrap()
+        .display()
+        .to_string();
     let args = [
         "find",
         "--subject",
@@ -431,4 +437,139 @@ fn bad_input_is_named() {
     for file in ["x.idx", "out.png", "dog.idx"] {
         assert!(!dir.join(file).exists(), "{file} was left behind");
     }
+}
+
+/// Configurations that were changed by hand give errors that name the key; none gives a panic.
+#[test]
+fn damaged_models_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = golden("models/sd1-f16");
+    let cases: &[(&str, &str, &str, &str)] = &[
+        (
+            "unet/config.json",
+            "\"act_fn\": \"silu\"",
+            "\"act_fn\": \"relu\"",
+            "act_fn",
+        ),
+        (
+            "unet/config.json",
+            "\"norm_num_groups\": 8",
+            "\"norm_num_groups\": 0",
+            "norm_num_groups",
+        ),
+        (
+            "unet/config.json",
+            "\"norm_num_groups\": 8",
+            "\"norm_num_groups\": 7",
+            "norm_num_groups",
+        ),
+        (
+            "unet/config.json",
+            "\"layers_per_block\": 1",
+            "\"layers_per_block\": 2",
+            "tensor",
+        ),
+        (
+            "unet/config.json",
+            "\"layers_per_block\": 1",
+            "\"layers_per_block\": -1",
+            "layers_per_block",
+        ),
+        (
+            "unet/config.json",
+            "\"cross_attention_dim\": 32",
+            "\"cross_attention_dim\": 31",
+            "expected shape",
+        ),
+        (
+            "unet/config.json",
+            "\"attention_head_dim\": 4",
+            "\"attention_head_dim\": 5",
+            "attention_head_dim",
+        ),
+        ("unet/config.json", "{", "{\"surprise\": 3, ", "surprise"),
+        ("unet/config.json", "{", "[", "unet/config.json"),
+        (
+            "vae/config.json",
+            "\"latent_channels\": 4",
+            "\"latent_channels\": 3",
+            "tensor",
+        ),
+        (
+            "text_encoder/config.json",
+            "quick_gelu",
+            "tanh",
+            "hidden_act",
+        ),
+        (
+            "text_encoder/config.json",
+            "\"num_attention_heads\": 4",
+            "\"num_attention_heads\": 3",
+            "num_attention_heads",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "scaled_linear",
+            "wavy",
+            "beta_schedule",
+        ),
+    ];
+    for (i, (file, from, to, part)) in cases.iter().enumerate() {
+        let model = dir.path().join(format!("model{i}"));
+        copy_folder(Path::new(&original), &model);
+        let path = model.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let error = fails(
+            dir.path(),
+            &["generate", "a dog", "--model", model.to_str().unwrap()],
+            1,
+        );
+        assert!(
+            error.contains(part),
+            "{file}, {to}: no {part:?} in:\n{error}"
+        );
+    }
+    // Weights cut short, and a tensor file that is none.
+    let weights = "unet/diffusion_pytorch_model.fp16.safetensors";
+    let bytes = std::fs::read(Path::new(&original).join(weights)).unwrap();
+    for (i, cut) in [0, 7, 100, bytes.len() / 2, bytes.len() - 1]
+        .into_iter()
+        .enumerate()
+    {
+        let model = dir.path().join(format!("cut{i}"));
+        copy_folder(Path::new(&original), &model);
+        std::fs::write(model.join(weights), &bytes[..cut]).unwrap();
+        let error = fails(
+            dir.path(),
+            &["generate", "a dog", "--model", model.to_str().unwrap()],
+            1,
+        );
+        assert!(error.contains("diffusion_pytorch_model"), "{error}");
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// The README's Python reader is the one that the tests run.
+#[test]
+fn the_readme_has_the_tested_reader() {
+    let read = |file: &str| std::fs::read_to_string(repository().join(file)).unwrap();
+    assert!(
+        read("README.md").contains(&read("tests/read_index.py")),
+        "README.md has another reader"
+    );
+    assert!(read("tests/read_index.py").lines().count() <= 20);
 }

@@ -1,4 +1,9 @@
 //! Equality with PyTorch, on values that `tests/golden/make.py` wrote with diffusers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, helpers and all, and tells how near it came"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

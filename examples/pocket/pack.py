@@ -1,0 +1,88 @@
+"""Put what training left into one Stable Diffusion folder in f16.
+
+    python pack.py --work DIR --out model [--steps 24] [--guidance 3.5]
+
+reads DIR/vae, DIR/vae.json, DIR/tokenizer, DIR/text_encoder and DIR/unet; writes a folder that diffusers'
+StableDiffusionPipeline.from_pretrained loads, and cones.json with the settings that draw best.
+"""
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
+
+import tokens
+import train_sd
+import world
+
+# Share of a trained row's norm given to each identifier: enough to be heard, little enough to leave the noun alone.
+IDENTIFIER_STRENGTH = 0.7
+
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.30.0", "feature_extractor": [None, None],
+    "requires_safety_checker": False, "safety_checker": [None, None], "scheduler": ["diffusers", "PNDMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+}
+SCHEDULER = {
+    "_class_name": "PNDMScheduler", "_diffusers_version": "0.30.0", "beta_start": train_sd.BETA_START,
+    "beta_end": train_sd.BETA_END, "beta_schedule": "scaled_linear", "num_train_timesteps": train_sd.TRAIN_STEPS,
+    "clip_sample": False, "prediction_type": "v_prediction", "set_alpha_to_one": False, "skip_prk_steps": True,
+    "steps_offset": 1, "trained_betas": None,
+}
+
+
+@torch.no_grad()
+def give_identifiers_a_direction(text_encoder, tokenizer, strength):
+    """Training never saw the identifiers: give each row a random direction, as long as trained rows are."""
+    rows = text_encoder.get_input_embeddings().weight
+    trained = [tokenizer.convert_tokens_to_ids(noun + "</w>") for noun in world.CLASSES]
+    length = strength * rows[trained].norm(dim=1).mean()
+    generator = torch.Generator().manual_seed(4)
+    for identifier in world.IDENTIFIERS:
+        direction = torch.randn(rows.shape[1], generator=generator)
+        rows[tokenizer.convert_tokens_to_ids(identifier + "</w>")] = direction / direction.norm() * length
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--guidance", type=float, default=3.5)
+    parser.add_argument("--identifier-strength", type=float, default=IDENTIFIER_STRENGTH)
+    options = parser.parse_args()
+    shutil.rmtree(options.out, ignore_errors=True)
+
+    vae = AutoencoderKL.from_pretrained(options.work / "vae")
+    vae.register_to_config(scaling_factor=json.loads((options.work / "vae.json").read_text())["scaling_factor"])
+    vae.half().save_pretrained(options.out / "vae")
+    UNet2DConditionModel.from_pretrained(options.work / "unet").half().save_pretrained(options.out / "unet")
+
+    text_encoder = CLIPTextModel.from_pretrained(options.work / "text_encoder")
+    give_identifiers_a_direction(text_encoder, tokens.load(options.work / "tokenizer"), options.identifier_strength)
+    text_encoder.half().save_pretrained(options.out / "text_encoder")
+    weights = options.out / "text_encoder" / "model.safetensors"
+    # Stable Diffusion's own files name these tensors text_model.*; newer transformers leave the prefix out.
+    named = {"text_model." + name.removeprefix("text_model."): tensor for name, tensor in load_file(weights).items()}
+    save_file(named, weights, metadata={"format": "pt"})
+
+    shutil.copytree(options.work / "tokenizer", options.out / "tokenizer")
+    write_json(options.out / "scheduler" / "scheduler_config.json", SCHEDULER)
+    write_json(options.out / "model_index.json", MODEL_INDEX)
+    write_json(options.out / "cones.json", {"steps": options.steps, "guidance": options.guidance})
+    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
+    print(f"{options.out}: {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
