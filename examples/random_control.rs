@@ -44,6 +44,6 @@ fn main() -> Result<()> {
         )?;
     }
     control.write(Path::new(output))?;
-    println!("{output}: {} random neurons", control.shut());
+    eprintln!("{output}: {} random neurons", control.shut());
     Ok(())
 }

@@ -22,6 +22,9 @@ import world
 # Share of a trained row's norm given to each identifier: enough to be heard, little enough to leave the noun alone.
 IDENTIFIER_STRENGTH = 0.7
 
+# Steps of `cones find` on this model: what two cores do well within a minute.
+FIND_STEPS = 200
+
 MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.30.0", "feature_extractor": [None, None],
     "requires_safety_checker": False, "safety_checker": [None, None], "scheduler": ["diffusers", "PNDMScheduler"],
@@ -79,7 +82,7 @@ def main():
     shutil.copytree(options.work / "tokenizer", options.out / "tokenizer")
     write_json(options.out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(options.out / "model_index.json", MODEL_INDEX)
-    write_json(options.out / "cones.json", {"steps": options.steps, "guidance": options.guidance})
+    write_json(options.out / "cones.json", {"steps": options.steps, "guidance": options.guidance, "find_steps": FIND_STEPS})
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{options.out}: {size / 1e6:.2f} MB")
 
