@@ -1,5 +1,6 @@
 //! A whole model: text, UNet, autoencoder and noise schedule, and drawing with it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
@@ -70,6 +71,8 @@ pub struct Pipeline {
     vae: Vae,
     schedule: ScheduleConfig,
     defaults: Defaults,
+    /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
+    fingerprint: OnceCell<String>,
 }
 
 /// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
@@ -128,6 +131,7 @@ impl Pipeline {
             device: device.clone(),
             tokenizer: Tokenizer::load(source, encoder.max_length())?,
             defaults: Self::read_defaults(source)?,
+            fingerprint: OnceCell::new(),
             text: encoder,
             unet,
             vae,
@@ -192,11 +196,14 @@ impl Pipeline {
     }
 
     /// SHA-256 over the K and V weights of the UNet in order of name, each as little-endian f16: the same for f32,
-    /// f16 and single-file copies of one model.
+    /// f16 and single-file copies of one model. It is of the weights as loaded, whatever is shut since, and computed once.
     ///
     /// # Errors
     /// If a weight cannot be read back from the device.
     pub fn fingerprint(&self) -> Result<String> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
         let mut hash = Sha256::new();
         for weight in self.unet.site_weights(SiteSelection::All).values() {
             let values = weight
@@ -210,7 +217,10 @@ impl Pipeline {
                     .collect::<Vec<u8>>(),
             );
         }
-        Ok(crate::file::hex(&hash.finalize()))
+        Ok(self
+            .fingerprint
+            .get_or_init(|| crate::file::hex(&hash.finalize()))
+            .clone())
     }
 
     /// Shuts the neurons of a concept.
@@ -218,6 +228,7 @@ impl Pipeline {
     /// # Errors
     /// If the model has no such sites.
     pub fn shut(&mut self, index: &NeuronIndex) -> Result<()> {
+        self.fingerprint()?; // kept, before the weights change
         let masked: BTreeMap<Site, Tensor> =
             shut(&self.unet.site_weights(SiteSelection::All), index)?;
         self.unet.set_site_weights(masked)

@@ -183,12 +183,8 @@ fn flip(x: &Tensor, dim: usize) -> Result<Tensor> {
 mod tests {
     use candle_core::Device;
 
+    use super::super::testing::random;
     use super::*;
-
-    fn random(shape: &[usize], seed: u64) -> Tensor {
-        let values = crate::sampling::Generator::new(seed).randn(shape.iter().product());
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
 
     fn close(got: &Tensor, want: &Tensor) {
         assert_eq!(got.dims(), want.dims());

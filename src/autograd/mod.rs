@@ -33,3 +33,15 @@ fn values<'a>(
         None => candle_core::bail!("this kernel needs a contiguous tensor"),
     }
 }
+
+/// What the tests of the operations share.
+#[cfg(test)]
+mod testing {
+    use candle_core::{Device, Tensor};
+
+    /// Unit normals of this shape.
+    pub(super) fn random(shape: &[usize], seed: u64) -> Tensor {
+        let values = crate::sampling::Generator::new(seed).randn(shape.iter().product());
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+}

@@ -328,15 +328,8 @@ impl LayerNorm {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor};
-
+    use super::super::testing::random;
     use super::*;
-
-    fn random(shape: &[usize], seed: u64) -> Tensor {
-        let n = shape.iter().product();
-        let values = crate::sampling::Generator::new(seed).randn(n);
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
 
     /// The kernels against the plain formula, which is what other devices run.
     #[test]

@@ -146,6 +146,13 @@ fn find_generate_merge_inspect() {
     assert_eq!(pixels("both.png"), pixels("union.png"));
     assert_ne!(pixels("both.png"), pixels("raw.png"));
 
+    // A picture names the model as it is without the concept.
+    let fingerprint = |name: &str| {
+        let text = cones::read_metadata(&dir.join(name)).unwrap().unwrap();
+        json(&text)["fingerprint"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(fingerprint("both.png"), fingerprint("raw.png"));
+
     // Pictures of one run are those of single runs with their seeds.
     let several = with(&["--count", "3", "--seed", "7", "-o", "many.png"]);
     assert_eq!(several["images"][2]["seed"], 9);
