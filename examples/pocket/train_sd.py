@@ -1,21 +1,23 @@
 """Train the text encoder and the UNet together on the cached latents.
 
-    python train_sd.py --work DIR --minutes 40 [--resume]
+    python train_sd.py --work DIR --minutes 40 [--resume | --start model]
 
 reads DIR/latents.npy, DIR/captions.json and DIR/vae.json; writes DIR/tokenizer, DIR/unet and DIR/text_encoder
 (the averaged weights, every SAVE_MINUTES and at the end) and DIR/checkpoint.pt, from which --resume goes on
-with a fresh learning-rate cycle.
+with a fresh learning-rate cycle. --start goes on from a packed model, whose optimizer is not known any more.
 """
 import argparse
 import copy
 import json
 import math
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed
+import torch.multiprocessing
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -26,8 +28,9 @@ EMPTY_SHARE = 0.1  # prompts blanked for classifier-free guidance
 SNR_CAP = 5.0  # min-SNR weighting
 WARM_STEPS = 150
 SAVE_MINUTES = 4
-# Each worker takes its share of a batch on one core. Splitting every operation over the cores instead is half as
-# fast as soon as anything else runs on the machine, for then each operation waits for the slower core.
+AVERAGE_EVERY, AVERAGE_DECAY = 4, 0.998  # of the averaged weights: steps between updates, decay of one step
+# Each process takes its share of a batch on one core: two threads of one process wait for each other's interpreter,
+# and operations split over the cores wait for the slower core.
 WORKERS = 2
 # The schedule of Stable Diffusion 1.
 BETA_START, BETA_END, TRAIN_STEPS = 0.00085, 0.012, 1000
@@ -61,12 +64,16 @@ def encode_captions(tokenizer, captions):
 
 
 class Trainer:
-    def __init__(self, work, batch):
-        self.batch = batch // WORKERS
-        self.workers = ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,))
+    """One of WORKERS processes that hold the same weights and take the same steps."""
+
+    def __init__(self, work, batch, rank):
+        self.batch, self.rank = batch // WORKERS, rank
         scaling = json.loads((work / "vae.json").read_text())["scaling_factor"]
         self.latents = torch.from_numpy(np.load(work / "latents.npy")).float() * scaling
-        self.tokenizer = tokens.write(work / "tokenizer")
+        if rank == 0:
+            tokens.write(work / "tokenizer")
+        torch.distributed.barrier()
+        self.tokenizer = tokens.load(work / "tokenizer")
         self.captions = encode_captions(self.tokenizer, json.loads((work / "captions.json").read_text()))
         self.empty = torch.tensor(tokens.encode(self.tokenizer, ""), dtype=torch.int16)
         self.text_encoder = build_text_encoder(self.tokenizer)
@@ -78,7 +85,7 @@ class Trainer:
         decayed = [p for n, p in self.named() if p.ndim > 1 and "embedding" not in n]
         kept = [p for n, p in self.named() if p.ndim <= 1 or "embedding" in n]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], betas=(0.9, 0.99))
+            [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], betas=(0.9, 0.99), fused=True)
         self.alphas = alphas_cumprod()
         self.steps = 0
 
@@ -101,24 +108,26 @@ class Trainer:
         snr = alpha / (1 - alpha)
         return ((output - velocity).square() * snr.clamp(max=SNR_CAP) / (snr + 1)).mean()
 
-    def gradients(self):
+    def step(self, rate, progress):
+        """One step; returns the loss and the first process's progress, by which all of them go."""
         loss = self.loss()
-        return loss.item(), torch.autograd.grad(loss, self.parameters)
-
-    def step(self, rate):
+        gradients = torch.autograd.grad(loss, self.parameters)
+        shared = torch.cat([g.flatten() for g in gradients] + [torch.tensor([loss.item(), progress if self.rank == 0 else 0.0])])
+        torch.distributed.all_reduce(shared)
+        shared[:-1] /= WORKERS
+        for parameter, gradient in zip(self.parameters, shared[:-2].split([p.numel() for p in self.parameters])):
+            parameter.grad = gradient.view_as(parameter)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        shares = [future.result() for future in [self.workers.submit(self.gradients) for _ in range(WORKERS)]]
-        for parameter, *gradients in zip(self.parameters, *(gradients for _, gradients in shares)):
-            parameter.grad = sum(gradients) / WORKERS
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.steps += 1
-        decay = min(0.998, (1 + self.steps) / (10 + self.steps))
-        with torch.no_grad():
-            for name, model in self.models.items():
-                torch._foreach_lerp_(list(self.averages[name].parameters()), list(model.parameters()), 1 - decay)
-        return sum(loss for loss, _ in shares) / WORKERS
+        if self.rank == 0 and self.steps % AVERAGE_EVERY == 0:
+            decay = min(AVERAGE_DECAY**AVERAGE_EVERY, (1 + self.steps) / (10 + self.steps))
+            with torch.no_grad():
+                for name, model in self.models.items():
+                    torch._foreach_lerp_(list(self.averages[name].parameters()), list(model.parameters()), 1 - decay)
+        return shared[-2].item(), shared[-1].item()
 
     def save(self, work):
         for name, model in self.averages.items():
@@ -137,6 +146,12 @@ class Trainer:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.steps = saved["steps"]
 
+    def start(self, packed):
+        for model, name in ((UNet2DConditionModel, "unet"), (CLIPTextModel, "text_encoder")):
+            weights = model.from_pretrained(packed / name, torch_dtype=torch.float32).state_dict()
+            self.models[name].load_state_dict(weights)
+            self.averages[name].load_state_dict(weights)
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,28 +159,42 @@ def main():
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--resume", action="store_true")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true")
+    begin.add_argument("--start", type=Path, metavar="MODEL_DIR")
     options = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.manual_seed(int(options.resume))
-    trainer = Trainer(options.work, options.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(train, (options, f"file://{folder}/meeting"), WORKERS)
+
+
+def train(rank, options, meeting):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=WORKERS)
+    torch.manual_seed(0)  # the same first weights everywhere
+    trainer = Trainer(options.work, options.batch, rank)
     if options.resume:
         trainer.resume(options.work)
-        torch.manual_seed(trainer.steps)
-    print({name: sum(p.numel() for p in model.parameters()) for name, model in trainer.models.items()}, flush=True)
-    start, saved, running, here = time.time(), time.time(), None, 0
-    while (progress := (time.time() - start) / (60 * options.minutes)) < 1:
+    elif options.start:
+        trainer.start(options.start)
+    torch.manual_seed(WORKERS * trainer.steps + rank)  # and different draws
+    say = print if rank == 0 else (lambda *_, **__: None)
+    say({name: sum(p.numel() for p in model.parameters()) for name, model in trainer.models.items()}, flush=True)
+    begun = saved = time.time()
+    running, here, progress = None, 0, 0.0
+    while progress < 1:
         rate = options.rate * min(1, (here + 1) / WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        loss = trainer.step(rate)
+        loss, progress = trainer.step(rate, (time.time() - begun) / (60 * options.minutes))
         running = loss if running is None else 0.99 * running + 0.01 * loss
         if here % 100 == 0:
-            print(f"{trainer.steps} {time.time() - start:.0f}s loss {running:.4f} rate {rate:.2e}", flush=True)
-        if time.time() - saved > 60 * SAVE_MINUTES:
+            say(f"{trainer.steps} {time.time() - begun:.0f}s loss {running:.4f} rate {rate:.2e}", flush=True)
+        if rank == 0 and time.time() - saved > 60 * SAVE_MINUTES:
             trainer.save(options.work)
             saved = time.time()
         here += 1
-    trainer.save(options.work)
-    print(f"{trainer.steps} steps, {trainer.steps * options.batch} pictures", flush=True)
+    if rank == 0:
+        trainer.save(options.work)
+    say(f"{trainer.steps} steps, {trainer.steps * options.batch} pictures", flush=True)
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

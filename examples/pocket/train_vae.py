@@ -2,11 +2,12 @@
 
     python train_vae.py --work DIR --minutes 22
     python train_vae.py --work DIR --minutes 12 --rate 1e-3 --decoder
+    python train_vae.py --work DIR --adopt model
 
 reads DIR/pictures.npy; writes DIR/vae (diffusers folder), DIR/latents.npy (float16, unscaled posterior means),
 DIR/vae.json (PSNR, scaling factor) and DIR/vae.png (pictures above, reconstructions below). With --decoder it
 goes on from DIR/vae and trains the decoder alone on DIR/latents.npy: the latents, and so a UNet trained on them,
-stay as they are.
+stay as they are. With --adopt it trains nothing: it takes the autoencoder of a packed model and encodes the world with it.
 """
 import argparse
 import json
@@ -146,16 +147,24 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decoder", action="store_true")
+    parser.add_argument("--adopt", type=Path, metavar="MODEL_DIR")
     options = parser.parse_args()
     torch.set_num_threads(2)
     torch.manual_seed(0)
     pictures = np.load(options.work / "pictures.npy")
     seen, unseen = pictures[:-HELD_BACK], pictures[-HELD_BACK:]
-    vae = AutoencoderKL.from_pretrained(options.work / "vae") if options.decoder else build()
+    if options.decoder:
+        vae = AutoencoderKL.from_pretrained(options.work / "vae")
+    elif options.adopt:
+        vae = AutoencoderKL.from_pretrained(options.adopt / "vae", torch_dtype=torch.float32)
+    else:
+        vae = build()
     vae = vae.to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M weights", flush=True)
     rng, settings = np.random.default_rng(int(options.decoder)), (options.minutes, options.batch, options.rate)
-    if options.decoder:
+    if options.adopt:
+        steps = 0
+    elif options.decoder:
         steps = train_decoder(vae, seen, np.load(options.work / "latents.npy"), *settings, rng)
     else:
         steps = train(vae, seen, *settings, rng)
@@ -174,7 +183,8 @@ def main():
     else:
         latents = encode_all(vae, pictures)
         np.save(options.work / "latents.npy", latents)
-        known = {"scaling_factor": round(float(1 / latents[:8000].astype(np.float32).std()), 5)}
+        scaling = vae.config.scaling_factor if options.adopt else round(float(1 / latents[:8000].astype(np.float32).std()), 5)
+        known = {"scaling_factor": scaling}
     record.write_text(json.dumps(known | {"psnr": psnr, "decoder_steps" if options.decoder else "steps": steps}))
 
 
