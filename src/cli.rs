@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cones::concept::SiteSelection;
+use cones::concept::{SiteSelection, learn, tune};
 use cones::sampling::Sampler;
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -92,24 +92,37 @@ pub(crate) struct FindArgs {
     /// The index to write [default: NOUN.idx]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// How to find neurons: `paper` is Algorithm 1 as published
+    /// How to find neurons
     #[arg(long, value_enum, default_value_t = Method::Paper)]
     pub(crate) method: Method,
-    /// Steps, each a gradient at two noisy pictures [default: the model's own, else 1000]
+    /// Steps [default: paper: the model's own, else 1000; learned: 200]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
-    /// Step size of the weights' update between steps
-    #[arg(long, default_value_t = 2e-5, value_name = "RHO", value_parser = non_negative)]
-    pub(crate) rho: f64,
     /// Weight of the class pictures in the loss
     #[arg(long, default_value_t = 1.0, value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: f64,
-    /// Shut the neurons of the highest scores, this share of all: `0.03` or `3%`
-    #[arg(long, default_value = "3%", value_name = "SHARE", value_parser = density)]
-    pub(crate) density: f64,
-    /// Shut every neuron whose score is at least this, instead of a share
+    /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
+    /// (learned) [default: 3%, learned: 15%]
+    #[arg(long, value_name = "SHARE", value_parser = density)]
+    pub(crate) density: Option<f64>,
+    /// paper: shut every neuron whose score is at least this, instead of a share
     #[arg(long, conflicts_with = "density", allow_negative_numbers = true, value_name = "TAU", value_parser = finite)]
     pub(crate) threshold: Option<f32>,
+    /// paper: step size of the weights' update between steps [default: 2e-5]
+    #[arg(long, value_name = "RHO", value_parser = non_negative)]
+    pub(crate) rho: Option<f64>,
+    /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
+    #[arg(long, value_name = "SHARE", value_parser = density)]
+    pub(crate) until_stable: Option<f64>,
+    /// learned: photos in a step, and as many pictures of the class
+    #[arg(long, default_value_t = learn::HALF, value_name = "N", value_parser = batch)]
+    pub(crate) batch: usize,
+    /// learned: how far one step moves the mask
+    #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
+    pub(crate) rate: f64,
+    /// learned: how weak a neuron's gradient may be; higher shuts fewer
+    #[arg(long, default_value_t = learn::SPARSITY, value_name = "LAMBDA", value_parser = non_negative)]
+    pub(crate) sparsity: f64,
     /// Attention layers to search: `cross`, `self` or `all`
     #[arg(long, default_value_t = SiteSelection::Cross, value_name = "SITES")]
     pub(crate) sites: SiteSelection,
@@ -127,9 +140,44 @@ pub(crate) struct FindArgs {
     pub(crate) scores: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Method {
+    /// Algorithm 1 as published: the neurons whose shrinking lowers the loss most, by one gradient
     Paper,
+    /// A mask trained on the loss, then rounded: the same file, bound to the token
+    Learned,
+}
+
+impl Method {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Learned => "learned",
+        }
+    }
+}
+
+impl FindArgs {
+    /// What clap cannot say: which options a method does not have.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.method == Method::Paper {
+            return Ok(());
+        }
+        let given = [
+            ("--threshold", self.threshold.is_some()),
+            ("--rho", self.rho.is_some()),
+            ("--until-stable", self.until_stable.is_some()),
+        ];
+        if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(format!("{name} belongs to --method paper"));
+        }
+        match self.sites {
+            SiteSelection::Cross => Ok(()),
+            other => Err(format!(
+                "--method learned searches --sites cross, found `{other}`: rounding needs layers that see text"
+            )),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +232,44 @@ pub(crate) struct MergeArgs {
     /// The index to write
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Train the values of the union's neurons together for so many steps, and store them as f16
+    #[arg(long, requires = "images", value_name = "STEPS", value_parser = at_least_one)]
+    pub(crate) tune: Option<usize>,
+    /// Photos of a subject, by its noun (or `TOKEN NOUN`); one for each subject
+    #[arg(long, requires = "tune", value_name = "NOUN=DIR", value_parser = subject_images)]
+    pub(crate) images: Vec<SubjectImages>,
+    /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
+    #[arg(long, requires = "tune")]
+    pub(crate) all_positions: bool,
+    /// How many pictures of each class the model draws for --tune
+    #[arg(long, default_value_t = 20, requires = "tune", value_name = "N", value_parser = picture_count)]
+    pub(crate) class_count: usize,
+    /// Photos of each subject in a step of --tune, and as many pictures of its class
+    #[arg(long, default_value_t = tune::HALF, requires = "tune", value_name = "N", value_parser = batch)]
+    pub(crate) batch: usize,
+    /// Step size of --tune, as a share of the weights' root mean square
+    #[arg(long, default_value_t = tune::RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
+    pub(crate) rate: f64,
+    /// Weight of the class pictures in the loss of --tune
+    #[arg(long, default_value_t = 1.0, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
+    pub(crate) prior_weight: f64,
+}
+
+/// `dog=DIR`
+#[derive(Debug, Clone)]
+pub(crate) struct SubjectImages {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+}
+
+fn subject_images(text: &str) -> Result<SubjectImages, String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !folder.is_empty() => Ok(SubjectImages {
+            name: words(name)?,
+            folder: folder.into(),
+        }),
+        _ => Err("expected NOUN=DIR, such as dog=photos/dog".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -214,6 +300,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn picture_count(text: &str) -> Result<usize, String> {
     in_range(text, 1, 10_000)
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    in_range(text, 1, 1024)
 }
 
 fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {

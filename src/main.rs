@@ -5,13 +5,21 @@ mod commands;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use commands::ui::{Ui, color};
 use cones::Error;
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
+    if let Command::Find(args) = &command
+        && let Err(message) = args.check()
+    {
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, message)
+            .exit();
+    }
     let result = Ui::catch_interrupts().and_then(|()| match &command {
         Command::Find(args) => commands::find::run(&global, args),
         Command::Generate(args) => commands::generate::run(&global, args),

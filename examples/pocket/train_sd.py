@@ -85,7 +85,7 @@ class Trainer:
         decayed = [p for n, p in self.named() if p.ndim > 1 and "embedding" not in n]
         kept = [p for n, p in self.named() if p.ndim <= 1 or "embedding" in n]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], betas=(0.9, 0.99), fused=True)
+            [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], betas=(0.9, 0.99), foreach=True)
         self.alphas = alphas_cumprod()
         self.steps = 0
 
@@ -116,7 +116,7 @@ class Trainer:
         torch.distributed.all_reduce(shared)
         shared[:-1] /= WORKERS
         for parameter, gradient in zip(self.parameters, shared[:-2].split([p.numel() for p in self.parameters])):
-            parameter.grad = gradient.view_as(parameter)
+            parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -4,22 +4,29 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cones::concept::score::{Examples, Options, algorithm1};
-use cones::concept::select::{Selection, select};
-use cones::concept::{NeuronIndex, Provenance, Site, SiteIndices, SiteSelection, Subject};
-use cones::{Picture, Pipeline, file_sha256, list};
+use cones::concept::gram::{Gram, TEMPLATES};
+use cones::concept::round::{Soft, round};
+use cones::concept::select::{Selection, Stability, select};
+use cones::concept::{
+    Lesson, NeuronIndex, Provenance, Site, SiteIndices, Step, Subject, learn, score,
+};
+use cones::{Pipeline, list};
 use serde_json::json;
 
+use super::lesson::{ClassImages, Prepared, prepare};
 use super::ui::{Ui, peak_memory};
-use super::{class_images, load, thousands};
-use crate::cli::{FindArgs, Global};
+use super::{load, thousands};
+use crate::cli::{FindArgs, Global, Method};
 
 /// Steps K of the paper.
 const PAPER_STEPS: usize = 1000;
+/// Density of `--method paper`.
+const PAPER_DENSITY: f64 = 0.03;
+/// Step size ρ of the paper.
+const PAPER_RHO: f64 = 2e-5;
 
 pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
-    let sites = args.sites;
     let subject = Subject {
         noun: args.subject.clone(),
         token: args.token.clone(),
@@ -30,74 +37,23 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         .unwrap_or_else(|| PathBuf::from(format!("{}.idx", subject.noun.replace(' ', "-"))));
     let photos = list(&args.images)?;
     let mut pipeline = load(global, &ui)?;
-    let prompts = [
-        format!("a photo of a {}", subject.phrase()),
-        format!("a photo of a {}", subject.noun),
-    ];
-    let tokens = pipeline.tokenizer().words(&subject.token)?;
-    if tokens.len() != 1 {
-        ui.warn(&format!(
-            "`{}` is {} tokens to this model: an identifier of one token binds better",
-            subject.token,
-            tokens.len()
-        ));
-    }
-    let own = args.class_images.is_none();
-    let class_paths = match &args.class_images {
-        Some(folder) => list(std::slice::from_ref(folder))?,
-        None => class_images::cached(
-            &pipeline,
-            &subject.noun,
-            &prompts[1],
-            args.class_count,
-            &output,
-            &ui,
-        )?,
+    let class = match &args.class_images {
+        Some(folder) => ClassImages::Given(folder),
+        None => ClassImages::Drawn(args.class_count, &output),
     };
-    let examples = |paths: &[PathBuf], prompt: &str| examples(&pipeline, paths, prompt);
-    let (subject_examples, class_examples) = (
-        examples(&photos, &prompts[0])?,
-        examples(&class_paths, &prompts[1])?,
-    );
-
-    let options = Options {
-        steps: args
-            .steps
-            .or(pipeline.defaults().find_steps)
-            .unwrap_or(PAPER_STEPS),
-        rho: args.rho,
-        prior_weight: args.prior_weight,
-        sites,
-        seed: global.seed,
-    };
+    let prepared = prepare(&pipeline, &subject, &photos, &class, &ui)?;
     let fingerprint = pipeline.fingerprint()?;
-    let shapes: BTreeMap<Site, [u32; 2]> = shapes(&pipeline, sites)?;
-    let mut steps = Vec::with_capacity(options.steps);
-    let mut meter = ui.meter("finding neurons");
-    let (unet, schedule) = pipeline.unet_mut();
-    let scores = algorithm1(
-        unet,
-        schedule,
-        [&subject_examples, &class_examples],
-        &options,
-        |step| {
-            steps.push(step);
-            meter.set(
-                step.step + 1,
-                options.steps,
-                &format!("loss {:.4}", step.loss),
-            )
-        },
-    )?;
-    meter.finish();
-
-    if let Some(path) = &args.scores {
-        write_scores(path, &scores, &shapes)?;
-    }
-    let selection = match args.threshold {
-        Some(threshold) => Selection::Threshold(threshold),
-        None => Selection::Density(args.density),
+    let found = match args.method {
+        Method::Paper => paper(global, args, &mut pipeline, &prepared.lesson, &ui)?,
+        Method::Learned => learned(global, args, &mut pipeline, &subject, &prepared.lesson, &ui)?,
     };
+    let shapes = shapes(&pipeline, args)?;
+    if let Some(path) = &args.scores {
+        write_scores(path, &found.scores, &shapes)?;
+    }
+    let Prepared {
+        prompts, hashes, ..
+    } = prepared;
     let mut index = NeuronIndex::new(Provenance {
         model: pipeline.name().to_owned(),
         fingerprint,
@@ -105,21 +61,153 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         prediction_type: Some(pipeline.prediction_name().to_owned()),
         subjects: vec![subject],
         prompts: prompts.to_vec(),
-        method: "paper".to_owned(),
-        settings: settings(&options, selection, own.then_some(args.class_count)),
+        method: args.method.name().to_owned(),
+        settings: settings(args, &found),
         seed: Some(global.seed),
-        pictures: hashes(&photos)?
-            .into_iter()
-            .chain(hashes(if own { &[] } else { &class_paths })?)
-            .collect(),
+        pictures: hashes,
         merged_from: Vec::new(),
     })?;
-    for (site, chosen) in select(&scores, selection)? {
+    for (site, chosen) in found.neurons.clone() {
         let shape = shapes[&site];
         index.insert(site, SiteIndices::new(shape, chosen)?)?;
     }
     index.write(&output)?;
-    report(global, &ui, &output, &index, &steps)
+    report(global, &ui, &output, &index, &found)
+}
+
+/// What a method found, and how.
+struct Found {
+    /// For each site searched the shut neurons.
+    neurons: BTreeMap<Site, Vec<u32>>,
+    /// Scores, or the soft mask.
+    scores: BTreeMap<Site, Vec<f32>>,
+    /// The method's own settings, for the file.
+    settings: Vec<(&'static str, String)>,
+    steps: Vec<Step>,
+    stability: Option<Stability>,
+}
+
+/// Algorithm 1.
+fn paper(
+    global: &Global,
+    args: &FindArgs,
+    pipeline: &mut Pipeline,
+    lesson: &Lesson,
+    ui: &Ui,
+) -> anyhow::Result<Found> {
+    let selection = match args.threshold {
+        Some(threshold) => Selection::Threshold(threshold),
+        None => Selection::Density(args.density.unwrap_or(PAPER_DENSITY)),
+    };
+    let options = score::Options {
+        steps: args
+            .steps
+            .or(pipeline.defaults().find_steps)
+            .unwrap_or(PAPER_STEPS),
+        rho: args.rho.unwrap_or(PAPER_RHO),
+        prior_weight: args.prior_weight,
+        sites: args.sites,
+        seed: global.seed,
+        selection,
+        until_stable: args.until_stable,
+    };
+    let mut steps = Vec::with_capacity(options.steps);
+    let mut meter = ui.meter("finding neurons");
+    let (unet, schedule) = pipeline.unet_mut();
+    let found = score::algorithm1(unet, schedule, lesson, &options, |step| {
+        steps.push(step);
+        let message = format!("loss {:.4}", step.loss);
+        meter.set(step.step + 1, options.steps, &message)
+    })?;
+    meter.finish();
+    Ok(Found {
+        neurons: select(&found.scores, selection)?,
+        scores: found.scores,
+        settings: vec![
+            ("steps", steps.len().to_string()),
+            ("rho", options.rho.to_string()),
+            match selection {
+                Selection::Threshold(t) => ("threshold", t.to_string()),
+                Selection::Density(d) => ("density", d.to_string()),
+            },
+        ],
+        steps,
+        stability: found.stability,
+    })
+}
+
+/// A soft mask, learned and rounded.
+fn learned(
+    global: &Global,
+    args: &FindArgs,
+    pipeline: &mut Pipeline,
+    subject: &Subject,
+    lesson: &Lesson,
+    ui: &Ui,
+) -> anyhow::Result<Found> {
+    let density = args.density.unwrap_or(learn::DENSITY);
+    let options = learn::Options {
+        steps: args.steps.unwrap_or(learn::STEPS),
+        half: args.batch,
+        rate: args.rate,
+        sparsity: args.sparsity,
+        prior_weight: args.prior_weight,
+        sites: args.sites,
+        seed: global.seed,
+    };
+    let mut steps = Vec::with_capacity(options.steps);
+    let mut meter = ui.meter("learning a mask");
+    let (unet, schedule) = pipeline.unet_mut();
+    let masks = learn::soft_mask(unet, schedule, lesson, &options, |step| {
+        steps.push(step);
+        let message = format!("loss {:.4}", step.loss);
+        meter.set(step.step + 1, options.steps, &message)
+    })?;
+    meter.finish();
+    let gram = gram(pipeline, subject)?;
+    let weights = pipeline.unet().site_weights(args.sites);
+    let soft = masks
+        .iter()
+        .map(|(site, mask)| {
+            let weight = weights[site].flatten_all()?.to_vec1()?;
+            let mask = mask.clone();
+            Ok((site.clone(), Soft { weight, mask }))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let rounded = round(&soft, &gram, density)?;
+    ui.detail(&format!(
+        "rounding the mask changes its effect on the text by {:.2} %",
+        100.0 * rounded.error
+    ));
+    Ok(Found {
+        neurons: rounded.neurons,
+        scores: masks,
+        settings: vec![
+            ("steps", steps.len().to_string()),
+            ("batch", options.half.to_string()),
+            ("rate", options.rate.to_string()),
+            ("sparsity", options.sparsity.to_string()),
+            ("density", density.to_string()),
+        ],
+        steps,
+        stability: None,
+    })
+}
+
+/// The inner products of what the cross-attentions see: prompts with the subject, and with its class alone.
+fn gram(pipeline: &Pipeline, subject: &Subject) -> anyhow::Result<Gram> {
+    let prompts: Vec<String> = [&subject.phrase(), &subject.noun]
+        .iter()
+        .flat_map(|phrase| TEMPLATES.map(|t| t.replace("{}", phrase)))
+        .chain([String::new()])
+        .collect();
+    let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    let embeddings = pipeline.embed(&prompts)?;
+    let width = embeddings.dim(2)?;
+    Ok(Gram::new(
+        &embeddings.flatten_all()?.to_vec1::<f32>()?,
+        width,
+    )?)
 }
 
 fn report(
@@ -127,13 +215,14 @@ fn report(
     ui: &Ui,
     output: &Path,
     index: &NeuronIndex,
-    steps: &[cones::concept::score::Step],
+    found: &Found,
 ) -> anyhow::Result<()> {
     if index.shut() == 0 {
-        ui.warn("no neuron was chosen: lower --threshold, or take more --steps");
+        ui.warn("no neuron was chosen: lower --threshold or --sparsity, or take more --steps");
     }
     if global.json {
-        let steps: Vec<_> = steps
+        let steps: Vec<_> = found
+            .steps
             .iter()
             .map(|s| json!({"step": s.step, "loss": s.loss, "seconds": s.seconds}))
             .collect();
@@ -143,41 +232,40 @@ fn report(
                 "index": output,
                 "subject": index.provenance().subjects[0].noun,
                 "token": index.provenance().subjects[0].token,
+                "method": index.provenance().method,
                 "shut": index.shut(),
                 "total": index.total(),
                 "density": index.density(),
+                "stability": found.stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
                 "steps": steps,
                 "peak_memory_bytes": peak_memory(),
             })
         ));
     }
     let bytes = std::fs::metadata(output).map_or(0, |m| m.len());
-    let seconds: f64 = steps.iter().map(|s| s.seconds).sum();
-    ui.result(&format!(
+    let seconds: f64 = found.steps.iter().map(|s| s.seconds).sum();
+    let mut text = format!(
         "{}: {} of {} neurons shut ({:.2} %), {} bytes, {} steps in {seconds:.1} s",
         output.display(),
         thousands(index.shut()),
         thousands(index.total()),
         100.0 * index.density(),
         thousands(bytes),
-        steps.len(),
-    ))
+        found.steps.len(),
+    );
+    if let Some(stability) = found.stability {
+        text += &format!(
+            "\nthe two halves of the steps agree on {:.0} % of their neurons, by chance {:.0} %",
+            100.0 * stability.shared,
+            100.0 * stability.by_chance
+        );
+    }
+    ui.result(&text)
 }
 
-/// Reads pictures at the model's size and encodes them.
-fn examples(pipeline: &Pipeline, paths: &[PathBuf], prompt: &str) -> anyhow::Result<Examples> {
-    let latents = paths
-        .iter()
-        .map(|path| pipeline.latents(&Picture::read(path, pipeline.size())?))
-        .collect::<cones::Result<Vec<_>>>()?;
-    Ok(Examples {
-        latents,
-        context: pipeline.embed(&[prompt])?,
-    })
-}
-
-fn shapes(pipeline: &Pipeline, sites: SiteSelection) -> anyhow::Result<BTreeMap<Site, [u32; 2]>> {
-    let weights = pipeline.unet().site_weights(sites);
+/// `[out, in]` of every site searched.
+fn shapes(pipeline: &Pipeline, args: &FindArgs) -> anyhow::Result<BTreeMap<Site, [u32; 2]>> {
+    let weights = pipeline.unet().site_weights(args.sites);
     weights
         .into_iter()
         .map(|(site, weight)| {
@@ -187,33 +275,19 @@ fn shapes(pipeline: &Pipeline, sites: SiteSelection) -> anyhow::Result<BTreeMap<
         .collect()
 }
 
-fn hashes(paths: &[PathBuf]) -> anyhow::Result<Vec<String>> {
-    Ok(paths
-        .iter()
-        .map(|path| file_sha256(path))
-        .collect::<cones::Result<_>>()?)
-}
-
 /// Everything that the result depends on beside the pictures, for the file.
-fn settings(
-    options: &Options,
-    selection: Selection,
-    drawn: Option<usize>,
-) -> BTreeMap<String, String> {
-    let (how, value) = match selection {
-        Selection::Threshold(t) => ("threshold", t.to_string()),
-        Selection::Density(d) => ("density", d.to_string()),
+fn settings(args: &FindArgs, found: &Found) -> BTreeMap<String, String> {
+    let class = match args.class_images {
+        Some(_) => "given".to_owned(),
+        None => format!("{} drawn by the model", args.class_count),
     };
-    let class = drawn.map_or_else(|| "given".to_owned(), |n| format!("{n} drawn by the model"));
     [
-        ("steps", options.steps.to_string()),
-        ("rho", options.rho.to_string()),
-        ("prior_weight", options.prior_weight.to_string()),
-        ("sites", options.sites.to_string()),
+        ("prior_weight", args.prior_weight.to_string()),
+        ("sites", args.sites.to_string()),
         ("class_images", class),
-        (how, value),
     ]
     .into_iter()
+    .chain(found.settings.iter().cloned())
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }

@@ -1,11 +1,13 @@
-//! `cones merge`: several concepts to their union.
+//! `cones merge`: several concepts to their union, tuned together where asked.
+
+use std::path::PathBuf;
 
 use anyhow::Context;
-use cones::concept::NeuronIndex;
-use serde_json::json;
+use cones::concept::{NeuronIndex, OverlapReport};
+use serde_json::{Value, json};
 
-use super::ui::Ui;
-use super::{read_index, thousands};
+use super::ui::{Ui, peak_memory};
+use super::{read_index, thousands, tune};
 use crate::cli::{Global, MergeArgs};
 
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
@@ -17,9 +19,24 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let union = NeuronIndex::union(&parts.iter().collect::<Vec<_>>())
         .context("the indices cannot be merged")?;
-    union.write(&args.output)?;
+    let overlaps = overlaps(&args.indices, &parts, &ui)?;
+    let merged = match args.tune {
+        Some(steps) => tune::run(global, args, steps, union.clone(), &ui)?,
+        None => tune::Tuned {
+            index: union.clone(),
+            steps: Vec::new(),
+        },
+    };
+    merged.index.write(&args.output)?;
     let sum: u64 = parts.iter().map(NeuronIndex::shut).sum();
+    let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);
+    let grown = bytes(&merged.index)? as f64 / bytes(&union)? as f64;
     if global.json {
+        let steps: Vec<_> = merged
+            .steps
+            .iter()
+            .map(|s| json!({"step": s.step, "loss": s.loss, "seconds": s.seconds}))
+            .collect();
         return ui.result(&format!(
             "{:#}",
             json!({
@@ -28,10 +45,16 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
                 "total": union.total(),
                 "density": union.density(),
                 "shared": sum - union.shut(),
+                "overlaps": overlaps,
+                "tuned": merged.index.is_tuned(),
+                "bytes": bytes(&merged.index)?,
+                "bytes_untuned": bytes(&union)?,
+                "steps": steps,
+                "peak_memory_bytes": peak_memory(),
             })
         ));
     }
-    ui.result(&format!(
+    let mut text = format!(
         "{}: {} of {} neurons shut ({:.2} %), the union of {}",
         args.output.display(),
         thousands(union.shut()),
@@ -42,5 +65,37 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
             .map(|p| thousands(p.shut()))
             .collect::<Vec<_>>()
             .join(" and "),
-    ))
+    );
+    if args.tune.is_some() {
+        text += &format!(
+            "\ntuned: {} values in place of zeros, {} bytes, {grown:.1} times the untuned union",
+            thousands(merged.index.shut()),
+            thousands(bytes(&merged.index)?),
+        );
+    }
+    ui.result(&text)
+}
+
+/// Says of each pair how many neurons both shut, beside what chance would give.
+fn overlaps(paths: &[PathBuf], parts: &[NeuronIndex], ui: &Ui) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for (i, (a, first)) in paths.iter().zip(parts).enumerate() {
+        for (b, second) in paths.iter().zip(parts).skip(i + 1) {
+            let total = OverlapReport::new(first, second)?.total();
+            ui.note(&format!(
+                "{} and {} share {} neurons, where chance would give {:.0}",
+                a.display(),
+                b.display(),
+                thousands(total.shared()),
+                total.expected(),
+            ));
+            all.push(json!({
+                "first": a,
+                "second": b,
+                "shared": total.shared(),
+                "expected": total.expected(),
+            }));
+        }
+    }
+    Ok(all)
 }

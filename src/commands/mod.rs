@@ -4,7 +4,9 @@ pub(crate) mod class_images;
 pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+pub(crate) mod lesson;
 pub(crate) mod merge;
+pub(crate) mod tune;
 pub(crate) mod ui;
 
 use std::path::Path;

@@ -1,23 +1,30 @@
 //! What a concept neuron is, how concepts are found, stored and joined.
 //!
 //! A *site* is one K or V weight matrix of an attention layer; a *neuron* is one of its weights. A concept is a set of
-//! neurons that, shut (set to zero), make the model draw one subject. Only [`score`] knows of tensors.
+//! neurons that, shut (set to zero), make the model draw one subject. Only [`score`], [`learn`] and [`tune`]
+//! know of tensors.
 
 pub mod codec;
 mod container;
+pub mod gram;
 mod index;
 mod indices;
+pub mod learn;
+mod loss;
 mod mask;
 mod metadata;
 mod overlap;
 mod provenance;
+pub mod round;
 pub mod score;
 pub mod select;
 mod site;
+pub mod tune;
 mod union;
 
 pub use index::NeuronIndex;
 pub use indices::SiteIndices;
+pub use loss::{Examples, Lesson, Step};
 pub use mask::shut;
 pub use overlap::{Overlap, OverlapReport};
 pub use provenance::{Provenance, Source, Subject};

@@ -5,23 +5,16 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
-use super::{Site, SiteSelection};
-use crate::sampling::{Generator, Prediction, ScheduleConfig};
-use crate::{Error, Result, model::UNet};
-
-/// Pictures of one prompt, ready for the loss.
-#[derive(Debug, Clone)]
-pub struct Examples {
-    /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
-    pub latents: Vec<Tensor>,
-    /// The prompt's embedding, `[1, t, e]`.
-    pub context: Tensor,
-}
+use super::loss::Batch;
+use super::select::{Selection, Stability, stability};
+use super::{Lesson, Site, SiteSelection, Step};
+use crate::sampling::ScheduleConfig;
+use crate::{Result, model::UNet};
 
 /// Settings of Algorithm 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Steps K.
+    /// Steps K, or the most there may be.
     pub steps: usize,
     /// Step size ρ of the update in mask space.
     pub rho: f64,
@@ -31,18 +24,23 @@ pub struct Options {
     pub sites: SiteSelection,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
+    /// The choice of neurons whose stability is watched.
+    pub selection: Selection,
+    /// Stop as soon as the two halves of the steps share this part of their choices.
+    pub until_stable: Option<f64>,
 }
 
-/// What one step did.
-#[derive(Debug, Clone, Copy)]
-pub struct Step {
-    /// k, from 0.
-    pub step: usize,
-    /// `L_con` of the step's two samples.
-    pub loss: f32,
-    /// Wall-clock time.
-    pub seconds: f64,
+/// What [`algorithm1`] found.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    /// For each site the score of every neuron, in row-major order of `[out, in]`.
+    pub scores: BTreeMap<Site, Vec<f32>>,
+    /// How far the neurons chosen from even steps are those chosen from odd ones; there is none after a single step.
+    pub stability: Option<Stability>,
 }
+
+/// Steps between two looks at the stability.
+const LOOK_EVERY: usize = 20;
 
 /// The mean over the steps of θ∘∂L_con/∂θ for every neuron: Algorithm 1, with S/K as the score.
 ///
@@ -50,28 +48,20 @@ pub struct Step {
 /// lowers the loss. With the published ρ of 2e-5 an update is far below one unit in the last place of θ in f32, so
 /// that in effect all steps are taken at the model's own weights.
 ///
-/// Returns for each site its scores in row-major order of `[out, in]`. The model is given back unchanged, also
-/// after an error.
+/// The model is given back unchanged, also after an error.
 ///
 /// # Errors
-/// If there are no pictures, an error of `after_step`, or a loss that is not a number.
+/// If a list of pictures is empty, an error of `after_step`, or a loss that is not a number.
 pub fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    [subject, class]: [&Examples; 2],
+    lesson: &Lesson,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
-) -> Result<BTreeMap<Site, Vec<f32>>> {
-    for (name, examples) in [
-        ("pictures of the subject", subject),
-        ("pictures of the class", class),
-    ] {
-        if examples.latents.is_empty() {
-            return Err(Error::value(name, "at least one", "none"));
-        }
-    }
+) -> Result<Scores> {
+    lesson.check()?;
     let original = unet.site_weights(options.sites);
-    let result = run(unet, schedule, [subject, class], options, after_step);
+    let result = run(unet, schedule, lesson, options, after_step);
     unet.set_site_weights(original)?;
     result
 }
@@ -79,31 +69,24 @@ pub fn algorithm1(
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    examples: [&Examples; 2],
+    lesson: &Lesson,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
-) -> Result<BTreeMap<Site, Vec<f32>>> {
-    let context = Tensor::cat(&examples.map(|e| &e.context), 0)?; // [2, t, e]
+) -> Result<Scores> {
     let mut theta = unet.site_weights(options.sites);
-    let mut sums: BTreeMap<Site, Tensor> = BTreeMap::new();
+    // S of the even and of the odd steps: their sum is the paper's.
+    let mut halves = [Sums::default(), Sums::default()];
+    let mut taken = 0;
     for k in 0..options.steps {
         let start = Instant::now();
-        let draw = Draw::new(schedule, examples, options.seed.wrapping_add(k as u64), k)?;
-        let (prediction, saved) = unet.forward_saving(&draw.noisy, &draw.timesteps, &context)?;
-        let (loss, grad) = loss(&prediction, &draw.target, options.prior_weight)?;
-        if !loss.is_finite() {
-            return Err(Error::value(format!("loss at step {k}"), "a number", loss));
-        }
-        for (site, g) in unet.backward(saved, &grad, options.sites)? {
+        let seed = options.seed.wrapping_add(k as u64);
+        let batch = Batch::pair(schedule, lesson, options.prior_weight, seed, k)?;
+        let (loss, gradients) = batch.gradients(unet, options.sites, k)?;
+        for (site, g) in gradients {
             let Some(weight) = theta.get_mut(&site) else {
                 continue;
             };
-            let term = ((&*weight * &g)? / options.steps as f64)?;
-            let sum = match sums.remove(&site) {
-                Some(sum) => (sum + term)?,
-                None => term,
-            };
-            sums.insert(site, sum);
+            halves[k % 2].add(&site, (&*weight * &g)?)?;
             if options.rho > 0.0 {
                 let update = ((&*weight * options.rho)? * &*weight)?.mul(&g)?;
                 *weight = (&*weight - update)?;
@@ -112,67 +95,68 @@ fn run(
         if options.rho > 0.0 {
             unet.set_site_weights(theta.clone())?;
         }
+        taken = k + 1;
         after_step(Step {
             step: k,
             loss,
             seconds: start.elapsed().as_secs_f64(),
         })?;
-    }
-    sums.into_iter()
-        .map(|(site, sum)| Ok((site, sum.flatten_all()?.to_vec1()?)))
-        .collect()
-}
-
-/// The random part of a step: which pictures, at which timesteps, with which noise.
-struct Draw {
-    /// `[2, c, h, w]`
-    noisy: Tensor,
-    timesteps: [f32; 2],
-    /// What the model should predict, `[2, c, h, w]`.
-    target: Tensor,
-}
-
-impl Draw {
-    /// Step `k`: row 0 is subject picture k mod n, row 1 class picture k mod m. The generator gives first both
-    /// timesteps, then the noise.
-    fn new(
-        schedule: &ScheduleConfig,
-        examples: [&Examples; 2],
-        seed: u64,
-        k: usize,
-    ) -> Result<Self> {
-        let latents = Tensor::cat(&examples.map(|e| &e.latents[k % e.latents.len()]), 0)?;
-        let clean = latents.flatten_all()?.to_vec1::<f32>()?;
-        let mut generator = Generator::new(seed);
-        let timesteps = generator.randint(0, schedule.num_train_timesteps() as i64, 2)?;
-        let noise = generator.randn(clean.len());
-        let row = clean.len() / 2;
-        let (mut noisy, mut target) = (Vec::with_capacity(2 * row), Vec::with_capacity(2 * row));
-        for (i, &t) in timesteps.iter().enumerate() {
-            let (signal, sigma) = schedule.signal_and_noise(t as usize)?;
-            for (&z, &e) in clean[i * row..][..row].iter().zip(&noise[i * row..][..row]) {
-                noisy.push(signal * z + sigma * e);
-                target.push(match schedule.prediction() {
-                    Prediction::Epsilon => e,
-                    Prediction::Velocity => signal * e - sigma * z,
-                });
-            }
+        if let Some(enough) = options.until_stable
+            && taken.is_multiple_of(LOOK_EVERY)
+            && stability(
+                &halves[0].means(taken / 2)?,
+                &halves[1].means(taken / 2)?,
+                options.selection,
+            )?
+            .shared
+                >= enough
+        {
+            break;
         }
-        Ok(Self {
-            noisy: Tensor::from_vec(noisy, latents.shape(), latents.device())?,
-            timesteps: [timesteps[0] as f32, timesteps[1] as f32],
-            target: Tensor::from_vec(target, latents.shape(), latents.device())?,
-        })
     }
+    let [even, odd] = halves;
+    let stability = match taken {
+        0 | 1 => None,
+        _ => Some(stability(
+            &even.means(taken.div_ceil(2))?,
+            &odd.means(taken / 2)?,
+            options.selection,
+        )?),
+    };
+    Ok(Scores {
+        scores: even.plus(odd)?.means(taken)?,
+        stability,
+    })
 }
 
-/// `L_con` = mse(row 0) + λ·mse(row 1), and ∂L_con/∂prediction.
-fn loss(prediction: &Tensor, target: &Tensor, prior_weight: f64) -> Result<(f32, Tensor)> {
-    let error = (prediction - target)?;
-    let (_, c, h, w) = error.dims4()?;
-    let weights =
-        Tensor::new(&[1.0f32, prior_weight as f32], error.device())?.reshape((2, 1, 1, 1))?;
-    let means = error.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
-    let grad = (error.broadcast_mul(&weights)? * (2.0 / (c * h * w) as f64))?;
-    Ok((means[0] + prior_weight as f32 * means[1], grad))
+/// Sums of θ∘g over steps, by site.
+#[derive(Default)]
+struct Sums(BTreeMap<Site, Tensor>);
+
+impl Sums {
+    fn add(&mut self, site: &Site, term: Tensor) -> Result<()> {
+        let sum = match self.0.remove(site) {
+            Some(sum) => (sum + term)?,
+            None => term,
+        };
+        self.0.insert(site.clone(), sum);
+        Ok(())
+    }
+
+    fn plus(mut self, other: Self) -> Result<Self> {
+        for (site, term) in other.0 {
+            self.add(&site, term)?;
+        }
+        Ok(self)
+    }
+
+    fn means(&self, steps: usize) -> Result<BTreeMap<Site, Vec<f32>>> {
+        self.0
+            .iter()
+            .map(|(site, sum)| {
+                let mean = (sum / steps.max(1) as f64)?;
+                Ok((site.clone(), mean.flatten_all()?.to_vec1()?))
+            })
+            .collect()
+    }
 }

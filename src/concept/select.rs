@@ -59,6 +59,41 @@ pub fn select(
     Ok(chosen)
 }
 
+/// How far two choices of neurons are the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stability {
+    /// Neurons that both choose, as a share of the smaller choice.
+    pub shared: f64,
+    /// The share that chance would give: two random sets with as many neurons in every site.
+    pub by_chance: f64,
+}
+
+/// How far two estimates of the scores choose the same neurons.
+///
+/// # Errors
+/// If a score is not a number.
+pub fn stability(
+    first: &BTreeMap<Site, Vec<f32>>,
+    second: &BTreeMap<Site, Vec<f32>>,
+    selection: Selection,
+) -> Result<Stability> {
+    let chosen = [select(first, selection)?, select(second, selection)?];
+    let (mut shared, mut by_chance, mut sizes) = (0, 0.0, [0, 0]);
+    for (site, a) in &chosen[0] {
+        let Some(b) = chosen[1].get(site) else {
+            continue;
+        };
+        shared += a.iter().filter(|i| b.binary_search(i).is_ok()).count();
+        by_chance += a.len() as f64 * b.len() as f64 / first[site].len().max(1) as f64;
+        sizes = [sizes[0] + a.len(), sizes[1] + b.len()];
+    }
+    let smaller = sizes[0].min(sizes[1]).max(1) as f64;
+    Ok(Stability {
+        shared: shared as f64 / smaller,
+        by_chance: by_chance / smaller,
+    })
+}
+
 /// The lowest score that a density takes, and how many neurons of exactly that score it takes.
 fn limit(scores: &BTreeMap<Site, Vec<f32>>, density: f64) -> (f32, usize) {
     let total: usize = scores.values().map(Vec::len).sum();
@@ -131,6 +166,34 @@ mod tests {
         assert_eq!(
             chosen(&[&[0.5, 0.5], &[0.5, 0.9]], Selection::Density(0.5)),
             [vec![0], vec![1]]
+        );
+    }
+
+    #[test]
+    fn stability_is_the_shared_part_beside_chance() {
+        let (a, b) = (
+            scores(&[&[0.9, 0.8, 0.1, 0.0]]),
+            scores(&[&[0.9, 0.1, 0.8, 0.0]]),
+        );
+        let half = stability(&a, &b, Selection::Density(0.5)).unwrap();
+        assert_eq!(
+            half,
+            Stability {
+                shared: 0.5,
+                by_chance: 0.5
+            }
+        );
+        assert_eq!(
+            stability(&a, &a, Selection::Density(0.25)).unwrap().shared,
+            1.0
+        );
+        let none = stability(&a, &b, Selection::Threshold(5.0)).unwrap();
+        assert_eq!(
+            none,
+            Stability {
+                shared: 0.0,
+                by_chance: 0.0
+            }
         );
     }
 

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use cones::concept::score::{Examples, Options, algorithm1};
+use cones::concept::score::{Options, algorithm1};
+use cones::concept::select::Selection;
+use cones::concept::{Examples, Lesson};
 use cones::concept::{Site, SiteSelection};
 use cones::source::Source;
 use cones::{Picture, Pipeline, SampleOptions, list};
@@ -333,26 +335,28 @@ fn scores_of_algorithm_1_are_equal() {
                     .collect(),
                 context: golden.pipeline.embed(&[prompt]).unwrap(),
             };
-            let (subject, class) = (
-                examples(&subject, &prompts[0]),
-                examples(&class, &prompts[1]),
-            );
+            let lesson = Lesson {
+                subject: examples(&subject, &prompts[0]),
+                class: examples(&class, &prompts[1]),
+            };
             let options = Options {
                 steps: settings["steps"].as_u64().unwrap() as usize,
                 rho: settings["rho"].as_f64().unwrap(),
                 prior_weight: settings["prior_weight"].as_f64().unwrap(),
                 sites: text("sites").parse().unwrap(),
                 seed: settings["seed"].as_u64().unwrap(),
+                selection: Selection::Density(0.03),
+                until_stable: None,
             };
             let before = golden.pipeline.unet().site_weights(SiteSelection::All);
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
-            let scores = algorithm1(unet, schedule, [&subject, &class], &options, |step| {
+            let scores = algorithm1(unet, schedule, &lesson, &options, |step| {
                 losses.push(f64::from(step.loss));
                 Ok(())
             })
             .unwrap();
-            golden.sites_close(&format!("find.{case}."), &scores);
+            golden.sites_close(&format!("find.{case}."), &scores.scores);
             assert_eq!(losses.len(), options.steps, "{name}: {case}");
             for (got, want) in losses.iter().zip(settings["losses"].as_array().unwrap()) {
                 let want = want.as_f64().unwrap();

@@ -1,0 +1,82 @@
+//! What a subject is learned from: the user's photos and pictures of its class, read and encoded.
+
+use std::path::{Path, PathBuf};
+
+use cones::concept::{Examples, Lesson, Subject};
+use cones::{Picture, Pipeline, file_sha256, list};
+
+use super::class_images;
+use super::ui::Ui;
+
+/// Where the pictures of the class come from.
+pub(crate) enum ClassImages<'a> {
+    /// The user's folder.
+    Given(&'a Path),
+    /// Drawn by the model, so many, and kept beside this file.
+    Drawn(usize, &'a Path),
+}
+
+/// A [`Lesson`] with what a file says of it.
+pub(crate) struct Prepared {
+    pub(crate) lesson: Lesson,
+    pub(crate) prompts: [String; 2],
+    /// SHA-256 of the photos, and of the class pictures where they were given.
+    pub(crate) hashes: Vec<String>,
+}
+
+/// Reads the photos and reads or draws the class pictures.
+pub(crate) fn prepare(
+    pipeline: &Pipeline,
+    subject: &Subject,
+    photos: &[PathBuf],
+    class: &ClassImages,
+    ui: &Ui,
+) -> anyhow::Result<Prepared> {
+    let tokens = pipeline.tokenizer().words(&subject.token)?;
+    if tokens.len() != 1 {
+        ui.warn(&format!(
+            "`{}` is {} tokens to this model: an identifier of one token binds better",
+            subject.token,
+            tokens.len()
+        ));
+    }
+    let prompts = [
+        format!("a photo of a {}", subject.phrase()),
+        format!("a photo of a {}", subject.noun),
+    ];
+    let mut hashes = hashes(photos)?;
+    let class_paths = match class {
+        ClassImages::Given(folder) => {
+            let paths = list(&[folder.to_path_buf()])?;
+            hashes.extend(self::hashes(&paths)?);
+            paths
+        }
+        ClassImages::Drawn(count, beside) => {
+            class_images::cached(pipeline, &subject.noun, &prompts[1], *count, beside, ui)?
+        }
+    };
+    Ok(Prepared {
+        lesson: Lesson {
+            subject: examples(pipeline, photos, &prompts[0])?,
+            class: examples(pipeline, &class_paths, &prompts[1])?,
+        },
+        prompts,
+        hashes,
+    })
+}
+
+/// Reads pictures at the model's size and encodes them.
+fn examples(pipeline: &Pipeline, paths: &[PathBuf], prompt: &str) -> anyhow::Result<Examples> {
+    let latents = paths
+        .iter()
+        .map(|path| pipeline.latents(&Picture::read(path, pipeline.size())?))
+        .collect::<cones::Result<Vec<_>>>()?;
+    Ok(Examples {
+        latents,
+        context: pipeline.embed(&[prompt])?,
+    })
+}
+
+fn hashes(paths: &[PathBuf]) -> cones::Result<Vec<String>> {
+    paths.iter().map(|path| file_sha256(path)).collect()
+}
