@@ -69,7 +69,8 @@ mod tests {
         })
         .unwrap();
         for (i, &count) in counts.iter().enumerate() {
-            let site = format!("down_blocks.{i}.attentions.0.transformer_blocks.0.attn2.to_k.weight");
+            let site =
+                format!("down_blocks.{i}.attentions.0.transformer_blocks.0.attn2.to_k.weight");
             let indices = SiteIndices::new([10, 20], (0..count).collect()).unwrap();
             index.insert(site.parse().unwrap(), indices).unwrap();
         }
@@ -86,8 +87,14 @@ mod tests {
         };
         assert_eq!(counts(&control), [0, 1, 30, 150, 200]);
         assert_ne!(control.dump_text(), concept.dump_text());
-        assert_eq!(random_control(&concept, 7).unwrap().dump_text(), control.dump_text());
-        assert_ne!(random_control(&concept, 8).unwrap().dump_text(), control.dump_text());
+        assert_eq!(
+            random_control(&concept, 7).unwrap().dump_text(),
+            control.dump_text()
+        );
+        assert_ne!(
+            random_control(&concept, 8).unwrap().dump_text(),
+            control.dump_text()
+        );
     }
 
     trait DumpText {

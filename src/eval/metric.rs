@@ -75,7 +75,10 @@ pub fn summaries(values: &Values, seed: u64) -> Result<BTreeMap<Metric, Summary>
     let summary = |(&metric, values): (&Metric, &Vec<f64>)| {
         Summary::of(values, seed).map(|summary| summary.map(|s| (metric, s)))
     };
-    values.iter().filter_map(|v| summary(v).transpose()).collect()
+    values
+        .iter()
+        .filter_map(|v| summary(v).transpose())
+        .collect()
 }
 
 /// a − b, value by value, for the metrics that both have.
@@ -85,7 +88,9 @@ pub fn differences(a: &Values, b: &Values) -> Values {
 
 /// The mean of several conditions, value by value; empty of none.
 pub fn mean_of(all: &[&Values]) -> Values {
-    combine(all, |values| values.iter().sum::<f64>() / values.len() as f64)
+    combine(all, |values| {
+        values.iter().sum::<f64>() / values.len() as f64
+    })
 }
 
 /// One value of each condition at a time to one value.
@@ -95,10 +100,17 @@ fn combine(all: &[&Values], one: impl Fn(&[f64]) -> f64) -> Values {
     };
     let mut combined = Values::new();
     for (metric, values) in *first {
-        let Some(others) = rest.iter().map(|v| v.get(metric)).collect::<Option<Vec<_>>>() else {
+        let Some(others) = rest
+            .iter()
+            .map(|v| v.get(metric))
+            .collect::<Option<Vec<_>>>()
+        else {
             continue;
         };
-        let length = others.iter().map(|v| v.len()).fold(values.len(), usize::min);
+        let length = others
+            .iter()
+            .map(|v| v.len())
+            .fold(values.len(), usize::min);
         let at = |i: usize| {
             let values: Vec<f64> = [values].iter().chain(&others).map(|v| v[i]).collect();
             one(&values)

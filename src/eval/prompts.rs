@@ -99,17 +99,37 @@ mod tests {
         let dog = ("dog", "sks");
         check("a {} asleep", dog, "a sks dog asleep", "a dog asleep");
         check("A {}, {}", dog, "A sks dog, sks dog", "A dog, dog");
-        check("a photo in a park", dog, "a photo of a sks dog in a park", "a photo of a dog in a park");
-        check("a dog and a cat", dog, "a sks dog and a cat", "a dog and a cat");
+        check(
+            "a photo in a park",
+            dog,
+            "a photo of a sks dog in a park",
+            "a photo of a dog in a park",
+        );
+        check(
+            "a dog and a cat",
+            dog,
+            "a sks dog and a cat",
+            "a dog and a cat",
+        );
         check("an SKS  dog", dog, "an SKS  dog", "a dog");
         check("sks", dog, "sks, a sks dog", "sks, a dog");
     }
 
     #[test]
     fn articles_fit() {
-        check("a {} here", ("dog", "ohwx"), "an ohwx dog here", "a dog here");
+        check(
+            "a {} here",
+            ("dog", "ohwx"),
+            "an ohwx dog here",
+            "a dog here",
+        );
         check("A {} here", ("owl", "zwx"), "A zwx owl here", "An owl here");
-        check("a {}", ("teddy bear", "my own"), "a my own teddy bear", "a teddy bear");
+        check(
+            "a {}",
+            ("teddy bear", "my own"),
+            "a my own teddy bear",
+            "a teddy bear",
+        );
         check("é a {} é", ("Käfer", "ä"), "é a ä Käfer é", "é a Käfer é");
     }
 

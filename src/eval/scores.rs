@@ -41,7 +41,11 @@ impl Scores {
                 _ => None,
             };
             let Some((out, input)) = shape else {
-                return Err(wrong(thing, "shape [out, in]", format!("{:?}", tensor.shape())));
+                return Err(wrong(
+                    thing,
+                    "shape [out, in]",
+                    format!("{:?}", tensor.shape()),
+                ));
             };
             let numbers = tensor.data().chunks_exact(4);
             let numbers = numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -106,7 +110,10 @@ mod tests {
             (SITE, Dtype::F16, &[2, 3]),
             (SITE, Dtype::F32, &[6]),
         ] {
-            assert!(parse(name, dtype, shape).is_err(), "{name} {dtype:?} {shape:?}");
+            assert!(
+                parse(name, dtype, shape).is_err(),
+                "{name} {dtype:?} {shape:?}"
+            );
         }
         assert!(Scores::parse(b"no safetensors").is_err());
         let empty: [(&str, safetensors::tensor::TensorView); 0] = [];

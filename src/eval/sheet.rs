@@ -25,7 +25,11 @@ pub fn sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     let whole = (across(columns, width), across(rows.len() as u64, height));
     if whole.0.saturating_mul(whole.1) > MAX_PIXELS {
         let expected = format!("at most {MAX_PIXELS} pixels");
-        return Err(Error::value("sheet", expected, format!("{}x{}", whole.0, whole.1)));
+        return Err(Error::value(
+            "sheet",
+            expected,
+            format!("{}x{}", whole.0, whole.1),
+        ));
     }
     let stride = 3 * whole.0 as usize;
     let mut rgb = vec![255; stride * whole.1 as usize];
@@ -91,7 +95,10 @@ mod tests {
         let sheet = sheet(&[vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]]).unwrap();
         assert_eq!((sheet.width(), sheet.height()), (2 * 132 + 4, 2 * 132 + 4));
         let at = |x: usize, y: usize| sheet.rgb()[3 * (y * sheet.width() as usize + x)];
-        assert_eq!([at(0, 0), at(4, 4), at(131, 131), at(132, 4)], [255, 10, 10, 255]);
+        assert_eq!(
+            [at(0, 0), at(4, 4), at(131, 131), at(132, 4)],
+            [255, 10, 10, 255]
+        );
         assert_eq!([at(136, 10), at(10, 136), at(140, 140)], [10, 20, 255]);
     }
 

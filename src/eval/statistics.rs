@@ -101,10 +101,18 @@ mod tests {
     /// For many normal values the interval is that of the normal distribution, mean ± 1.96·sd/√n.
     #[test]
     fn the_interval_is_as_wide_as_it_should_be() {
-        let values: Vec<f64> = Generator::new(5).randn(400).into_iter().map(f64::from).collect();
+        let values: Vec<f64> = Generator::new(5)
+            .randn(400)
+            .into_iter()
+            .map(f64::from)
+            .collect();
         let summary = of(&values);
         let half = 1.96 * summary.sd / 20.0;
-        for (end, want) in summary.interval.iter().zip([summary.mean - half, summary.mean + half]) {
+        for (end, want) in summary
+            .interval
+            .iter()
+            .zip([summary.mean - half, summary.mean + half])
+        {
             assert!((end - want).abs() < 0.1 * half, "{summary:?}");
         }
         assert_eq!(of(&values), summary);

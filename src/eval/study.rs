@@ -98,7 +98,10 @@ impl<'a> Study<'a> {
             .collect();
         let values = [
             (Metric::ClipI, mean_cosines(&embedded, &self.real)),
-            (Metric::ClipScore, clip_t.iter().map(|&c| clip_score(c)).collect()),
+            (
+                Metric::ClipScore,
+                clip_t.iter().map(|&c| clip_score(c)).collect(),
+            ),
             (Metric::ClipT, clip_t),
         ];
         Ok(Condition {

@@ -122,9 +122,7 @@ impl Preprocessing {
         let cut = picture.bicubic(window)?;
         let plane = |c: usize| {
             let channel = cut.rgb().iter().skip(c).step_by(3);
-            channel.map(move |&v| {
-                ((f64::from(v) * self.scale) as f32 - self.mean[c]) / self.std[c]
-            })
+            channel.map(move |&v| ((f64::from(v) * self.scale) as f32 - self.mean[c]) / self.std[c])
         };
         Ok((0..3).flat_map(plane).collect())
     }
@@ -211,7 +209,8 @@ mod tests {
     fn every_form_of_a_size_is_read() {
         let new = r#"{"size": {"shortest_edge": 33}, "crop_size": {"height": 30, "width": 30}}"#;
         let old = r#"{"size": 33, "crop_size": 30}"#;
-        let full = r#"{"size": {"shortest_edge": 33, "height": null}, "crop_size": 30, "resample": 3}"#;
+        let full =
+            r#"{"size": {"shortest_edge": 33, "height": null}, "crop_size": 30, "resample": 3}"#;
         assert_eq!(parse(new).unwrap(), parse(old).unwrap());
         assert_eq!(parse(new).unwrap(), parse(full).unwrap());
         let exact = r#"{"size": {"height": 30, "width": 30}, "do_center_crop": false}"#;

@@ -204,7 +204,11 @@ mod tests {
             at,
             size,
         };
-        for window in [at((0, 0), (0, 1)), at((8, 0), (2, 1)), at((u32::MAX, 0), (2, 1))] {
+        for window in [
+            at((0, 0), (0, 1)),
+            at((8, 0), (2, 1)),
+            at((u32::MAX, 0), (2, 1)),
+        ] {
             assert!(picture().bicubic(window).is_err());
         }
     }

@@ -149,7 +149,8 @@ impl Source {
 
     /// The weights in a folder of the model, under the plain name or the half-precision variant's.
     pub(crate) fn tensors(&self, dir: &str, stem: &str) -> Result<TensorFile> {
-        let names = ["safetensors", "fp16.safetensors"].map(|e| within(dir, &format!("{stem}.{e}")));
+        let names =
+            ["safetensors", "fp16.safetensors"].map(|e| within(dir, &format!("{stem}.{e}")));
         let there = |root: &Path, file: &str| root.join(dir).join(file).is_file();
         match &self.place {
             Place::Pocket => match pocket::file(&names[0]) {

@@ -67,7 +67,12 @@ fn pixels_and_features_are_transformers() {
         close(&name, &images.concat(), &want[&name], FEATURE);
         let texts = clip.embed_texts(&prompts).unwrap();
         let name_of_texts = format!("{model}.texts");
-        close(&name_of_texts, &texts.concat(), &want[&name_of_texts], FEATURE);
+        close(
+            &name_of_texts,
+            &texts.concat(),
+            &want[&name_of_texts],
+            FEATURE,
+        );
 
         let cosines = want[&name]
             .matmul(&want[&name_of_texts].t().unwrap())
@@ -105,12 +110,37 @@ fn what_would_change_the_numbers_is_refused() {
     const CONFIG: &str = "config.json";
     const PREPROCESSOR: &str = "preprocessor_config.json";
     let cases: [(&str, &str, Value, &str); 9] = [
-        (CONFIG, "/vision_config/hidden_act", "relu".into(), "hidden_act"),
-        (CONFIG, "/vision_config/num_attention_heads", 5.into(), "a divisor"),
+        (
+            CONFIG,
+            "/vision_config/hidden_act",
+            "relu".into(),
+            "hidden_act",
+        ),
+        (
+            CONFIG,
+            "/vision_config/num_attention_heads",
+            5.into(),
+            "a divisor",
+        ),
         (CONFIG, "/vision_config/patch_size", 31.into(), "patch_size"),
-        (CONFIG, "/vision_config/num_channels", 4.into(), "num_channels"),
-        (CONFIG, "/vision_config/image_size", 60000.into(), "image_size"),
-        (CONFIG, "/text_config/num_hidden_layers", 3.into(), "layers.2"),
+        (
+            CONFIG,
+            "/vision_config/num_channels",
+            4.into(),
+            "num_channels",
+        ),
+        (
+            CONFIG,
+            "/vision_config/image_size",
+            60000.into(),
+            "image_size",
+        ),
+        (
+            CONFIG,
+            "/text_config/num_hidden_layers",
+            3.into(),
+            "layers.2",
+        ),
         (CONFIG, "/projection_dim", 21.into(), "visual_projection"),
         (CONFIG, "/model_type", "siglip".into(), "model_type"),
         (PREPROCESSOR, "/resample", 2.into(), "resample"),
@@ -120,17 +150,26 @@ fn what_would_change_the_numbers_is_refused() {
         let error = load(dir.path()).err().unwrap().to_string();
         assert!(error.contains(part), "{pointer}: {error}");
     }
-    let dir = edited("new", CONFIG, |v| v["vision_config"]["use_rotary"] = true.into());
+    let dir = edited("new", CONFIG, |v| {
+        v["vision_config"]["use_rotary"] = true.into()
+    });
     let error = load(dir.path()).err().unwrap().to_string();
     assert!(error.contains("use_rotary"), "{error}");
-    let dir = edited("new", CONFIG, |v| v["text_config"]["eos_token_id"] = 3.into());
+    let dir = edited("new", CONFIG, |v| {
+        v["text_config"]["eos_token_id"] = 3.into()
+    });
     let clip = load(dir.path()).unwrap();
     assert!(clip.embed_texts(&["a dog"]).is_err());
 }
 
 #[test]
 fn missing_files_are_named() {
-    for file in ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"] {
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+    ] {
         let dir = edited("new", "config.json", |_| ());
         std::fs::remove_file(dir.path().join(file)).unwrap();
         let error = load(dir.path()).err().unwrap().to_string();
