@@ -22,6 +22,7 @@ Examples:
   cones generate --concepts dog.idx \"a photo in a park\"         draw it -> out.png
   cones merge dog.idx cat.idx -o pair.idx                       two subjects in one file
   cones inspect dog.idx cat.idx                                 what they hold, and how far they overlap
+  cones eval dog.idx --images photos/                           does shutting it bring the subject out
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed, 2 usage, 130 interrupted.";
 
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Show what is in an index; with several, how far they overlap
     Inspect(InspectArgs),
+    /// Measure what shutting a concept does, against the plain model and random neurons
+    Eval(EvalArgs),
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +288,58 @@ pub(crate) struct InspectArgs {
     pub(crate) dump: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// The index to measure
+    #[arg(value_name = "INDEX")]
+    pub(crate) index: PathBuf,
+    /// Photos of the subject: a folder or a file; may be given several times
+    #[arg(long, required = true, value_name = "DIR")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Which of a merged index's subjects the photos show
+    #[arg(long, value_name = "NOUN", value_parser = words)]
+    pub(crate) subject: Option<String>,
+    /// Prompts, one on each line, with `{}` for the subject [default: eight scenes]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
+    pub(crate) count: usize,
+    /// Sets of random neurons to compare with, as many neurons in each site
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = up_to_a_hundred)]
+    pub(crate) controls: usize,
+    /// Noisy pictures to measure the loss on; 0 leaves the loss out
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = up_to_a_million)]
+    pub(crate) loss_draws: usize,
+    /// Measure these densities instead, each of the highest scores: `0.1%,1%,10%`
+    #[arg(long, requires = "scores", value_delimiter = ',', value_name = "SHARE,...", value_parser = density)]
+    pub(crate) sweep: Vec<f64>,
+    /// The scores for --sweep, as `find --scores` wrote them
+    #[arg(long, requires = "sweep", value_name = "FILE")]
+    pub(crate) scores: Option<PathBuf>,
+    /// A CLIP model in the transformers layout [default: the model's own `clip` folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) encoder: Option<PathBuf>,
+    /// Pictures of the class at large [default: drawn by the model, kept beside the index]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) class_images: Option<PathBuf>,
+    /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
+    #[arg(long, value_name = "FILE.png")]
+    pub(crate) sheet: Option<PathBuf>,
+    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
+    #[arg(long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
+    pub(crate) sampler: Sampler,
+    /// Sampling steps [default: the model's own, else 50]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) steps: Option<usize>,
+    /// How closely to follow the prompt [default: the model's own, else 7.5]
+    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", value_parser = finite_f64)]
+    pub(crate) guidance: Option<f64>,
+    /// Use an index that was found on another model
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
 /// Words for a prompt.
 fn words(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -304,6 +359,14 @@ fn picture_count(text: &str) -> Result<usize, String> {
 
 fn batch(text: &str) -> Result<usize, String> {
     in_range(text, 1, 1024)
+}
+
+fn up_to_a_hundred(text: &str) -> Result<usize, String> {
+    in_range(text, 0, 100)
+}
+
+fn up_to_a_million(text: &str) -> Result<usize, String> {
+    in_range(text, 0, 1_000_000)
 }
 
 fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {

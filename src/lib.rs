@@ -12,6 +12,7 @@
 //! | [`model`] | text encoder, UNet, autoencoder, tokenizer, from their `config.json` |
 //! | [`autograd`] | the differentiable layer operations, forward and backward |
 //! | [`sampling`] | torch's noise, the noise schedule, the samplers |
+//! | [`eval`] | whether a concept does what it claims: similarities, losses, random controls |
 //! | [`source`] | where a model's files come from |
 //! | [`prompt`] | how subjects get into a prompt |
 //! | [`Pipeline`] | a whole model: embed, encode, draw |
@@ -31,6 +32,7 @@
 pub mod autograd;
 pub mod concept;
 mod error;
+pub mod eval;
 mod file;
 pub mod model;
 mod picture;

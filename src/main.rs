@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(&global, args),
         Command::Merge(args) => commands::merge::run(&global, args),
         Command::Inspect(args) => commands::inspect::run(&global, args),
+        Command::Eval(args) => commands::eval::run(&global, args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -129,7 +129,7 @@ impl Pipeline {
         Ok(Self {
             name: source.name().to_owned(),
             device: device.clone(),
-            tokenizer: Tokenizer::load(source, encoder.max_length())?,
+            tokenizer: Tokenizer::load(source, "tokenizer", encoder.max_length())?,
             defaults: Self::read_defaults(source)?,
             fingerprint: OnceCell::new(),
             text: encoder,

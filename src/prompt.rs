@@ -304,7 +304,7 @@ fn ends_clause(text: &str, at: usize) -> bool {
 }
 
 /// Where these words, one space between each, first stand in a text from a byte on.
-fn find_words(text: &str, from: usize, wanted: &str) -> Option<Range<usize>> {
+pub(crate) fn find_words(text: &str, from: usize, wanted: &str) -> Option<Range<usize>> {
     text[from..]
         .char_indices()
         .map(|(at, _)| from + at)
@@ -366,7 +366,7 @@ fn with_article(phrase: &str) -> String {
     format!("{} {phrase}", article(phrase))
 }
 
-fn article(word: &str) -> &'static str {
+pub(crate) fn article(word: &str) -> &'static str {
     match word.chars().next().map(|c| c.to_ascii_lowercase()) {
         Some('a' | 'e' | 'i' | 'o' | 'u') => "an",
         _ => "a",

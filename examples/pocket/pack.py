@@ -1,9 +1,10 @@
 """Put what training left into one Stable Diffusion folder in f16.
 
-    python pack.py --work DIR --out model [--steps 24] [--guidance 3.5]
+    python pack.py --work DIR --out model [--steps 24] [--guidance 2.5]
 
-reads DIR/vae, DIR/vae.json, DIR/tokenizer, DIR/text_encoder and DIR/unet; writes a folder that diffusers'
-StableDiffusionPipeline.from_pretrained loads, and cones.json with the settings that draw best.
+reads DIR/vae, DIR/vae.json, DIR/tokenizer, DIR/text_encoder, DIR/unet and DIR/clip; writes a folder that diffusers'
+StableDiffusionPipeline.from_pretrained loads, cones.json with the settings that draw best, and clip, which `cones eval`
+measures with and diffusers leaves alone. --only-clip puts the latter into a packed model and touches nothing else.
 """
 import argparse
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel
+from transformers import CLIPModel, CLIPTextModel
 
 import tokens
 import train_sd
@@ -51,6 +52,18 @@ def give_identifiers_a_direction(text_encoder, tokenizer, strength):
         rows[tokenizer.convert_tokens_to_ids(identifier + "</w>")] = direction / direction.norm() * length
 
 
+def pack_clip(work, out):
+    """Without tokenizer files: `cones` takes the model's own for it."""
+    shutil.rmtree(out / "clip", ignore_errors=True)
+    CLIPModel.from_pretrained(work / "clip").half().save_pretrained(out / "clip")
+    shutil.copy(work / "clip" / "preprocessor_config.json", out / "clip")
+
+
+def report_size(out):
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{out}: {size / 1e6:.2f} MB")
+
+
 def write_json(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
@@ -61,9 +74,13 @@ def main():
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--guidance", type=float, default=3.5)
+    parser.add_argument("--guidance", type=float, default=2.5)
     parser.add_argument("--identifier-strength", type=float, default=IDENTIFIER_STRENGTH)
+    parser.add_argument("--only-clip", action="store_true")
     options = parser.parse_args()
+    if options.only_clip:
+        pack_clip(options.work, options.out)
+        return report_size(options.out)
     shutil.rmtree(options.out, ignore_errors=True)
 
     vae = AutoencoderKL.from_pretrained(options.work / "vae")
@@ -83,8 +100,8 @@ def main():
     write_json(options.out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(options.out / "model_index.json", MODEL_INDEX)
     write_json(options.out / "cones.json", {"steps": options.steps, "guidance": options.guidance, "find_steps": FIND_STEPS})
-    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
-    print(f"{options.out}: {size / 1e6:.2f} MB")
+    pack_clip(options.work, options.out)
+    report_size(options.out)
 
 
 if __name__ == "__main__":

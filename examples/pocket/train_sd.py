@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import math
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -70,7 +71,8 @@ class Trainer:
         self.batch, self.rank = batch // WORKERS, rank
         scaling = json.loads((work / "vae.json").read_text())["scaling_factor"]
         self.latents = torch.from_numpy(np.load(work / "latents.npy")).float() * scaling
-        if rank == 0:
+        # Learning the merges anew may number tokens otherwise: what goes on from old weights keeps their tokenizer.
+        if rank == 0 and not (work / "tokenizer").exists():
             tokens.write(work / "tokenizer")
         torch.distributed.barrier()
         self.tokenizer = tokens.load(work / "tokenizer")
@@ -163,6 +165,8 @@ def main():
     begin.add_argument("--resume", action="store_true")
     begin.add_argument("--start", type=Path, metavar="MODEL_DIR")
     options = parser.parse_args()
+    if options.start:
+        shutil.copytree(options.start / "tokenizer", options.work / "tokenizer", dirs_exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(train, (options, f"file://{folder}/meeting"), WORKERS)
 

@@ -66,7 +66,11 @@ pub(crate) fn prepare(
 }
 
 /// Reads pictures at the model's size and encodes them.
-fn examples(pipeline: &Pipeline, paths: &[PathBuf], prompt: &str) -> anyhow::Result<Examples> {
+pub(crate) fn examples(
+    pipeline: &Pipeline,
+    paths: &[PathBuf],
+    prompt: &str,
+) -> anyhow::Result<Examples> {
     let latents = paths
         .iter()
         .map(|path| pipeline.latents(&Picture::read(path, pipeline.size())?))

@@ -1,6 +1,7 @@
 //! The subcommands: arguments to library calls to files. No mathematics.
 
 pub(crate) mod class_images;
+pub(crate) mod eval;
 pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
@@ -20,11 +21,16 @@ use cones::source::Source;
 use crate::cli::{DeviceName, Global};
 use ui::Ui;
 
+/// Where the user wants to compute.
+fn device(global: &Global) -> Device {
+    match global.device {
+        DeviceName::Cpu => Device::Cpu,
+    }
+}
+
 /// Loads the model that the user named.
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
-    let device = match global.device {
-        DeviceName::Cpu => Device::Cpu,
-    };
+    let device = device(global);
     let source = Source::open(&global.model)?;
     let pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;

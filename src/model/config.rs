@@ -31,6 +31,18 @@ impl Keys {
         }
     }
 
+    /// The object at `key`, as a configuration of its own; empty where it is absent or null.
+    pub(crate) fn section(&mut self, key: &str) -> Result<Self> {
+        let map = self.or(key, Map::new())?;
+        let file = format!("{}: `{key}`", self.file);
+        Ok(Self { file, map })
+    }
+
+    /// Whether `key` is there and not null.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// An error about `key` of this file.
     pub(crate) fn error(
         &self,

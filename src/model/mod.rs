@@ -1,9 +1,14 @@
-//! The three networks of Stable Diffusion and its tokenizer, built from the model's own files.
+//! The three networks of Stable Diffusion and its tokenizer, and CLIP to measure its pictures with, built from the
+//! models' own files.
 //!
 //! Every size and option comes from the `config.json` beside the weights; what is not supported is refused by name.
 
 mod clip;
+mod clip_layers;
+mod clip_pair;
+mod clip_vision;
 mod config;
+mod preprocess;
 mod resnet;
 mod tokenizer;
 mod transformer;
@@ -14,7 +19,9 @@ mod vae;
 mod weights;
 
 pub use clip::TextEncoder;
+pub use clip_pair::Clip;
 pub(crate) use config::Keys;
+pub use preprocess::Preprocessing;
 pub use tokenizer::Tokenizer;
 pub use transformer::SiteGradients;
 pub use unet::{Saved, UNet};

@@ -8,10 +8,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::config::Keys;
-use crate::source::Source;
+use crate::source::{Source, within};
 use crate::{Error, Result};
-
-const DIR: &str = "tokenizer";
 
 /// Splits text into words, contractions, single digits and runs of punctuation, as CLIP does.
 const WORDS: &str =
@@ -27,18 +25,18 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a model; prompts are cut or filled to `length` tokens.
+    /// Reads the tokenizer in the folder `dir` of a model; prompts are cut or filled to `length` tokens.
     ///
     /// # Errors
     /// If its files are missing or are not a CLIP tokenizer's.
-    pub(crate) fn load(source: &Source, length: usize) -> Result<Self> {
-        let special = SpecialTokens::read(source)?;
-        let json = format!("{DIR}/tokenizer.json");
+    pub(crate) fn load(source: &Source, dir: &str, length: usize) -> Result<Self> {
+        let special = SpecialTokens::read(source, dir)?;
+        let json = within(dir, "tokenizer.json");
         let mut inner = match source.text(&json)? {
             Some(text) => text
                 .parse()
                 .map_err(|error| invalid(&json, "a tokenizer", error))?,
-            None => from_vocabulary(source, &special)?,
+            None => from_vocabulary(source, dir, &special)?,
         };
         inner.with_padding(None);
         inner
@@ -59,11 +57,11 @@ impl Tokenizer {
             .collect();
         inner
             .add_special_tokens(added)
-            .map_err(|error| invalid(DIR, "a tokenizer", error))?;
+            .map_err(|error| invalid(dir, "a tokenizer", error))?;
         let id = |token: &str| {
             inner.token_to_id(token).ok_or_else(|| {
                 invalid(
-                    DIR,
+                    dir,
                     &format!("a vocabulary with {token:?}"),
                     "no such token",
                 )
@@ -161,7 +159,7 @@ struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    fn read(source: &Source) -> Result<Self> {
+    fn read(source: &Source, dir: &str) -> Result<Self> {
         let end = SpecialToken::new("<|endoftext|>");
         let mut special = Self {
             start: SpecialToken::new("<|startoftext|>"),
@@ -171,7 +169,7 @@ impl SpecialTokens {
             length: None,
         };
         for file in ["special_tokens_map.json", "tokenizer_config.json"] {
-            let file = format!("{DIR}/{file}");
+            let file = within(dir, file);
             let Some(text) = source.text(&file)? else {
                 continue;
             };
@@ -220,8 +218,12 @@ impl SpecialTokens {
 }
 
 /// The tokenizer that transformers makes of `vocab.json` and `merges.txt`.
-fn from_vocabulary(source: &Source, special: &SpecialTokens) -> Result<tokenizers::Tokenizer> {
-    let (vocab_file, merges_file) = (format!("{DIR}/vocab.json"), format!("{DIR}/merges.txt"));
+fn from_vocabulary(
+    source: &Source,
+    dir: &str,
+    special: &SpecialTokens,
+) -> Result<tokenizers::Tokenizer> {
+    let (vocab_file, merges_file) = (within(dir, "vocab.json"), within(dir, "merges.txt"));
     let missing = |file: &str| invalid(file, "the file, or tokenizer.json", "neither");
     let vocab = source
         .text(&vocab_file)?
@@ -255,7 +257,7 @@ fn from_vocabulary(source: &Source, special: &SpecialTokens) -> Result<tokenizer
         .build()
         .map_err(|error| invalid(&merges_file, "merges of tokens that vocab.json has", error))?;
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    let library = |error| invalid(DIR, "a tokenizer", error);
+    let library = |error| invalid(dir, "a tokenizer", error);
     let normalizers: Vec<NormalizerWrapper> = vec![
         NFC.into(),
         Replace::new(

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
+use sha2::{Digest, Sha256};
 
 use crate::autograd::{Activation, Conv2d, GroupNorm, LayerNorm, Linear};
 use crate::{Error, Result};
@@ -50,6 +51,11 @@ impl TensorFile {
         Self::new(Bytes::Embedded(bytes), label)
     }
 
+    /// SHA-256 of the whole file, in hexadecimal.
+    pub(crate) fn sha256(&self) -> String {
+        crate::file::hex(&Sha256::digest(&self.bytes[..]))
+    }
+
     fn new(bytes: Bytes, label: &str) -> Result<Self> {
         let (header, metadata) =
             SafeTensors::read_metadata(&bytes).map_err(|error| Error::Weight {
@@ -83,8 +89,9 @@ const RENAMED: [(&str, &str); 4] = [
 ];
 
 /// Tensors of older files that are not weights: counters 0, 1, 2, … that later versions no longer store.
-const NOT_WEIGHTS: [&str; 2] = [
+const NOT_WEIGHTS: [&str; 3] = [
     "text_model.embeddings.position_ids",
+    "vision_model.embeddings.position_ids",
     "embeddings.position_ids",
 ];
 

@@ -36,18 +36,31 @@ impl Picture {
                 format!("{width}x{height}"),
             ));
         }
-        let (bytes, format) = read_picture_file(path)?;
-        let image = decode(&bytes, format).map_err(|error| {
-            unusable(
-                path,
-                error.to_string(),
-                "the file may be damaged; save it again as PNG or JPEG",
-            )
-        })?;
-        drop(bytes);
-        let rgb = cover(over_white(image), width, height);
+        let rgb = cover(pixels(path)?, width, height);
         Self::new(width, height, rgb.into_raw())
     }
+
+    /// Reads a PNG or JPEG at the size that it has, otherwise like [`Picture::read`].
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not such a picture, or is cut off.
+    pub fn read_whole(path: &Path) -> Result<Self> {
+        let rgb = pixels(path)?;
+        Self::new(rgb.width(), rgb.height(), rgb.into_raw())
+    }
+}
+
+/// A file's pixels, turned as the camera was held, over white.
+fn pixels(path: &Path) -> Result<RgbImage> {
+    let (bytes, format) = read_picture_file(path)?;
+    let image = decode(&bytes, format).map_err(|error| {
+        unusable(
+            path,
+            error.to_string(),
+            "the file may be damaged; save it again as PNG or JPEG",
+        )
+    })?;
+    Ok(over_white(image))
 }
 
 /// The bytes of a PNG or JPEG file, and which of them it is by its content.

@@ -25,6 +25,14 @@ enum Place {
     Pocket,
 }
 
+/// A file of a folder of the model; `dir` is empty for the model's own folder.
+pub(crate) fn within(dir: &str, file: &str) -> String {
+    match dir {
+        "" => file.to_owned(),
+        dir => format!("{dir}/{file}"),
+    }
+}
+
 impl Source {
     /// Finds a model by what the user calls it: `pocket`, or a folder in the diffusers layout.
     ///
@@ -52,13 +60,8 @@ impl Source {
                     hint,
                 ));
             }
-            // A name to show and to store: never the path, which would tell where the user keeps things.
-            let name = path.canonicalize().map_err(Error::io("read", path))?;
-            let name = name
-                .file_name()
-                .map_or_else(|| model.to_owned(), |n| n.to_string_lossy().into_owned());
             return Ok(Self {
-                name,
+                name: folder_name(path)?,
                 place: Place::Folder(path.to_owned()),
             });
         }
@@ -88,6 +91,25 @@ impl Source {
                 "no such folder",
                 "pass `pocket`, the model inside this program, or a folder in the diffusers layout",
             )
+        })
+    }
+
+    /// A folder with one model of transformers in it, such as an encoder for pictures and text.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn folder(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::Model {
+                model: path.display().to_string(),
+                problem: "no such folder".to_owned(),
+                hint: "pass a folder that holds `config.json`, `model.safetensors` and `preprocessor_config.json`"
+                    .to_owned(),
+            });
+        }
+        Ok(Self {
+            name: folder_name(path)?,
+            place: Place::Folder(path.to_owned()),
         })
     }
 
@@ -127,30 +149,29 @@ impl Source {
 
     /// The weights in a folder of the model, under the plain name or the half-precision variant's.
     pub(crate) fn tensors(&self, dir: &str, stem: &str) -> Result<TensorFile> {
-        let names = [
-            format!("{dir}/{stem}.safetensors"),
-            format!("{dir}/{stem}.fp16.safetensors"),
-        ];
+        let names =
+            ["safetensors", "fp16.safetensors"].map(|e| within(dir, &format!("{stem}.{e}")));
+        let there = |root: &Path, file: &str| root.join(dir).join(file).is_file();
         match &self.place {
             Place::Pocket => match pocket::file(&names[0]) {
                 Some(bytes) => TensorFile::embedded(bytes, &names[0]),
-                None => Err(self.missing(dir, &format!("no `{}`", names[0]))),
+                None => Err(self.missing(&names[0], &format!("no `{}`", names[0]))),
             },
             Place::Folder(root) => match names.iter().find(|name| root.join(name).is_file()) {
                 Some(name) => TensorFile::open(&root.join(name), name),
-                None if root.join(format!("{dir}/{stem}.safetensors.index.json")).is_file() => Err(Error::Model {
+                None if there(root, &format!("{stem}.safetensors.index.json")) => Err(Error::Model {
                     model: self.name.clone(),
-                    problem: format!("the weights in `{dir}` are split over several files, which is not supported"),
+                    problem: format!("`{}` is split over several files, which is not supported", names[0]),
                     hint: "write the model again with `save_pretrained(FOLDER, max_shard_size=\"100GB\")`".to_owned(),
                 }),
-                None if root.join(format!("{dir}/{stem}.bin")).is_file() || root.join(dir).join("pytorch_model.bin").is_file() => {
+                None if there(root, &format!("{stem}.bin")) || there(root, "pytorch_model.bin") => {
                     Err(Error::Model {
                         model: self.name.clone(),
-                        problem: format!("the weights in `{dir}` are pickled, which can run any code when read, and are refused"),
+                        problem: format!("no `{}`, but pickled weights, which can run any code when read and are refused", names[0]),
                         hint: "load it with diffusers and write it with `save_pretrained(FOLDER)`".to_owned(),
                     })
                 }
-                None => Err(self.missing(dir, &format!("no `{}`", names[0]))),
+                None => Err(self.missing(&names[0], &format!("no `{}`", names[0]))),
             },
         }
     }
@@ -162,4 +183,11 @@ impl Source {
             hint: format!("the model is not complete: fetch `{what}` again"),
         }
     }
+}
+
+/// A name to show and to store: never the path, which would tell where the user keeps things.
+fn folder_name(path: &Path) -> Result<String> {
+    let whole = path.canonicalize().map_err(Error::io("read", path))?;
+    let last = whole.file_name().unwrap_or(path.as_os_str());
+    Ok(last.to_string_lossy().into_owned())
 }

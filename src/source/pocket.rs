@@ -13,6 +13,9 @@ macro_rules! embed {
 }
 
 embed! {
+    "clip/config.json"
+    "clip/model.safetensors"
+    "clip/preprocessor_config.json"
     "cones.json"
     "scheduler/scheduler_config.json"
     "text_encoder/config.json"

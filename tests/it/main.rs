@@ -2,6 +2,7 @@
 
 mod alloc;
 mod cli;
+mod clip;
 mod golden;
 mod hostile;
 mod index;

@@ -1,0 +1,347 @@
+//! `cones eval`: what shutting a concept does, against the plain model and random neurons.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use candle_core::Tensor;
+use cones::concept::{NeuronIndex, Site, SiteSelection, Subject};
+use cones::eval::{
+    Condition, DEFAULT_PROMPTS, HeldOut, Prompt, Scores, Study, Values, differences, mean_of,
+    random_control, sheet,
+};
+use cones::model::Clip;
+use cones::source::Source;
+use cones::{Error, Picture, Pipeline, SampleOptions, list};
+
+use super::ui::Ui;
+use super::{class_images, device, lesson, load, read_index};
+use crate::cli::{EvalArgs, Global};
+
+/// Columns of the sheet.
+const COLUMNS: usize = 8;
+/// Pictures of the class that `find` draws unless told otherwise.
+const CLASS_COUNT: usize = 20;
+
+pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
+    let ui = Ui::new(global);
+    let index = read_index(&args.index)?;
+    let subject = subject(&index, args.subject.as_deref())?;
+    let prompts = prompts(args.prompts.as_deref(), &subject)?;
+    let photo_paths = list(&args.images)?;
+    if let Some(path) = &args.sheet {
+        check_sheet(path)?;
+    }
+    let doses = doses(args, index.clone())?;
+    let mut pipeline = load(global, &ui)?;
+    match index.check_fingerprint(&pipeline.fingerprint()?) {
+        Err(error) if args.force => ui.warn(&format!("{error}; used all the same (--force)")),
+        checked => checked.context("this index cannot be used with this model")?,
+    }
+    let clip = encoder(global, args)?;
+    let own = super::generate::defaults(&pipeline);
+    let options = SampleOptions {
+        sampler: args.sampler,
+        steps: args.steps.unwrap_or(own.steps),
+        guidance: args.guidance.unwrap_or(own.guidance),
+        ..own
+    };
+    let photos = photo_paths
+        .iter()
+        .map(|path| Picture::read_whole(path))
+        .collect::<cones::Result<Vec<_>>>()?;
+    let study = Study::new(
+        &clip,
+        &prompts,
+        &options,
+        (global.seed, args.count),
+        &photos,
+    )?;
+    let held_out = match args.loss_draws {
+        0 => None,
+        _ => Some(held_out(
+            global,
+            args,
+            &pipeline,
+            &subject,
+            &photo_paths,
+            &ui,
+        )?),
+    };
+    let mut bench = Bench {
+        weights: pipeline.unet().site_weights(SiteSelection::All),
+        pipeline: &mut pipeline,
+        study,
+        held_out,
+        plain_predictions: Vec::new(),
+        prior_weight: prior_weight(&index),
+        ui: &ui,
+    };
+    let plain = bench.measure("plain", None)?;
+    let doses = doses
+        .into_iter()
+        .map(|dose| bench.dose(dose, args.controls, global.seed, &plain))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    drop(bench);
+    if let Some(path) = &args.sheet {
+        write_sheet(path, &photo_paths, &pipeline, &plain, &doses)?;
+    }
+    let report = report::Report {
+        global,
+        args,
+        subject: &subject,
+        prompts: &prompts,
+        options: &options,
+        photos: &photo_paths,
+        clip: &clip,
+        prior_weight: prior_weight(&index),
+        plain: &plain.values,
+        doses: &doses,
+    };
+    report.print(&ui)
+}
+
+/// The concept at one density.
+struct Dose {
+    /// What --sweep asked for; the index as it is has none.
+    asked: Option<f64>,
+    index: NeuronIndex,
+}
+
+/// A dose measured.
+struct Measured {
+    dose: Dose,
+    shut: Condition,
+    controls: Vec<Condition>,
+    /// The mean over all controls.
+    control: Values,
+    /// Shut less plain, and shut less control.
+    against_plain: Values,
+    against_control: Values,
+}
+
+/// The model, and what it is measured by.
+struct Bench<'a> {
+    pipeline: &'a mut Pipeline,
+    /// Of the model with nothing shut.
+    weights: BTreeMap<Site, Tensor>,
+    study: Study<'a>,
+    held_out: Option<HeldOut>,
+    plain_predictions: Vec<Tensor>,
+    prior_weight: f64,
+    ui: &'a Ui,
+}
+
+impl Bench<'_> {
+    /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
+    fn measure(&mut self, label: &str, shut: Option<&NeuronIndex>) -> anyhow::Result<Condition> {
+        if let Some(index) = shut {
+            self.pipeline.shut(index)?;
+        }
+        let mut meter = self.ui.meter(label);
+        let mut condition = self
+            .study
+            .draw(self.pipeline, |p| meter.set(p.done, p.total, "passes"))?;
+        if let Some(held_out) = &self.held_out {
+            let predictions = held_out.predict(self.pipeline.unet(), |done, total| {
+                meter.set(done, total, "losses")
+            })?;
+            if shut.is_none() {
+                self.plain_predictions.clone_from(&predictions);
+            }
+            let losses = held_out.losses(&predictions, &self.plain_predictions)?;
+            condition.add_losses(losses, self.prior_weight);
+        }
+        meter.finish();
+        let (unet, _) = self.pipeline.unet_mut();
+        unet.set_site_weights(self.weights.clone())?;
+        Ok(condition)
+    }
+
+    fn dose(
+        &mut self,
+        dose: Dose,
+        controls: usize,
+        seed: u64,
+        plain: &Condition,
+    ) -> anyhow::Result<Measured> {
+        let percent = 100.0 * dose.index.density();
+        let shut = self.measure(&format!("shut {percent:.2} %"), Some(&dose.index))?;
+        let controls = (0..controls as u64)
+            .map(|i| {
+                let random = random_control(&dose.index, seed.wrapping_add(i))?;
+                self.measure(&format!("random {percent:.2} %"), Some(&random))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let control = mean_of(&controls.iter().map(|c| &c.values).collect::<Vec<_>>());
+        Ok(Measured {
+            against_plain: differences(&shut.values, &plain.values),
+            against_control: differences(&shut.values, &control),
+            dose,
+            shut,
+            controls,
+            control,
+        })
+    }
+}
+
+/// The index as it is, or the concepts of other densities.
+fn doses(args: &EvalArgs, index: NeuronIndex) -> anyhow::Result<Vec<Dose>> {
+    let Some(path) = &args.scores else {
+        return Ok(vec![Dose { asked: None, index }]);
+    };
+    let read = || {
+        let scores = Scores::read(path)?;
+        let dose = |&density: &f64| {
+            let index = scores.concept(density, index.provenance())?;
+            let asked = Some(density);
+            Ok(Dose { asked, index })
+        };
+        args.sweep.iter().map(dose).collect::<cones::Result<_>>()
+    };
+    read().with_context(|| format!("failed to read scores `{}`", path.display()))
+}
+
+/// The subject that the photos show.
+fn subject(index: &NeuronIndex, noun: Option<&str>) -> anyhow::Result<Subject> {
+    let subjects = &index.provenance().subjects;
+    let names = || {
+        let names: Vec<String> = subjects.iter().map(Subject::phrase).collect();
+        names.join(", ")
+    };
+    let found: Vec<&Subject> = match noun {
+        Some(noun) => subjects.iter().filter(|s| s.noun == noun).collect(),
+        None => subjects.iter().collect(),
+    };
+    match (found.as_slice(), noun) {
+        ([one], _) => Ok((*one).clone()),
+        ([], Some(noun)) => bail!("--subject: expected one of {}, found `{noun}`", names()),
+        _ => bail!(
+            "the index holds several subjects, {}: say with --subject NOUN which one the photos show, or give its own index",
+            names()
+        ),
+    }
+}
+
+fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<Vec<Prompt>> {
+    let Some(path) = file else {
+        return Ok(Prompt::list(
+            &DEFAULT_PROMPTS.join("\n"),
+            &subject.noun,
+            &subject.token,
+        ));
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read prompts `{}`", path.display()))?;
+    let prompts = Prompt::list(&text, &subject.noun, &subject.token);
+    if prompts.is_empty() {
+        bail!(
+            "prompts `{}`: expected one on each line, found none",
+            path.display()
+        );
+    }
+    Ok(prompts)
+}
+
+/// The encoder that the user named, or that the model brings along.
+fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
+    let device = device(global);
+    if let Some(folder) = &args.encoder {
+        return Source::folder(folder)
+            .and_then(|source| Clip::load(&source, &device))
+            .with_context(|| format!("failed to load encoder `{}`", folder.display()));
+    }
+    let own = Clip::of_model(&Source::open(&global.model)?, &device)
+        .with_context(|| format!("failed to load the encoder of model `{}`", global.model))?;
+    Ok(own.ok_or_else(|| Error::Model {
+        model: global.model.clone(),
+        problem: "no encoder to measure pictures with: there is no folder `clip` in it".to_owned(),
+        hint: "give one with `--encoder DIR`: a CLIP model in the transformers layout, such as \
+               `hf download openai/clip-vit-base-patch32 --local-dir DIR` fetches"
+            .to_owned(),
+    })?)
+}
+
+fn held_out(
+    global: &Global,
+    args: &EvalArgs,
+    pipeline: &Pipeline,
+    subject: &Subject,
+    photos: &[PathBuf],
+    ui: &Ui,
+) -> anyhow::Result<HeldOut> {
+    let class_prompt = format!("a photo of a {}", subject.noun);
+    let class = match &args.class_images {
+        Some(folder) => list(std::slice::from_ref(folder))?,
+        None => class_images::cached(
+            pipeline,
+            &subject.noun,
+            &class_prompt,
+            CLASS_COUNT,
+            &args.index,
+            ui,
+        )?,
+    };
+    let subject_prompt = format!("a photo of a {}", subject.phrase());
+    let subject = lesson::examples(pipeline, photos, &subject_prompt)?;
+    let class = lesson::examples(pipeline, &class, &class_prompt)?;
+    Ok(HeldOut::new(
+        pipeline.schedule(),
+        [&subject, &class],
+        args.loss_draws,
+        global.seed,
+    )?)
+}
+
+/// The weight of the class in the loss that the concept was found with.
+fn prior_weight(index: &NeuronIndex) -> f64 {
+    let stored = index.provenance().settings.get("prior_weight");
+    let number = stored.and_then(|text| text.parse().ok());
+    number.filter(|w: &f64| w.is_finite()).unwrap_or(1.0)
+}
+
+fn check_sheet(path: &Path) -> anyhow::Result<()> {
+    if path
+        .extension()
+        .is_none_or(|e| !e.eq_ignore_ascii_case("png"))
+    {
+        bail!(
+            "--sheet: expected a name that ends in .png, found `{}`",
+            path.display()
+        );
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            bail!("--sheet: no folder `{}`; make it first", folder.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Photos; plain; of each dose the concept; of a lone dose its random controls too.
+fn write_sheet(
+    path: &Path,
+    photos: &[PathBuf],
+    pipeline: &Pipeline,
+    plain: &Condition,
+    doses: &[Measured],
+) -> anyhow::Result<()> {
+    let first = |condition: &Condition| -> Vec<Picture> {
+        condition.pictures.iter().take(COLUMNS).cloned().collect()
+    };
+    let photos = photos
+        .iter()
+        .take(COLUMNS)
+        .map(|path| Picture::read(path, pipeline.size()))
+        .collect::<cones::Result<Vec<_>>>()?;
+    let mut rows = vec![photos, first(plain)];
+    rows.extend(doses.iter().map(|d| first(&d.shut)));
+    if let [Measured { dose, controls, .. }] = doses
+        && dose.asked.is_none()
+    {
+        rows.extend(controls.iter().map(first));
+    }
+    Ok(sheet(&rows)?.write_png(path, None)?)
+}

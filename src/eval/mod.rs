@@ -1,0 +1,30 @@
+//! Whether shutting a concept does what it claims: pictures drawn with and without it, and with random neurons shut.
+//!
+//! Every condition draws the same prompts with the same seeds, token included, so that the shut weights are the only
+//! difference. [`Metric`] lists what is measured. All figures are paired, picture by picture or draw by draw, and come
+//! with bootstrap intervals ([`Summary`]).
+//!
+//! - CLIP-I, CLIP-T: Ruiz et al. 2023 (DreamBooth) and Radford et al. 2021. CLIPScore: Hessel et al. 2021, eq. 1.
+//! - bootstrap: Efron 1979, the percentile interval.
+//!
+//! Only [`HeldOut`] and [`Study`] know of tensors.
+
+mod control;
+mod held_out;
+mod metric;
+mod prompts;
+mod scores;
+mod sheet;
+mod similarity;
+mod statistics;
+mod study;
+
+pub use control::random_control;
+pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
+pub use metric::{Metric, Values, differences, mean_of, summaries};
+pub use prompts::{DEFAULT_PROMPTS, Prompt};
+pub use scores::Scores;
+pub use sheet::sheet;
+pub use similarity::{clip_score, cosine, mean_cosines};
+pub use statistics::{RESAMPLES, Summary};
+pub use study::{Condition, Study};

@@ -1,0 +1,142 @@
+//! The prompts of an evaluation.
+
+use crate::prompt::{article, find_words, place_subjects};
+
+/// Scenes that most models know.
+pub const DEFAULT_PROMPTS: [&str; 8] = [
+    "a photo of a {} in a park",
+    "a photo of a {} on the beach",
+    "a photo of a {} in the snow",
+    "a photo of a {} at night",
+    "a photo of a {} in the desert",
+    "a photo of a {} in a room",
+    "a photo of a {} in the forest",
+    "a photo of a {} on a street",
+];
+
+/// A prompt as it is drawn, and what its picture should show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// With the subject's token: what is drawn.
+    pub used: String,
+    /// Without it, for an encoder that has never heard of the token.
+    pub described: String,
+}
+
+impl Prompt {
+    /// Puts a subject into a template: `{}` becomes its noun, and then the rule of [`place_subjects`] holds.
+    ///
+    /// ```
+    /// use cones::eval::Prompt;
+    ///
+    /// let prompt = Prompt::new("a photo of a {} in a park", "owl", "sks");
+    /// assert_eq!(prompt.used, "a photo of a sks owl in a park");
+    /// assert_eq!(prompt.described, "a photo of an owl in a park");
+    /// ```
+    pub fn new(template: &str, noun: &str, token: &str) -> Self {
+        let used = place_subjects(&template.replace("{}", noun), &[(noun, token)]);
+        Self {
+            described: without_token(&used, noun, token),
+            used,
+        }
+    }
+
+    /// The prompts of a text with one template on each line; empty lines are left out.
+    pub fn list(text: &str, noun: &str, token: &str) -> Vec<Self> {
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(|line| Self::new(line, noun, token))
+            .collect()
+    }
+}
+
+/// Takes the token out of every `token noun`, and fits an `a` or `an` before it to the noun.
+fn without_token(prompt: &str, noun: &str, token: &str) -> String {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let phrase = words(&format!("{token} {noun}"));
+    let mut out = String::new();
+    let mut at = 0;
+    while let Some(span) = find_words(prompt, at, &phrase) {
+        let from = find_words(prompt, span.start + words(token).len(), &words(noun))
+            .map_or(span.start, |noun| noun.start);
+        let before = &prompt[at..span.start];
+        let last = before.trim_end();
+        let head = last.rfind(char::is_whitespace).map_or(0, |i| i + 1);
+        // A line may begin with "A sks dog": its capital stays.
+        match &last[head..] {
+            "a" | "an" | "A" | "An" if last.len() < before.len() => {
+                let fitted = article(noun);
+                let capital = last[head..].starts_with('A');
+                out.push_str(&last[..head]);
+                out.push_str(if capital { "A" } else { "a" });
+                out.push_str(&fitted[1..]);
+                out.push_str(&before[last.len()..]);
+            }
+            _ => out.push_str(before),
+        }
+        out.push_str(&prompt[from..span.end]);
+        at = span.end;
+    }
+    out.push_str(&prompt[at..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(template: &str, (noun, token): (&str, &str), used: &str, described: &str) {
+        let prompt = Prompt::new(template, noun, token);
+        assert_eq!((&*prompt.used, &*prompt.described), (used, described));
+        // Nothing is left to take out.
+        assert_eq!(without_token(&prompt.described, noun, token), described);
+    }
+
+    #[test]
+    fn the_token_is_in_what_is_drawn_alone() {
+        let dog = ("dog", "sks");
+        check("a {} asleep", dog, "a sks dog asleep", "a dog asleep");
+        check("A {}, {}", dog, "A sks dog, sks dog", "A dog, dog");
+        check(
+            "a photo in a park",
+            dog,
+            "a photo of a sks dog in a park",
+            "a photo of a dog in a park",
+        );
+        check(
+            "a dog and a cat",
+            dog,
+            "a sks dog and a cat",
+            "a dog and a cat",
+        );
+        check("an SKS  dog", dog, "an SKS  dog", "a dog");
+        check("sks", dog, "sks, a sks dog", "sks, a dog");
+    }
+
+    #[test]
+    fn articles_fit() {
+        check(
+            "a {} here",
+            ("dog", "ohwx"),
+            "an ohwx dog here",
+            "a dog here",
+        );
+        check("A {} here", ("owl", "zwx"), "A zwx owl here", "An owl here");
+        check(
+            "a {}",
+            ("teddy bear", "my own"),
+            "a my own teddy bear",
+            "a teddy bear",
+        );
+        check("é a {} é", ("Käfer", "ä"), "é a ä Käfer é", "é a Käfer é");
+    }
+
+    #[test]
+    fn lines_are_prompts() {
+        assert_eq!(Prompt::list("a {}\n\n  the {} \r\n", "dog", "sks").len(), 2);
+        assert!(Prompt::list(" \n", "dog", "sks").is_empty());
+        assert!(DEFAULT_PROMPTS.iter().all(|p| p.contains("{}")));
+    }
+}

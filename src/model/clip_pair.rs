@@ -1,0 +1,233 @@
+//! CLIP: a picture tower and a text tower that meet in one space, in transformers' form. Radford et al. 2021.
+
+use candle_core::{Device, Tensor};
+
+use super::clip::TextEncoder;
+use super::clip_vision::{VisionEncoder, normalised};
+use super::config::Keys;
+use super::preprocess::Preprocessing;
+use super::tokenizer::Tokenizer;
+use super::weights::Weights;
+use crate::autograd::Linear;
+use crate::source::{Source, within};
+use crate::{Error, Picture, Result};
+
+/// Pictures in one pass of the tower.
+const BATCH: usize = 16;
+
+/// A CLIP model: pictures and texts to unit vectors, whose cosine says how well they agree.
+pub struct Clip {
+    name: String,
+    sha256: String,
+    device: Device,
+    preprocessing: Preprocessing,
+    tokenizer: Tokenizer,
+    vision: VisionEncoder,
+    text: TextEncoder,
+    end: EndToken,
+    visual_projection: Linear,
+    text_projection: Linear,
+}
+
+/// Which token's embedding stands for the whole text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndToken {
+    /// The first of the highest id: configurations of before July 2023 name token 2, and mean this.
+    Highest,
+    /// The first of this id.
+    Id(u32),
+}
+
+impl Clip {
+    /// Loads a folder that transformers wrote: `config.json` of a `CLIPModel`, `model.safetensors`,
+    /// `preprocessor_config.json` and tokenizer files.
+    ///
+    /// # Errors
+    /// If a file is missing, malformed, or of a model that is not supported.
+    pub fn load(source: &Source, device: &Device) -> Result<Self> {
+        Self::load_from(source, "", ("", source), device)
+    }
+
+    /// Loads the encoder that a diffusion model brings along in its folder `clip`, if it does. It may leave the
+    /// tokenizer to the model.
+    ///
+    /// # Errors
+    /// As [`Clip::load`].
+    pub fn of_model(model: &Source, device: &Device) -> Result<Option<Self>> {
+        const DIR: &str = "clip";
+        if model.text(&within(DIR, "config.json"))?.is_none() {
+            return Ok(None);
+        }
+        let own = ["tokenizer.json", "vocab.json"]
+            .into_iter()
+            .map(|file| model.text(&within(DIR, file)))
+            .collect::<Result<Vec<_>>>()?;
+        let tokenizer = match own.iter().any(Option::is_some) {
+            true => DIR,
+            false => "tokenizer",
+        };
+        Self::load_from(model, DIR, (tokenizer, model), device).map(Some)
+    }
+
+    fn load_from(
+        source: &Source,
+        dir: &str,
+        (tokenizer_dir, tokenizer_source): (&str, &Source),
+        device: &Device,
+    ) -> Result<Self> {
+        let file = within(dir, "config.json");
+        let mut keys = Keys::parse(&file, &source.required_text(&file)?)?;
+        keys.only("model_type", &["clip".into()])?;
+        let projection = keys.size("projection_dim", 512, 1)?;
+        let mut text = tower(&mut keys, "text")?;
+        let vision = tower(&mut keys, "vision")?;
+        keys.ignore(&[
+            "architectures",
+            "dtype",
+            "initializer_factor",
+            "initializer_range",
+            "logit_scale_init_value", // the scale is for training; cosines are without it
+            "return_dict",
+            "tie_word_embeddings",
+            "torch_dtype",
+            "transformers_version",
+        ]);
+        keys.finish()?;
+        let end = match text.optional::<u32>("eos_token_id")? {
+            Some(2) => EndToken::Highest,
+            Some(id) => EndToken::Id(id),
+            None => EndToken::Id(49407),
+        };
+
+        let tensors = source.tensors(dir, "model")?;
+        let sha256 = tensors.sha256();
+        let mut weights = Weights::new(tensors, device);
+        let vision = VisionEncoder::build(vision, &mut weights)?;
+        let text = TextEncoder::build(text, &mut weights, "text_model.")?;
+        let visual_projection =
+            weights.linear_no_bias("visual_projection", vision.width(), projection)?;
+        let text_projection =
+            weights.linear_no_bias("text_projection", text.width(), projection)?;
+        if weights.has("logit_scale") {
+            weights.take("logit_scale", &[])?;
+        }
+        weights.finish()?;
+
+        let file = within(dir, "preprocessor_config.json");
+        Ok(Self {
+            name: match dir {
+                "" => source.name().to_owned(),
+                dir => format!("{}/{dir}", source.name()),
+            },
+            sha256,
+            device: device.clone(),
+            preprocessing: Preprocessing::parse(
+                &file,
+                &source.required_text(&file)?,
+                vision.size(),
+            )?,
+            tokenizer: Tokenizer::load(tokenizer_source, tokenizer_dir, text.max_length())?,
+            vision,
+            text,
+            end,
+            visual_projection,
+            text_projection,
+        })
+    }
+
+    /// What the encoder is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the file of its weights.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// How pictures are prepared for it.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Embeds pictures: unit vectors, `[b][d]`.
+    ///
+    /// # Errors
+    /// If a picture has no pixels.
+    pub fn embed_pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>> {
+        let side = self.vision.size();
+        let mut rows = Vec::with_capacity(pictures.len());
+        for some in pictures.chunks(BATCH) {
+            let pixels = some
+                .iter()
+                .map(|picture| self.preprocessing.pixels(picture))
+                .collect::<Result<Vec<_>>>()?
+                .concat();
+            let x = Tensor::from_vec(pixels, (some.len(), 3, side, side), &self.device)?;
+            let features = self.visual_projection.forward(&self.vision.forward(&x)?)?;
+            rows.extend(normalised(&features)?.to_vec2()?);
+        }
+        Ok(rows)
+    }
+
+    /// Embeds texts: unit vectors, `[b][d]`. What does not fit into the model's length is cut.
+    ///
+    /// # Errors
+    /// If a text cannot be split into tokens, or into tokens that the model does not know.
+    pub fn embed_texts(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let ids = texts
+            .iter()
+            .map(|text| self.tokenizer.encode(text))
+            .collect::<Result<Vec<_>>>()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let states = self.text.forward(&ids)?; // [b, t, e]
+        let ends = ids
+            .iter()
+            .enumerate()
+            .map(|(row, ids)| Ok(states.get(row)?.get(self.end.position(ids)?)?))
+            .collect::<Result<Vec<_>>>()?;
+        let features = self.text_projection.forward(&Tensor::stack(&ends, 0)?)?;
+        Ok(normalised(&features)?.to_vec2()?)
+    }
+}
+
+impl EndToken {
+    /// Where the text ends.
+    fn position(self, ids: &[u32]) -> Result<usize> {
+        let wanted = match self {
+            Self::Highest => ids.iter().copied().max().unwrap_or(0),
+            Self::Id(id) => id,
+        };
+        ids.iter().position(|&id| id == wanted).ok_or_else(|| {
+            Error::value(
+                "end of the text",
+                format!("token {wanted}, the encoder's eos_token_id"),
+                "no such token: the tokenizer is of another model",
+            )
+        })
+    }
+}
+
+/// The configuration of one tower. `text_config_dict`, where there is one, stands in for `text_config`.
+fn tower(keys: &mut Keys, which: &str) -> Result<Keys> {
+    let (plain, instead) = (format!("{which}_config"), format!("{which}_config_dict"));
+    if keys.has(&instead) {
+        keys.ignore(&[&plain]);
+        return keys.section(&instead);
+    }
+    keys.section(&plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EndToken;
+
+    #[test]
+    fn both_rules_of_the_end_take_the_first() {
+        assert_eq!(EndToken::Highest.position(&[7, 3, 9, 9]).unwrap(), 2);
+        assert_eq!(EndToken::Id(3).position(&[7, 3, 9, 3]).unwrap(), 1);
+        assert!(EndToken::Id(4).position(&[7, 3]).is_err());
+    }
+}
