@@ -47,6 +47,8 @@ pub const SPARSITY: f64 = 0.3;
 /// The most neurons that rounding may shut, unless told otherwise: coded, they take 2 % of the bytes of dense f32 values.
 pub const DENSITY: f64 = 0.15;
 
+/// Where no gradient reaches a site, its mean of zero is divided by this.
+const SMALLEST_RMS: f64 = 1e-30;
 /// Decay of the running mean of the gradients.
 const MOMENTUM: f32 = 0.9;
 /// Decay of the running mean square of a site's gradients.
@@ -91,7 +93,7 @@ impl Mask {
         let now = square / g.len().max(1) as f64;
         self.mean_square = SCALE_DECAY * self.mean_square + (1.0 - SCALE_DECAY) * now;
         let rms = (self.mean_square / unbias(SCALE_DECAY)).sqrt();
-        let scale = (1.0 / (unbias(f64::from(MOMENTUM)) * rms.max(f64::MIN_POSITIVE))) as f32;
+        let scale = (1.0 / (unbias(f64::from(MOMENTUM)) * rms.max(SMALLEST_RMS))) as f32;
         let (rate, sparsity) = (rate as f32, sparsity as f32);
         self.z
             .par_iter_mut()
