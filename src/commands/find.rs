@@ -10,6 +10,7 @@ use cones::concept::select::{Selection, Stability, select};
 use cones::concept::{
     Lesson, NeuronIndex, Provenance, Site, SiteIndices, Step, Subject, learn, score,
 };
+use cones::eval::Scores;
 use cones::{Pipeline, list};
 use serde_json::json;
 
@@ -49,7 +50,8 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     };
     let shapes = shapes(&pipeline, args)?;
     if let Some(path) = &args.scores {
-        write_scores(path, &found.scores, &shapes)?;
+        Scores::write(path, &found.scores, &shapes, &fingerprint)
+            .with_context(|| format!("failed to write scores `{}`", path.display()))?;
     }
     let Prepared {
         prompts, hashes, ..
@@ -290,25 +292,4 @@ fn settings(args: &FindArgs, found: &Found) -> BTreeMap<String, String> {
     .chain(found.settings.iter().cloned())
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
-}
-
-/// Writes the scores, f32 `[out, in]` for each site, as a safetensors file.
-fn write_scores(
-    path: &Path,
-    scores: &BTreeMap<Site, Vec<f32>>,
-    shapes: &BTreeMap<Site, [u32; 2]>,
-) -> anyhow::Result<()> {
-    let tensors = scores
-        .iter()
-        .map(|(site, values)| {
-            let shape = shapes[site].map(|side| side as usize).to_vec();
-            Ok((
-                site.to_string(),
-                candle_core::Tensor::from_slice(values, shape, &candle_core::Device::Cpu)?,
-            ))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None)?;
-    cones::write_file(path, &bytes)
-        .with_context(|| format!("failed to write scores `{}`", path.display()))
 }

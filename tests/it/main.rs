@@ -6,4 +6,5 @@ mod clip;
 mod golden;
 mod hostile;
 mod index;
+mod methods;
 mod mutate;
