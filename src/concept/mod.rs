@@ -7,6 +7,7 @@ pub mod codec;
 mod container;
 mod index;
 mod indices;
+mod layers;
 mod mask;
 mod metadata;
 mod overlap;
@@ -18,6 +19,7 @@ mod union;
 
 pub use index::NeuronIndex;
 pub use indices::SiteIndices;
+pub use layers::LayerSelection;
 pub use mask::shut;
 pub use overlap::{Overlap, OverlapReport};
 pub use provenance::{Provenance, Source, Subject};
