@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cones::concept::{SiteSelection, learn, tune};
+use cones::concept::{LayerSelection, SiteSelection, learn, tune};
 use cones::sampling::Sampler;
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -190,6 +190,9 @@ pub(crate) struct GenerateArgs {
     /// Indices whose neurons to shut, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "A,B,...")]
     pub(crate) concepts: Vec<PathBuf>,
+    /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
+    #[arg(long, requires = "concepts", value_name = "PATTERN,...")]
+    pub(crate) layers: Option<LayerSelection>,
     /// The picture to write; with --count, OUT-SEED.png for each
     #[arg(short, long, default_value = "out.png", value_name = "FILE")]
     pub(crate) output: PathBuf,

@@ -49,6 +49,7 @@ pub(crate) fn cached(
                     options: &options,
                     seed,
                     concepts: &[],
+                    layers: None,
                 };
                 write_picture(&path(seed), picture, Some(&drawn))?;
             }

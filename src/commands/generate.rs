@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use cones::concept::{NeuronIndex, Subject};
+use cones::concept::{LayerSelection, NeuronIndex, Subject};
 use cones::prompt::place_subjects;
 use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
@@ -22,7 +22,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let paths = paths(&args.output, global.seed, args.count)?;
     let mut pipeline = load(global, &ui)?;
-    shut(&mut pipeline, &concepts, args.force, &ui)?;
+    shut(&mut pipeline, &concepts, args, &ui)?;
     let prompt = prompt(&args.prompt, &concepts, args.raw_prompt);
     if prompt != args.prompt {
         ui.note(&format!("prompt: {prompt}"));
@@ -57,6 +57,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             options: &options,
             seed: *seed,
             concepts: &concepts,
+            layers: args.layers.as_ref(),
         };
         write_picture(path, picture, (!args.no_metadata).then_some(&drawn))?;
     }
@@ -107,8 +108,13 @@ impl Concept {
     }
 }
 
-/// Shuts the union of the concepts, each found on this very model unless `force`.
-fn shut(pipeline: &mut Pipeline, concepts: &[Concept], force: bool, ui: &Ui) -> anyhow::Result<()> {
+/// Shuts the union of the concepts, in the layers asked for; each was found on this very model unless `--force`.
+fn shut(
+    pipeline: &mut Pipeline,
+    concepts: &[Concept],
+    args: &GenerateArgs,
+    ui: &Ui,
+) -> anyhow::Result<()> {
     if concepts.is_empty() {
         return Ok(());
     }
@@ -116,7 +122,7 @@ fn shut(pipeline: &mut Pipeline, concepts: &[Concept], force: bool, ui: &Ui) -> 
     for concept in concepts {
         let checked = concept.index.check_fingerprint(&fingerprint);
         match checked {
-            Err(error) if force => ui.warn(&format!(
+            Err(error) if args.force => ui.warn(&format!(
                 "`{}`: {error}; used all the same (--force)",
                 concept.name
             )),
@@ -125,13 +131,21 @@ fn shut(pipeline: &mut Pipeline, concepts: &[Concept], force: bool, ui: &Ui) -> 
             })?,
         }
     }
-    if force {
-        for concept in concepts {
-            pipeline.shut(&concept.index)?;
+    let indices: Vec<&NeuronIndex> = concepts.iter().map(|c| &c.index).collect();
+    let restricted = match &args.layers {
+        Some(layers) => layers.restrict(&indices)?,
+        None => Vec::new(),
+    };
+    let indices = match &args.layers {
+        Some(_) => restricted.iter().collect(),
+        None => indices,
+    };
+    if args.force {
+        for index in indices {
+            pipeline.shut(index)?;
         }
         return Ok(());
     }
-    let indices: Vec<&NeuronIndex> = concepts.iter().map(|c| &c.index).collect();
     Ok(pipeline.shut(&NeuronIndex::union(&indices)?)?)
 }
 
@@ -201,6 +215,7 @@ pub(crate) struct Drawn<'a> {
     pub(crate) options: &'a SampleOptions,
     pub(crate) seed: u64,
     pub(crate) concepts: &'a [Concept],
+    pub(crate) layers: Option<&'a LayerSelection>,
 }
 
 /// Writes a picture, with what it was drawn from where that is given.
@@ -221,6 +236,7 @@ impl Drawn<'_> {
             options,
             seed,
             concepts,
+            layers,
         } = self;
         let size = format!("{}x{}", picture.width(), picture.height());
         let names: Vec<String> = concepts
@@ -238,6 +254,9 @@ impl Drawn<'_> {
         ];
         if !names.is_empty() {
             fields.push(("Cones", names.join(", ")));
+        }
+        if let Some(layers) = layers {
+            fields.push(("Cones layers", layers.to_string()));
         }
         let fields: Vec<(&str, &str)> = fields
             .iter()
@@ -260,6 +279,7 @@ impl Drawn<'_> {
             "width": picture.width(),
             "height": picture.height(),
             "concepts": concepts,
+            "layers": layers.map(LayerSelection::to_string),
         });
         Ok(Metadata {
             parameters: a1111_parameters(prompt, &options.negative, &fields),

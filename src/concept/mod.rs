@@ -9,6 +9,7 @@ mod container;
 pub mod gram;
 mod index;
 mod indices;
+mod layers;
 pub mod learn;
 mod loss;
 mod mask;
@@ -24,6 +25,7 @@ mod union;
 
 pub use index::NeuronIndex;
 pub use indices::SiteIndices;
+pub use layers::LayerSelection;
 pub use loss::{Examples, Lesson, Step};
 pub use mask::shut;
 pub use overlap::{Overlap, OverlapReport};

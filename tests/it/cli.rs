@@ -142,9 +142,30 @@ fn find_generate_merge_inspect() {
     let union = with(&["--concepts", "pair.idx", "-o", "union.png"]);
     assert_eq!(union["prompt"], both["prompt"]);
     with(&["--raw-prompt", "-o", "raw.png"]);
+    with(&["--concepts", "pair.idx", "--layers", "*", "-o", "every.png"]);
+    let part = ["--concepts", "pair.idx", "--layers", "up_blocks.*:v"];
+    with(&[&part[..], &["-o", "part.png"]].concat());
     let pixels = |name: &str| image::open(dir.join(name)).unwrap().into_rgb8();
     assert_eq!(pixels("both.png"), pixels("union.png"));
     assert_ne!(pixels("both.png"), pixels("raw.png"));
+    assert_eq!(pixels("union.png"), pixels("every.png"));
+    assert_ne!(pixels("union.png"), pixels("part.png"));
+    let text = cones::read_metadata(&dir.join("part.png"))
+        .unwrap()
+        .unwrap();
+    assert_eq!(json(&text)["layers"], "up_blocks.*:v");
+    let error = fails(
+        dir,
+        &[
+            &draw[..],
+            &["--concepts", "dog.idx", "--layers", "*.attn1:k"],
+        ]
+        .concat(),
+        1,
+    );
+    for part in ["`*.attn1:k`", "hint: there are", "mid_block.attentions.0"] {
+        assert!(error.contains(part), "{error}");
+    }
 
     // A picture names the model as it is without the concept.
     let fingerprint = |name: &str| {

@@ -74,7 +74,7 @@ fn the_paper_method_stops_when_it_is_stable() {
     );
     let stability = &report["stability"];
     let shared = stability["shared"].as_f64().unwrap();
-    assert!(shared >= 0.01 && shared <= 1.0, "{shared}");
+    assert!((0.01..=1.0).contains(&shared), "{shared}");
     assert!(stability["by_chance"].as_f64().unwrap() < 0.2);
 }
 
