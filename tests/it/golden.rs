@@ -6,9 +6,9 @@
 )]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use cones::concept::score::{Options, algorithm1};
 use cones::concept::select::Selection;
 use cones::concept::{Examples, Lesson};
@@ -452,4 +452,56 @@ fn shut_plainly(name: &str, weights: &BTreeMap<Site, Tensor>) -> BTreeMap<Site, 
             (site, weight)
         })
         .collect()
+}
+
+/// A bf16 copy of a model is the model with rounded weights: every weight of every site, bit for bit.
+#[test]
+fn bf16_files_load() {
+    let from = golden_dir().join("models/sd1-f32");
+    let folder = tempfile::tempdir().unwrap();
+    for entry in [
+        "model_index.json",
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+        "vae",
+    ] {
+        copy(&from.join(entry), &folder.path().join(entry));
+    }
+    let load = |path: &Path| {
+        let source = Source::open(&path.display().to_string()).unwrap();
+        Pipeline::load(&source, &Device::Cpu).unwrap()
+    };
+    let (full, rounded) = (load(&from), load(folder.path()));
+    let found = rounded.unet().site_weights(SiteSelection::All);
+    for (site, weight) in full.unet().site_weights(SiteSelection::All) {
+        let expected = weight.to_dtype(DType::BF16).unwrap();
+        let expected = expected.to_dtype(DType::F32).unwrap();
+        assert_eq!(values(&found[&site]), values(&expected), "{site}");
+        assert_ne!(values(&found[&site]), values(&weight), "{site}");
+    }
+}
+
+/// Copies a file or folder, turning safetensors into bf16.
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy(&from.join(&name), &to.join(&name));
+        }
+    } else if from.extension().is_some_and(|e| e == "safetensors") {
+        let tensors: HashMap<String, Tensor> = candle_core::safetensors::load(from, &Device::Cpu)
+            .unwrap()
+            .into_iter()
+            .map(|(name, t)| match t.dtype() {
+                DType::F32 => (name, t.to_dtype(DType::BF16).unwrap()),
+                _ => (name, t),
+            })
+            .collect();
+        candle_core::safetensors::save(&tensors, to).unwrap();
+    } else if from.exists() {
+        std::fs::copy(from, to).unwrap();
+    }
 }
