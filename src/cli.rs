@@ -145,7 +145,7 @@ pub(crate) struct GenerateArgs {
     /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
     #[arg(long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
     pub(crate) heatmap: Vec<String>,
-    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, about three times slower
+    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
     #[arg(long, num_args = 0.., require_equals = true, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
     pub(crate) attend_excite: Option<Vec<String>>,
     /// The picture to write; with --count, OUT-SEED.png for each

@@ -25,7 +25,8 @@ mod words;
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use words::{find_words, words};
+pub(crate) use words::find_words;
+use words::words;
 pub use words::{occurrences, words_of};
 
 /// Kinds of picture, behind which what it shows follows with `of`.

@@ -48,7 +48,7 @@ pub fn words_of(text: &str) -> Vec<&str> {
 }
 
 /// Where these words, one space between each, first stand in a text from a byte on.
-pub(super) fn find_words(text: &str, from: usize, wanted: &str) -> Option<Range<usize>> {
+pub(crate) fn find_words(text: &str, from: usize, wanted: &str) -> Option<Range<usize>> {
     text[from..]
         .char_indices()
         .map(|(at, _)| from + at)
