@@ -193,6 +193,12 @@ pub(crate) struct GenerateArgs {
     /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
     #[arg(long, requires = "concepts", value_name = "PATTERN,...")]
     pub(crate) layers: Option<LayerSelection>,
+    /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
+    #[arg(long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
+    pub(crate) heatmap: Vec<String>,
+    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
+    #[arg(long, num_args = 0.., require_equals = true, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
+    pub(crate) attend_excite: Option<Vec<String>>,
     /// The picture to write; with --count, OUT-SEED.png for each
     #[arg(short, long, default_value = "out.png", value_name = "FILE")]
     pub(crate) output: PathBuf,

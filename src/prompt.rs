@@ -20,8 +20,14 @@
 //!
 //! Applying the rule to its own result changes nothing.
 
+mod words;
+
 use std::cmp::Reverse;
 use std::ops::Range;
+
+pub(crate) use words::find_words;
+use words::words;
+pub use words::{occurrences, words_of};
 
 /// Kinds of picture, behind which what it shows follows with `of`.
 const MEDIUMS: &[&str] = &[
@@ -301,52 +307,6 @@ fn ends_clause(text: &str, at: usize) -> bool {
             .is_none_or(char::is_whitespace),
         _ => false,
     }
-}
-
-/// Where these words, one space between each, first stand in a text from a byte on.
-pub(crate) fn find_words(text: &str, from: usize, wanted: &str) -> Option<Range<usize>> {
-    text[from..]
-        .char_indices()
-        .map(|(at, _)| from + at)
-        .filter(|&at| starts_word(text, at))
-        .find_map(|at| Some(at..match_words(text, at, wanted)?))
-}
-
-/// The end of these words if they stand at this byte and end there as words.
-fn match_words(text: &str, at: usize, wanted: &str) -> Option<usize> {
-    let mut rest = text[at..].chars();
-    for want in wanted.chars() {
-        let got = rest.next()?;
-        if want == ' ' {
-            if !got.is_whitespace() {
-                return None;
-            }
-            let spaces = rest.as_str();
-            rest = spaces.trim_start().chars();
-        } else if got != want && !got.to_lowercase().eq(want.to_lowercase()) {
-            return None;
-        }
-    }
-    let end = text.len() - rest.as_str().len();
-    starts_word(text, end).then_some(end)
-}
-
-/// Whether no word goes on across this byte.
-fn starts_word(text: &str, at: usize) -> bool {
-    let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let (mut before, mut after) = (text[..at].chars(), text[at..].chars());
-    let (left, right) = (before.next_back(), after.next());
-    let joined = match (left, right) {
-        (Some('-'), _) => is_word(before.next_back()) && is_word(right),
-        (_, Some('-')) => is_word(left) && is_word(after.next()),
-        _ => is_word(left) && is_word(right),
-    };
-    !joined
-}
-
-/// A noun or token with one space between its words.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn same_words(a: &str, b: &str) -> bool {

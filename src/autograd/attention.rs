@@ -19,52 +19,113 @@ const MAX_SCORES: usize = 16 << 20;
 /// # Numerics
 /// Query rows are taken in blocks, so that the score matrix is never whole; rows are independent of each other.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    attend(q, k, v, heads, |_| Ok(()))
+}
+
+/// [`attention`] with what it looked at: the probabilities softmax(Q·Kᵀ/√d), averaged over the heads, `[b, n, t]`.
+pub fn attention_with_map(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+) -> Result<(Tensor, Tensor)> {
+    let mut blocks = Vec::new();
+    let output = attend(q, k, v, heads, |p| {
+        let (bh, n, t) = p.dims3()?;
+        blocks.push(p.reshape((bh / heads, heads, n, t))?.mean(1)?);
+        Ok(())
+    })?;
+    Ok((output, Tensor::cat(&blocks, 1)?))
+}
+
+/// [`attention`], handing over the probabilities `[b·heads, len, t]` of each block of query rows, in order.
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    mut each: impl FnMut(&Tensor) -> Result<()>,
+) -> Result<Tensor> {
     let (qh, kh, vh) = (split(q, heads)?, split(k, heads)?, split(v, heads)?);
     let kt = kh.transpose(1, 2)?; // [b·heads, d, t]
     let scale = scale(&qh)?;
     let blocks = query_blocks(&qh, &kh)?
-        .map(|(from, len)| Ok(probabilities(&qh.narrow(1, from, len)?, &kt, scale)?.matmul(&vh)?))
+        .map(|(from, len)| {
+            let p = probabilities(&qh.narrow(1, from, len)?, &kt, scale)?;
+            each(&p)?;
+            Ok(p.matmul(&vh)?)
+        })
         .collect::<Result<Vec<_>>>()?;
     join(&Tensor::cat(&blocks, 1)?, heads)
 }
 
+/// What the loss says of an attention, or of a layer with attentions inside: at least one of the two.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionGrad<'a> {
+    /// ∂L/∂output, `[b, n, heads·d]` for an attention; `None` where the loss does not depend on the output.
+    pub output: Option<&'a Tensor>,
+    /// ∂L/∂(mean of P over the heads), `[b, n, t]`, of a loss on the map of [`attention_with_map`].
+    pub map: Option<&'a Tensor>,
+}
+
 /// ∂L/∂q, ∂L/∂k and ∂L/∂v of [`attention`], from its inputs; the probabilities P are computed again.
 ///
-/// With O = P·V and P = softmax(S), S = Q·Kᵀ/√d:
-/// ∂V = Pᵀ·∂O, ∂P = ∂O·Vᵀ, ∂S = P∘(∂P − rowsum(∂P∘P)), ∂Q = ∂S·K/√d, ∂K = ∂Sᵀ·Q/√d.
+/// With O = P·V, P = softmax(S), S = Q·Kᵀ/√d and M = mean of P over the heads:
+/// ∂V = Pᵀ·∂O, ∂P = ∂O·Vᵀ + ∂M/heads, ∂S = P∘(∂P − rowsum(∂P∘P)), ∂Q = ∂S·K/√d, ∂K = ∂Sᵀ·Q/√d.
 ///
 /// # Shapes
-/// As in [`attention`]; `grad` is `[b, n, heads·d]`.
+/// As in [`attention`].
 pub fn attention_backward(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     heads: usize,
-    grad: &Tensor,
+    grad: AttentionGrad,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (qh, kh, vh) = (split(q, heads)?, split(k, heads)?, split(v, heads)?);
-    let gh = split(grad, heads)?;
+    let gh = grad.output.map(|g| split(g, heads)).transpose()?;
+    let mh = grad.map.map(|m| share(m, heads)).transpose()?;
     let (kt, vt) = (kh.transpose(1, 2)?, vh.transpose(1, 2)?);
     let scale = scale(&qh)?;
     let mut dq = Vec::new();
     let mut dk: Option<Tensor> = None;
     let mut dv: Option<Tensor> = None;
     for (from, len) in query_blocks(&qh, &kh)? {
-        let (qb, gb) = (qh.narrow(1, from, len)?, gh.narrow(1, from, len)?);
+        let qb = qh.narrow(1, from, len)?;
         let p = probabilities(&qb, &kt, scale)?; // [b·heads, len, t]
-        let dp = gb.matmul(&vt)?;
+        let mut dp: Option<Tensor> = None;
+        if let Some(gh) = &gh {
+            let gb = gh.narrow(1, from, len)?;
+            dp = Some(gb.matmul(&vt)?);
+            dv = Some(accumulate(dv, p.transpose(1, 2)?.matmul(&gb)?)?);
+        }
+        if let Some(mh) = &mh {
+            dp = Some(accumulate(dp, mh.narrow(1, from, len)?)?);
+        }
+        let dp = or_zeros(dp, &p)?;
         let rowsum = (&dp * &p)?.sum_keepdim(D::Minus1)?;
         let ds = ((&p * dp.broadcast_sub(&rowsum)?)? * scale)?;
         dq.push(ds.matmul(&kh)?);
         dk = Some(accumulate(dk, ds.transpose(1, 2)?.matmul(&qb)?)?);
-        dv = Some(accumulate(dv, p.transpose(1, 2)?.matmul(&gb)?)?);
     }
-    let or_zeros = |g: Option<Tensor>, like: &Tensor| g.map_or_else(|| like.zeros_like(), Ok);
     Ok((
         join(&Tensor::cat(&dq, 1)?, heads)?,
         join(&or_zeros(dk, &kh)?, heads)?,
         join(&or_zeros(dv, &vh)?, heads)?,
     ))
+}
+
+fn or_zeros(grad: Option<Tensor>, like: &Tensor) -> Result<Tensor> {
+    Ok(grad.map_or_else(|| like.zeros_like(), Ok)?)
+}
+
+/// What each head has of the gradient of a mean over heads: `[b, n, t]` to `[b·heads, n, t]`.
+fn share(map: &Tensor, heads: usize) -> Result<Tensor> {
+    let (b, n, t) = map.dims3()?;
+    Ok((map / heads as f64)?
+        .unsqueeze(1)?
+        .broadcast_as((b, heads, n, t))?
+        .reshape((b * heads, n, t))?)
 }
 
 /// softmax(q·kᵀ/√d), `[b·heads, n, t]`.
@@ -108,4 +169,84 @@ fn join(x: &Tensor, heads: usize) -> Result<Tensor> {
     Ok(x.reshape((bh / heads, heads, n, d))?
         .transpose(1, 2)?
         .reshape((bh / heads, n, heads * d))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::random;
+    use super::*;
+
+    fn dot(a: &Tensor, b: &Tensor) -> f64 {
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let pairs = values(a).into_iter().zip(values(b));
+        pairs.map(|(a, b)| f64::from(a) * f64::from(b)).sum()
+    }
+
+    #[test]
+    fn maps_are_mean_probabilities_and_change_no_output() {
+        let (q, k, v) = (
+            random(&[2, 6, 8], 1),
+            random(&[2, 5, 8], 2),
+            random(&[2, 5, 8], 3),
+        );
+        let (output, map) = attention_with_map(&q, &k, &v, 4).unwrap();
+        let plain = attention(&q, &k, &v, 4).unwrap();
+        assert_eq!(dot(&output, &output), dot(&output, &plain));
+        assert_eq!(map.dims(), [2, 6, 5]);
+        for sum in map
+            .sum(2)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+        {
+            assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+        }
+        // With V the unit matrix in every head, the output holds the probabilities themselves.
+        let unit = Tensor::eye(5, candle_core::DType::F32, q.device()).unwrap();
+        let unit = Tensor::cat(&[&unit, &unit], 1)
+            .unwrap()
+            .unsqueeze(0)
+            .unwrap();
+        let (q, k) = (random(&[1, 6, 10], 4), random(&[1, 5, 10], 5));
+        let (p, map) = attention_with_map(&q, &k, &unit, 2).unwrap();
+        let halves = (p.narrow(2, 0, 5).unwrap() + p.narrow(2, 5, 5).unwrap()).unwrap();
+        let error = ((halves / 2.0).unwrap() - map).unwrap();
+        assert!(dot(&error, &error) < 1e-12);
+    }
+
+    /// Of the loss ⟨O, g⟩ + ⟨M, m⟩, and of each term alone, along a random direction.
+    #[test]
+    fn gradients_equal_finite_differences() {
+        let (q, k, v) = (
+            random(&[2, 6, 8], 1),
+            random(&[2, 5, 8], 2),
+            random(&[2, 5, 8], 3),
+        );
+        let (g, m) = (
+            random(&[2, 6, 8], 4),
+            (random(&[2, 6, 5], 5) * 5.0).unwrap(),
+        );
+        for (output, map) in [(Some(&g), Some(&m)), (Some(&g), None), (None, Some(&m))] {
+            let loss = |q: &Tensor, k: &Tensor, v: &Tensor| {
+                let (o, p) = attention_with_map(q, k, v, 4).unwrap();
+                output.map_or(0.0, |g| dot(&o, g)) + map.map_or(0.0, |m| dot(&p, m))
+            };
+            let grad = AttentionGrad { output, map };
+            let (dq, dk, dv) = attention_backward(&q, &k, &v, 4, grad).unwrap();
+            let (step, along) = (1e-2, |like: &Tensor, seed| random(like.dims(), seed));
+            let (rq, rk, rv) = (along(&q, 6), along(&k, 7), along(&v, 8));
+            let at = |e: f64| {
+                let moved = |x: &Tensor, r: &Tensor| (x + (r * e).unwrap()).unwrap();
+                loss(&moved(&q, &rq), &moved(&k, &rk), &moved(&v, &rv))
+            };
+            let want = (at(step) - at(-step)) / (2.0 * step);
+            let got = dot(&dq, &rq) + dot(&dk, &rk) + dot(&dv, &rv);
+            assert!(
+                (got - want).abs() < 2e-3 * want.abs().max(1.0),
+                "{got} {want}"
+            );
+        }
+    }
 }

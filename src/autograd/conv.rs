@@ -40,7 +40,8 @@ impl Conv2d {
     /// where the stride left some out, with the kernel turned by 180° and its channels exchanged. candle's own way
     /// is a transposed convolution, which costs several times as much.
     ///
-    /// Holds for inputs whose sides the stride divides, which is what a UNet has wherever gradients are taken.
+    /// Where the stride does not divide a side of x, the last row or column here is of a pixel that x has not, and is to be
+    /// cut off.
     pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
         let spread = (1..self.stride)
             .try_fold(grad.clone(), |g, _| -> Result<Tensor> { insert_zeros(&g) })?;

@@ -16,7 +16,7 @@ mod norm;
 mod resample;
 
 pub use activation::{geglu, geglu_backward, quick_gelu, silu};
-pub use attention::{attention, attention_backward};
+pub use attention::{AttentionGrad, attention, attention_backward, attention_with_map};
 pub use conv::Conv2d;
 pub use linear::Linear;
 pub use norm::{Activation, GroupNorm, LayerNorm};

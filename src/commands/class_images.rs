@@ -50,6 +50,7 @@ pub(crate) fn cached(
                     seed,
                     concepts: &[],
                     layers: None,
+                    excited: &[],
                 };
                 write_picture(&path(seed), picture, Some(&drawn))?;
             }

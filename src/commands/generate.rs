@@ -10,7 +10,7 @@ use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
 
 use super::ui::{Ui, peak_memory};
-use super::{load, read_index};
+use super::{attention, load, read_index};
 use crate::cli::{GenerateArgs, Global};
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
@@ -41,16 +41,24 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         negative: args.negative.clone(),
         size: args.size,
     };
+    let attention = attention::options(args, &pipeline, &prompt, &subjects(&concepts))?;
+    if !attention.excite.is_empty() {
+        ui.detail(&format!(
+            "attend-and-excite: {}",
+            attention.excite.join(", ")
+        ));
+    }
     let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
     let mut meter = ui.meter("drawing");
     let (start, mut passes) = (Instant::now(), 0);
-    let pictures = pipeline.draw(&prompt, &options, &seeds, |p| {
+    let drawings = pipeline.draw_attending(&prompt, &options, &attention, &seeds, |p| {
         passes = p.total;
         meter.set(p.done, p.total, "passes")
     })?;
     meter.finish();
     let seconds_per_step = start.elapsed().as_secs_f64() / passes.max(1) as f64;
-    for ((seed, path), picture) in paths.iter().zip(&pictures) {
+    let mut heat = Vec::new();
+    for ((seed, path), drawing) in paths.iter().zip(&drawings) {
         let drawn = Drawn {
             pipeline: &pipeline,
             prompt: &prompt,
@@ -58,13 +66,20 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             seed: *seed,
             concepts: &concepts,
             layers: args.layers.as_ref(),
+            excited: &attention.excite,
         };
-        write_picture(path, picture, (!args.no_metadata).then_some(&drawn))?;
+        write_picture(
+            path,
+            &drawing.picture,
+            (!args.no_metadata).then_some(&drawn),
+        )?;
+        heat.push(attention::write_heat(path, &attention.heat, drawing)?);
     }
     if global.json {
         let images: Vec<_> = paths
             .iter()
-            .map(|(seed, path)| json!({"path": path, "seed": seed}))
+            .zip(&heat)
+            .map(|((seed, path), heat)| json!({"path": path, "seed": seed, "heatmaps": heat}))
             .collect();
         return ui.result(&format!(
             "{:#}",
@@ -75,15 +90,17 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
                 "sampler": options.sampler.to_string(),
                 "steps": options.steps,
                 "guidance": options.guidance,
+                "attend_excite": attention.excite,
                 "seconds_per_step": seconds_per_step,
                 "peak_memory_bytes": peak_memory(),
             })
         ));
     }
-    let lines: Vec<String> = paths
-        .iter()
-        .map(|(seed, path)| format!("{} (seed {seed})", path.display()))
-        .collect();
+    let mut lines: Vec<String> = Vec::new();
+    for ((seed, path), heat) in paths.iter().zip(&heat) {
+        lines.push(format!("{} (seed {seed})", path.display()));
+        lines.extend(heat.iter().map(attention::Heat::line));
+    }
     ui.result(&lines.join("\n"))
 }
 
@@ -154,13 +171,22 @@ fn prompt(text: &str, concepts: &[Concept], raw: bool) -> String {
     if raw {
         return text.to_owned();
     }
-    let mut subjects: Vec<(&str, &str)> = Vec::new();
-    for Subject { noun, token } in concepts.iter().flat_map(|c| &c.index.provenance().subjects) {
-        if !subjects.contains(&(noun, token)) {
-            subjects.push((noun, token));
+    let subjects: Vec<(&str, &str)> = subjects(concepts)
+        .into_iter()
+        .map(|Subject { noun, token }| (noun.as_str(), token.as_str()))
+        .collect();
+    place_subjects(text, &subjects)
+}
+
+/// The subjects of the concepts, each once.
+fn subjects(concepts: &[Concept]) -> Vec<&Subject> {
+    let mut subjects: Vec<&Subject> = Vec::new();
+    for subject in concepts.iter().flat_map(|c| &c.index.provenance().subjects) {
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
         }
     }
-    place_subjects(text, &subjects)
+    subjects
 }
 
 /// The model's own settings, or those of Stable Diffusion.
@@ -216,6 +242,8 @@ pub(crate) struct Drawn<'a> {
     pub(crate) seed: u64,
     pub(crate) concepts: &'a [Concept],
     pub(crate) layers: Option<&'a LayerSelection>,
+    /// The words of attend-and-excite.
+    pub(crate) excited: &'a [String],
 }
 
 /// Writes a picture, with what it was drawn from where that is given.
@@ -237,6 +265,7 @@ impl Drawn<'_> {
             seed,
             concepts,
             layers,
+            excited,
         } = self;
         let size = format!("{}x{}", picture.width(), picture.height());
         let names: Vec<String> = concepts
@@ -257,6 +286,9 @@ impl Drawn<'_> {
         }
         if let Some(layers) = layers {
             fields.push(("Cones layers", layers.to_string()));
+        }
+        if !excited.is_empty() {
+            fields.push(("Attend-and-excite", excited.join(", ")));
         }
         let fields: Vec<(&str, &str)> = fields
             .iter()
@@ -280,6 +312,7 @@ impl Drawn<'_> {
             "height": picture.height(),
             "concepts": concepts,
             "layers": layers.map(LayerSelection::to_string),
+            "attend_excite": excited,
         });
         Ok(Metadata {
             parameters: a1111_parameters(prompt, &options.negative, &fields),

@@ -3,6 +3,7 @@
 //!
 //! Every size and option comes from the `config.json` beside the weights; what is not supported is refused by name.
 
+mod attention;
 mod clip;
 mod clip_layers;
 mod clip_pair;
@@ -13,17 +14,19 @@ mod resnet;
 mod tokenizer;
 mod transformer;
 mod unet;
+mod unet_backward;
 mod unet_config;
 mod unet_layers;
 mod vae;
 mod weights;
 
+pub use attention::{AttentionMap, AttentionStore, SiteGradients};
 pub use clip::TextEncoder;
 pub use clip_pair::Clip;
 pub(crate) use config::Keys;
 pub use preprocess::Preprocessing;
 pub use tokenizer::Tokenizer;
-pub use transformer::SiteGradients;
-pub use unet::{Saved, UNet};
+pub use unet::UNet;
+pub use unet_backward::{Attended, Saved};
 pub use vae::{Posterior, Vae};
 pub(crate) use weights::TensorFile;

@@ -1,5 +1,7 @@
 //! CLIP's byte-pair tokenizer, from `tokenizer.json` or from `vocab.json` and `merges.txt`.
 
+use std::ops::Range;
+
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -108,12 +110,28 @@ impl Tokenizer {
     /// # Errors
     /// If the text cannot be split into tokens.
     pub fn words(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| Error::value("prompt", "text that can be split into tokens", error))?;
+        let encoding = self.inner.encode_fast(text, false).map_err(unsplit)?;
         Ok(encoding.get_ids().to_vec())
     }
+
+    /// The places in [`Tokenizer::encode`]'s result of the tokens of a stretch of the prompt, in bytes; those that are cut
+    /// are left out.
+    ///
+    /// # Errors
+    /// If the text cannot be split into tokens.
+    pub fn places(&self, prompt: &str, span: &Range<usize>) -> Result<Vec<usize>> {
+        let encoding = self.inner.encode(prompt, false).map_err(unsplit)?;
+        let offsets = encoding.get_offsets().iter().enumerate();
+        Ok(offsets
+            .filter(|(_, (start, end))| *start < span.end && span.start < *end)
+            .map(|(i, _)| i + 1) // behind the start token
+            .filter(|place| place + 1 < self.length)
+            .collect())
+    }
+}
+
+fn unsplit(error: tokenizers::Error) -> Error {
+    Error::value("prompt", "text that can be split into tokens", error)
 }
 
 /// A special token: its text, and whether text is lower-cased before it is looked for.

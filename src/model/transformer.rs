@@ -1,46 +1,14 @@
 //! The spatial transformer of the UNet: self-attention over pixels, cross-attention over the prompt.
 
-use std::collections::BTreeMap;
-
 use candle_core::Tensor;
 
+use super::attention::{Attention, AttentionSaved, AttentionStore, Projection, SiteGradients};
 use super::weights::Weights;
+use crate::Result;
 use crate::autograd::{
-    Activation, GroupNorm, LayerNorm, Linear, attention, attention_backward, geglu, geglu_backward,
+    Activation, AttentionGrad, GroupNorm, LayerNorm, Linear, geglu, geglu_backward,
 };
-use crate::concept::{Site, SiteSelection};
-use crate::{Error, Result};
-
-/// ∂L/∂W of the K and V weights that a backward pass was asked for.
-#[derive(Debug)]
-pub struct SiteGradients {
-    selection: SiteSelection,
-    gradients: BTreeMap<Site, Tensor>,
-}
-
-impl SiteGradients {
-    /// Collects the gradients of these sites.
-    pub fn new(selection: SiteSelection) -> Self {
-        Self {
-            selection,
-            gradients: BTreeMap::new(),
-        }
-    }
-
-    /// The gradients so far, each `[out, in]`.
-    pub fn into_map(self) -> BTreeMap<Site, Tensor> {
-        self.gradients
-    }
-
-    /// Adds ∂L/∂W = gradᵀ·x where `projection`'s site is asked for.
-    fn collect(&mut self, projection: &Projection, x: &Tensor, grad: &Tensor) -> Result<()> {
-        if self.selection.contains(&projection.site) {
-            self.gradients
-                .insert(projection.site.clone(), Linear::weight_gradient(x, grad)?);
-        }
-        Ok(())
-    }
-}
+use crate::concept::SiteSelection;
 
 /// How far a backward pass goes into a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,96 +19,12 @@ pub(crate) enum Reach {
     Sites,
 }
 
-/// A K or V projection: a weight that may hold neurons.
+/// What a backward pass reads and collects beside the gradient that it carries.
 #[derive(Debug)]
-pub(crate) struct Projection {
-    pub(crate) site: Site,
-    pub(crate) linear: Linear,
-}
-
-impl Projection {
-    fn load(weights: &mut Weights, name: &str, from: usize, to: usize) -> Result<Self> {
-        let site = format!("{name}.weight").parse()?;
-        Ok(Self {
-            site,
-            linear: weights.linear_no_bias(name, from, to)?,
-        })
-    }
-}
-
-/// Multi-head attention from latent pixels to a context, which is the pixels themselves or the prompt.
-#[derive(Debug)]
-struct Attention {
-    to_q: Linear,
-    to_k: Projection,
-    to_v: Projection,
-    to_out: Linear,
-    heads: usize,
-}
-
-/// The input of an [`Attention`] and its Q, K and V.
-#[derive(Debug)]
-struct AttentionSaved {
-    x: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-}
-
-impl Attention {
-    fn load(
-        weights: &mut Weights,
-        name: &str,
-        width: usize,
-        context: usize,
-        heads: usize,
-    ) -> Result<Self> {
-        Ok(Self {
-            to_q: weights.linear_no_bias(&format!("{name}.to_q"), width, width)?,
-            to_k: Projection::load(weights, &format!("{name}.to_k"), context, width)?,
-            to_v: Projection::load(weights, &format!("{name}.to_v"), context, width)?,
-            to_out: weights.linear(&format!("{name}.to_out.0"), width, width)?,
-            heads,
-        })
-    }
-
-    /// `x: [b, n, width]` attends to `context: [b, t, context]`, or to itself.
-    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, AttentionSaved)> {
-        let context = context.unwrap_or(x);
-        let q = self.to_q.forward(x)?;
-        let k = self.to_k.linear.forward(context)?;
-        let v = self.to_v.linear.forward(context)?;
-        let y = self.to_out.forward(&attention(&q, &k, &v, self.heads)?)?;
-        Ok((
-            y,
-            AttentionSaved {
-                x: x.clone(),
-                q,
-                k,
-                v,
-            },
-        ))
-    }
-
-    /// ∂L/∂x; collects the sites' gradients. The prompt's embedding is frozen, so nothing flows into a context
-    /// that is not `x` itself.
-    fn backward(
-        &self,
-        saved: &AttentionSaved,
-        context: Option<&Tensor>,
-        grad: &Tensor,
-        sites: &mut SiteGradients,
-    ) -> Result<Tensor> {
-        let AttentionSaved { x, q, k, v } = saved;
-        let (dq, dk, dv) = attention_backward(q, k, v, self.heads, &self.to_out.backward(grad)?)?;
-        sites.collect(&self.to_k, context.unwrap_or(x), &dk)?;
-        sites.collect(&self.to_v, context.unwrap_or(x), &dv)?;
-        let dx = self.to_q.backward(&dq)?;
-        Ok(match context {
-            Some(_) => dx,
-            None => ((dx + self.to_k.linear.backward(&dk)?)? + self.to_v.linear.backward(&dv)?)?,
-        })
-    }
+pub(crate) struct Pass<'a> {
+    /// The prompt's embedding, `[b, t, e]`.
+    pub(crate) context: &'a Tensor,
+    pub(crate) sites: SiteGradients,
 }
 
 /// Self-attention, cross-attention and a feed-forward layer, each behind a layer norm and beside a residual.
@@ -199,12 +83,21 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<(Tensor, BlockSaved)> {
-        let (y, self_attention) = self.self_attention.forward(&self.norm1.forward(x)?, None)?;
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        store: Option<&mut AttentionStore>,
+    ) -> Result<(Tensor, BlockSaved)> {
+        let (y, self_attention) =
+            self.self_attention
+                .forward(&self.norm1.forward(x)?, None, None)?;
         let after_self = (x + y)?;
-        let (y, cross_attention) = self
-            .cross_attention
-            .forward(&self.norm2.forward(&after_self)?, Some(context))?;
+        let (y, cross_attention) = self.cross_attention.forward(
+            &self.norm2.forward(&after_self)?,
+            Some(context),
+            store,
+        )?;
         let after_cross = (&after_self + y)?;
         let gated = self.gate.forward(&self.norm3.forward(&after_cross)?)?; // [b, n, 8·width]
         let y = (&after_cross + self.out.forward(&geglu(&gated)?)?)?;
@@ -225,29 +118,44 @@ impl Block {
     fn backward(
         &self,
         saved: &BlockSaved,
-        context: &Tensor,
-        grad: &Tensor,
-        sites: &mut SiteGradients,
+        pass: &mut Pass,
+        grad: AttentionGrad,
         reach: Reach,
     ) -> Result<Option<Tensor>> {
-        let g = geglu_backward(&saved.gated, &self.out.backward(grad)?)?;
-        let g = self
-            .norm3
-            .backward(&saved.after_cross, &self.gate.backward(&g)?)?;
-        let after_cross = (grad + g)?;
+        let after_cross = match grad.output {
+            Some(grad) => {
+                let g = geglu_backward(&saved.gated, &self.out.backward(grad)?)?;
+                let g = self
+                    .norm3
+                    .backward(&saved.after_cross, &self.gate.backward(&g)?)?;
+                Some((grad + g)?)
+            }
+            None => None,
+        };
         let g = self.cross_attention.backward(
             &saved.cross_attention,
-            Some(context),
-            &after_cross,
-            sites,
+            Some(pass.context),
+            AttentionGrad {
+                output: after_cross.as_ref(),
+                map: grad.map,
+            },
+            &mut pass.sites,
         )?;
-        if reach == Reach::Sites && sites.selection == SiteSelection::Cross {
+        if reach == Reach::Sites && pass.sites.are(SiteSelection::Cross) {
             return Ok(None);
         }
-        let after_self = (after_cross + self.norm2.backward(&saved.after_self, &g)?)?;
+        let g = self.norm2.backward(&saved.after_self, &g)?;
+        let after_self = match after_cross {
+            Some(after_cross) => (after_cross + g)?,
+            None => g,
+        };
+        let grad = AttentionGrad {
+            output: Some(&after_self),
+            map: None,
+        };
         let g = self
             .self_attention
-            .backward(&saved.self_attention, None, &after_self, sites)?;
+            .backward(&saved.self_attention, None, grad, &mut pass.sites)?;
         if reach == Reach::Sites {
             return Ok(None);
         }
@@ -315,16 +223,22 @@ impl Transformer {
         })
     }
 
-    /// `x: [b, c, h, w]` with `context: [b, t, e]` to `[b, c, h, w]`.
+    /// `x: [b, c, h, w]` with `context: [b, t, e]` to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
+    /// kept there.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
         context: &Tensor,
+        mut store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, TransformerSaved)> {
+        if let Some(store) = &mut store {
+            let (_, _, h, w) = x.dims4()?;
+            store.enter((h, w));
+        }
         let mut hidden = self.proj_in.forward(&to_tokens(&self.norm.forward(x)?)?)?; // [b, n, c]
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, saved) = block.forward(&hidden, context)?;
+            let (y, saved) = block.forward(&hidden, context, store.as_deref_mut())?;
             hidden = y;
             blocks.push(saved);
         }
@@ -339,24 +253,37 @@ impl Transformer {
     }
 
     /// ∂L/∂x, or `None` where `reach` ends the pass at the first site.
+    ///
+    /// `grad.map` is of every map that the transformer's cross-attentions have. At least one part of `grad` is there.
     pub(crate) fn backward(
         &self,
         saved: &TransformerSaved,
-        context: &Tensor,
-        grad: &Tensor,
-        sites: &mut SiteGradients,
+        pass: &mut Pass,
+        grad: AttentionGrad,
         reach: Reach,
     ) -> Result<Option<Tensor>> {
-        let mut g = self.proj_out.backward(&to_tokens(grad)?)?;
+        let after = |g: &Tensor| self.proj_out.backward(&to_tokens(g)?);
+        let mut g = grad.output.map(after).transpose()?;
         for (i, (block, saved)) in self.blocks.iter().zip(&saved.blocks).enumerate().rev() {
             let reach = if i == 0 { reach } else { Reach::Input };
-            match block.backward(saved, context, &g, sites, reach)? {
-                Some(before) => g = before,
+            let grad = AttentionGrad {
+                output: g.as_ref(),
+                map: grad.map,
+            };
+            match block.backward(saved, pass, grad, reach)? {
+                Some(before) => g = Some(before),
                 None => return Ok(None),
             }
         }
+        let Some(g) = g else {
+            return Ok(None);
+        };
         let g = to_pixels(&self.proj_in.backward(&g)?, &saved.x)?;
-        Ok(Some((grad + self.norm.backward(&saved.x, &g)?)?))
+        let g = self.norm.backward(&saved.x, &g)?;
+        Ok(Some(match grad.output {
+            Some(grad) => (grad + g)?,
+            None => g,
+        }))
     }
 
     /// Its K and V projections.
@@ -386,19 +313,4 @@ fn to_tokens(x: &Tensor) -> Result<Tensor> {
 /// `[b, h·w, c]` to the shape of `like: [b, c, h, w]`.
 fn to_pixels(x: &Tensor, like: &Tensor) -> Result<Tensor> {
     Ok(x.transpose(1, 2)?.contiguous()?.reshape(like.shape())?)
-}
-
-/// The weight of `projection`, checked against a replacement of another shape.
-pub(crate) fn replace_weight(projection: &mut Projection, weight: Tensor) -> Result<()> {
-    let expected = projection.linear.weight().dims().to_vec();
-    if weight.dims() != expected {
-        return Err(Error::Index {
-            thing: format!("site `{}`", projection.site),
-            expected: format!("shape {expected:?}"),
-            found: format!("shape {:?}", weight.dims()),
-            hint: "the index is of another model".to_owned(),
-        });
-    }
-    projection.linear.set_weight(weight);
-    Ok(())
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::resnet::{Resnet, ResnetSaved, Upsample};
-use super::transformer::{
-    Projection, Reach, SiteGradients, Transformer, TransformerSaved, replace_weight,
-};
+use super::attention::{AttentionStore, Projection, replace_weight};
+use super::resnet::{Resnet, Upsample};
+use super::transformer::Transformer;
+use super::unet_backward::LayerSaved;
 use super::unet_config::UNetConfig;
 use super::unet_layers::Builder;
 use super::weights::{TensorFile, Weights};
@@ -28,37 +28,71 @@ pub(super) enum Layer {
     Pop,
 }
 
-/// What one layer saved for its backward pass.
-#[derive(Debug)]
-enum LayerSaved {
-    Resnet(ResnetSaved),
-    Transformer(TransformerSaved),
-    /// Channels of the input of a [`Layer::Pop`], in front of the kept ones.
-    Pop(usize),
-    Nothing,
-}
-
-/// What a forward pass saved for the backward pass, from the first site onwards.
-#[derive(Debug)]
-pub struct Saved {
-    layers: Vec<LayerSaved>,
-    /// The output before the last norm.
-    last: Tensor,
-    context: Tensor,
-}
-
 /// A UNet with frozen weights. K and V weights of its attentions, the [`Site`]s, can be exchanged.
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
     time1: Linear,
     time2: Linear,
-    conv_in: Conv2d,
-    layers: Vec<Layer>,
-    norm_out: GroupNorm,
-    conv_out: Conv2d,
+    pub(super) conv_in: Conv2d,
+    pub(super) layers: Vec<Layer>,
+    pub(super) norm_out: GroupNorm,
+    pub(super) conv_out: Conv2d,
     /// Index in `layers` of the first transformer: no gradient is needed before it.
-    first_site: usize,
+    pub(super) first_site: usize,
+}
+
+/// What the layers of one forward pass share.
+pub(super) struct State<'a> {
+    /// The timestep embedding, `[b, 4·width]`.
+    time: Tensor,
+    /// The prompt's embedding, `[b, t, e]`.
+    context: &'a Tensor,
+    /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
+    skips: Vec<Tensor>,
+}
+
+impl State<'_> {
+    /// Runs one layer: its output, and what it saved.
+    pub(super) fn run(
+        &mut self,
+        layer: &Layer,
+        hidden: Tensor,
+        store: Option<&mut AttentionStore>,
+    ) -> Result<(Tensor, LayerSaved)> {
+        Ok(match layer {
+            Layer::Resnet(resnet) => {
+                let (y, saved) = resnet.forward(&hidden, Some(&self.time))?;
+                (y, LayerSaved::Resnet(saved))
+            }
+            Layer::Transformer(transformer) => {
+                let (y, saved) = transformer.forward(&hidden, self.context, store)?;
+                (y, LayerSaved::Transformer(saved))
+            }
+            Layer::Downsample(conv) => {
+                let (_, _, h, w) = hidden.dims4()?;
+                (conv.forward(&hidden)?, LayerSaved::Downsample(h, w))
+            }
+            Layer::Upsample(upsample) => {
+                // As large as what is appended next: not twice as large where the way down rounded up.
+                let (_, _, h, w) = self.skips.last().unwrap_or(&hidden).dims4()?;
+                (upsample.forward(&hidden, h, w)?, LayerSaved::Nothing)
+            }
+            Layer::Push => {
+                self.skips.push(hidden.clone());
+                (hidden, LayerSaved::Nothing)
+            }
+            Layer::Pop => {
+                let skip = self
+                    .skips
+                    .pop()
+                    .unwrap_or_else(|| unreachable!("Builder::build makes a Push for each Pop"));
+                let front = hidden.dim(1)?;
+                let y = Tensor::cat(&[&hidden, &skip], 1)?;
+                (y, LayerSaved::Pop(front))
+            }
+        })
+    }
 }
 
 impl UNet {
@@ -131,132 +165,49 @@ impl UNet {
     /// # Errors
     /// If the shapes do not fit the model.
     pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Tensor) -> Result<Tensor> {
-        let last = self.run(x, timesteps, context, |_, _| ())?;
-        self.conv_out.forward(&self.norm_out.forward(&last)?)
-    }
-
-    /// [`UNet::forward`], keeping what [`UNet::backward`] needs.
-    pub fn forward_saving(
-        &self,
-        x: &Tensor,
-        timesteps: &[f32],
-        context: &Tensor,
-    ) -> Result<(Tensor, Saved)> {
-        let mut layers = Vec::with_capacity(self.layers.len());
-        let last = self.run(x, timesteps, context, |i, saved| {
-            layers.push(if i < self.first_site {
-                LayerSaved::Nothing
-            } else {
-                saved
-            });
-        })?;
-        let y = self.conv_out.forward(&self.norm_out.forward(&last)?)?;
-        Ok((
-            y,
-            Saved {
-                layers,
-                last,
-                context: context.clone(),
-            },
-        ))
-    }
-
-    /// Runs all layers but the last norm and convolution, handing over what each saved.
-    fn run(
-        &self,
-        x: &Tensor,
-        timesteps: &[f32],
-        context: &Tensor,
-        mut keep: impl FnMut(usize, LayerSaved),
-    ) -> Result<Tensor> {
-        let time = self.embed_time(timesteps, x.device())?;
-        let mut hidden = self.conv_in.forward(x)?;
-        let mut skips = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let (y, saved) = match layer {
-                Layer::Resnet(resnet) => {
-                    let (y, saved) = resnet.forward(&hidden, Some(&time))?;
-                    (y, LayerSaved::Resnet(saved))
-                }
-                Layer::Transformer(transformer) => {
-                    let (y, saved) = transformer.forward(&hidden, context)?;
-                    (y, LayerSaved::Transformer(saved))
-                }
-                Layer::Downsample(conv) => (conv.forward(&hidden)?, LayerSaved::Nothing),
-                Layer::Upsample(upsample) => {
-                    // As large as what is appended next: not twice as large where the way down rounded up.
-                    let (h, w) = skips
-                        .last()
-                        .map_or_else(|| hidden.dims4(), Tensor::dims4)
-                        .map(|d| (d.2, d.3))?;
-                    (upsample.forward(&hidden, h, w)?, LayerSaved::Nothing)
-                }
-                Layer::Push => {
-                    skips.push(hidden.clone());
-                    (hidden, LayerSaved::Nothing)
-                }
-                Layer::Pop => {
-                    let skip = skips.pop().unwrap_or_else(|| {
-                        unreachable!("Builder::build makes a Push for each Pop")
-                    });
-                    (
-                        Tensor::cat(&[&hidden, &skip], 1)?,
-                        LayerSaved::Pop(hidden.dim(1)?),
-                    )
-                }
-            };
-            hidden = y;
-            keep(i, saved);
+        let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
+        for layer in &self.layers {
+            (hidden, _) = state.run(layer, hidden, None)?;
         }
-        Ok(hidden)
+        self.leave(&hidden)
     }
 
-    /// The gradients ∂L/∂W of the selected sites, from ∂L/∂output `[b, c, h, w]`.
-    ///
-    /// Walks the layers in reverse, freeing what each saved, and ends at the first site.
+    /// [`UNet::forward`], keeping in `store` where the cross-attentions look: one map for each, in order of execution.
     ///
     /// # Errors
-    /// If the latents' sides were not divisible by 2 at every level.
-    pub fn backward(
+    /// As [`UNet::forward`].
+    pub fn forward_recording(
         &self,
-        mut saved: Saved,
-        grad: &Tensor,
-        selection: SiteSelection,
-    ) -> Result<BTreeMap<Site, Tensor>> {
-        let mut sites = SiteGradients::new(selection);
-        let mut g = self
-            .norm_out
-            .backward(&saved.last, &self.conv_out.backward(grad)?)?;
-        let mut skips: Vec<Tensor> = Vec::new();
-        for i in (self.first_site..self.layers.len()).rev() {
-            let layer_saved = saved.layers.pop().unwrap_or(LayerSaved::Nothing);
-            g = match (&self.layers[i], layer_saved) {
-                (Layer::Resnet(resnet), LayerSaved::Resnet(s)) => resnet.backward(&s, &g)?,
-                (Layer::Transformer(transformer), LayerSaved::Transformer(s)) => {
-                    let reach = if i == self.first_site {
-                        Reach::Sites
-                    } else {
-                        Reach::Input
-                    };
-                    match transformer.backward(&s, &saved.context, &g, &mut sites, reach)? {
-                        Some(before) => before,
-                        None => break,
-                    }
-                }
-                (Layer::Downsample(conv), _) => conv.backward(&g)?,
-                (Layer::Upsample(upsample), _) => upsample.backward(&g)?,
-                (Layer::Push, _) => match skips.pop() {
-                    Some(skip) => (g + skip)?,
-                    None => g,
-                },
-                (Layer::Pop, LayerSaved::Pop(front)) => {
-                    skips.push(g.narrow(1, front, g.dim(1)? - front)?.contiguous()?);
-                    g.narrow(1, 0, front)?.contiguous()?
-                }
-                (layer, saved) => unreachable!("{layer:?} saved {saved:?}"),
-            };
+        x: &Tensor,
+        timesteps: &[f32],
+        context: &Tensor,
+        store: &mut AttentionStore,
+    ) -> Result<Tensor> {
+        let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
+        for layer in &self.layers {
+            (hidden, _) = state.run(layer, hidden, Some(store))?;
         }
-        Ok(sites.into_map())
+        self.leave(&hidden)
+    }
+
+    /// What comes before the layers.
+    pub(super) fn enter<'a>(
+        &self,
+        x: &Tensor,
+        timesteps: &[f32],
+        context: &'a Tensor,
+    ) -> Result<(Tensor, State<'a>)> {
+        let state = State {
+            time: self.embed_time(timesteps, x.device())?,
+            context,
+            skips: Vec::new(),
+        };
+        Ok((self.conv_in.forward(x)?, state))
+    }
+
+    /// What comes after the layers.
+    pub(super) fn leave(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.conv_out.forward(&self.norm_out.forward(hidden)?)
     }
 
     /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, 4·width]`.

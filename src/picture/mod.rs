@@ -1,9 +1,11 @@
 //! Pictures: pixels in memory, in the model's numbers, and in files.
 
+mod heat;
 mod read;
 mod resample;
 mod write;
 
+pub use heat::HeatMap;
 pub use read::{file_sha256, list};
 pub(crate) use resample::Window;
 pub use write::{Metadata, a1111_parameters, read_metadata};

@@ -1,5 +1,6 @@
 //! From noise to a picture: torch's random numbers, the noise schedule, and the samplers. Nothing here names candle.
 
+pub mod attend_excite;
 mod betas;
 #[cfg(test)]
 mod golden;
@@ -9,6 +10,7 @@ mod noise;
 mod samplers;
 mod schedule;
 
+pub use attend_excite::AttendExcite;
 pub use noise::Generator;
 pub use samplers::{Sampler, Step, sample};
 pub use schedule::{Prediction, ScheduleConfig};

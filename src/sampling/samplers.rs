@@ -104,9 +104,10 @@ pub struct Step {
 /// Runs `sampler` for so many steps, from `latents` of unit normals to the latents of a picture.
 ///
 /// `denoise` is the model: it gets the latents, already scaled as the sampler wants them, and
-/// returns noise or velocity as [`ScheduleConfig::prediction`] says, with guidance applied. `noise`
-/// gives unit normals as many as the latents; only [`Sampler::EulerA`] calls it, at every step
-/// after the model.
+/// returns noise or velocity as [`ScheduleConfig::prediction`] says, with guidance applied. It may
+/// move the latents first, as attend-and-excite does: the step then begins where it put them.
+/// `noise` gives unit normals as many as the latents; only [`Sampler::EulerA`] calls it, at every
+/// step after the model.
 ///
 /// # Errors
 /// As [`ScheduleConfig::check`], before anything is called; [`Error::Value`] if a closure returns
@@ -118,7 +119,7 @@ pub fn sample<E: From<Error>>(
     config: &ScheduleConfig,
     steps: usize,
     latents: Vec<f32>,
-    mut denoise: impl FnMut(&Step, &[f32]) -> Result<Vec<f32>, E>,
+    mut denoise: impl FnMut(&Step, &mut [f32]) -> Result<Vec<f32>, E>,
     mut noise: impl FnMut() -> Result<Vec<f32>, E>,
 ) -> Result<Vec<f32>, E> {
     let run = Run {
@@ -127,7 +128,7 @@ pub fn sample<E: From<Error>>(
         grid: &Grid::new(config, sampler, steps)?,
     };
     let (timesteps, n) = (&run.grid.timesteps, latents.len());
-    let model = |index: usize, x: &[f32]| {
+    let model = |index: usize, x: &mut [f32]| {
         let step = Step {
             index,
             total: timesteps.len(),
@@ -202,11 +203,11 @@ impl Run<'_> {
     fn ddim<E: From<Error>>(
         &self,
         mut x: Vec<f32>,
-        mut model: impl FnMut(usize, &[f32]) -> Result<Vec<f32>, E>,
+        mut model: impl FnMut(usize, &mut [f32]) -> Result<Vec<f32>, E>,
     ) -> Result<Vec<f32>, E> {
         let limit = self.config.clip(self.sampler);
         for (index, &timestep) in self.grid.timesteps.iter().enumerate() {
-            let m = model(index, &x)?;
+            let m = model(index, &mut x)?;
             let timestep = timestep as i64;
             let (here, next) = self.alphas(timestep, timestep - self.grid.stride)?;
             let level = (here.sqrt(), (1.0 - here).sqrt());
@@ -229,7 +230,7 @@ impl Run<'_> {
     fn euler<E: From<Error>>(
         &self,
         mut x: Vec<f32>,
-        mut model: impl FnMut(usize, &[f32]) -> Result<Vec<f32>, E>,
+        mut model: impl FnMut(usize, &mut [f32]) -> Result<Vec<f32>, E>,
         mut split: impl FnMut(f32, f32) -> Result<(f32, Option<(f32, Vec<f32>)>), E>,
     ) -> Result<Vec<f32>, E> {
         let highest = self.grid.sigmas.iter().copied().fold(0.0, f32::max);
@@ -244,7 +245,12 @@ impl Run<'_> {
             let (sigma, next) = (levels[0], levels[1]);
             let variance = sigma * sigma + 1.0;
             let scaled: Vec<f32> = x.iter().map(|x| x / variance.sqrt()).collect();
-            let m = model(index, &scaled)?;
+            let mut seen = scaled.clone();
+            let m = model(index, &mut seen)?;
+            // By the difference, so that latents that were left alone stay the same to the last bit.
+            for (x, (seen, scaled)) in x.iter_mut().zip(seen.iter().zip(&scaled)) {
+                *x += (seen - scaled) * variance.sqrt();
+            }
             let (down, fresh) = split(sigma, next)?;
             for (x, m) in x.iter_mut().zip(m) {
                 let x_0 = match self.config.prediction() {
@@ -271,7 +277,7 @@ impl Run<'_> {
     fn dpm_pp_2m<E: From<Error>>(
         &self,
         mut x: Vec<f32>,
-        mut model: impl FnMut(usize, &[f32]) -> Result<Vec<f32>, E>,
+        mut model: impl FnMut(usize, &mut [f32]) -> Result<Vec<f32>, E>,
     ) -> Result<Vec<f32>, E> {
         let config = self.config;
         let steps = self.grid.timesteps.len();
@@ -284,7 +290,7 @@ impl Run<'_> {
             let (from, to) = (preserving(sigmas[0]), preserving(sigmas[1]));
             let (lambda, h) = (log_ratio(from), log_ratio(to) - log_ratio(from));
             let (keep, gain) = (to.1 / from.1, to.0 * ((-h).exp() - 1.0));
-            let mut m = model(index, &x)?;
+            let mut m = model(index, &mut x)?;
             for (m, x) in m.iter_mut().zip(&x) {
                 *m = self.data_and_noise(from, *x, *m).0;
             }

@@ -180,6 +180,73 @@ fn find_generate_merge_inspect() {
     with(&["--seed", "9", "-o", "single.png"]);
     assert_eq!(pixels("many-9.png"), pixels("single.png"));
 
+    // Heat maps lie beside each picture, and leave it as it is.
+    let heat = [
+        "--count",
+        "2",
+        "--seed",
+        "7",
+        "-o",
+        "hot.png",
+        "--heatmap",
+        "Park,a photo",
+    ];
+    let hot = with(&heat);
+    assert_eq!(pixels("hot-7.png"), pixels("many-7.png"));
+    let maps = hot["images"][1]["heatmaps"].as_array().unwrap();
+    assert_eq!(maps[0]["word"], "Park");
+    assert_eq!(maps[1]["path"], "hot-8-heat-a-photo.png");
+    assert!(maps[0]["low"].as_f64() < maps[0]["high"].as_f64());
+    assert_eq!(pixels("hot-8-heat-park.png").dimensions(), (32, 32));
+    assert_ne!(pixels("hot-8-heat-park.png"), pixels("hot-7-heat-park.png"));
+
+    // Attend-and-excite takes the subjects, or the words that it is given.
+    let pair = ["--concepts", "pair.idx", "--sampler", "ddim"];
+    let calm = with(&[&pair[..], &["-o", "calm.png"]].concat());
+    assert_eq!(calm["attend_excite"], serde_json::json!([]));
+    let excited = with(&[&pair[..], &["-o", "excited.png", "--attend-excite"]].concat());
+    assert_eq!(
+        excited["attend_excite"],
+        serde_json::json!(["sks dog", "zwx cat"])
+    );
+    assert_ne!(pixels("excited.png"), pixels("calm.png"));
+    let text = cones::read_metadata(&dir.join("excited.png"))
+        .unwrap()
+        .unwrap();
+    assert_eq!(json(&text)["attend_excite"], excited["attend_excite"]);
+    let named = with(&[
+        "--attend-excite=park",
+        "--sampler",
+        "ddim",
+        "-o",
+        "park.png",
+    ]);
+    assert_eq!(named["attend_excite"], serde_json::json!(["park"]));
+    for (wrong, parts) in [
+        (
+            &["--heatmap", "cat"][..],
+            &["--heatmap", "`photo`", "found `cat`"][..],
+        ),
+        (&["--heatmap", "park,Park"], &["--heatmap", "`Park` twice"]),
+        (
+            &["--attend-excite=bird"],
+            &["--attend-excite", "found `bird`"],
+        ),
+        (
+            &["--attend-excite"],
+            &["--attend-excite=dog,cat", "--concepts"],
+        ),
+        (
+            &["--attend-excite", "--concepts", "dog.idx", "--raw-prompt"],
+            &["`sks dog` or `dog`", "--raw-prompt"],
+        ),
+    ] {
+        let error = fails(dir, &[&draw[..], wrong].concat(), 1);
+        for part in parts {
+            assert!(error.contains(part), "{wrong:?}: {error}");
+        }
+    }
+
     // Another model is refused, and let through by --force.
     let other = golden("models/sd1-f16");
     let error = fails(

@@ -1,6 +1,7 @@
 //! All tests that need files, processes or whole models, in one binary, so that candle is linked once.
 
 mod alloc;
+mod attend;
 mod cli;
 mod clip;
 mod golden;

@@ -15,7 +15,7 @@ impl Run<'_> {
     pub(super) fn pndm<E: From<Error>>(
         &self,
         mut x: Vec<f32>,
-        mut model: impl FnMut(usize, &[f32]) -> Result<Vec<f32>, E>,
+        mut model: impl FnMut(usize, &mut [f32]) -> Result<Vec<f32>, E>,
     ) -> Result<Vec<f32>, E> {
         let Grid {
             timesteps,
@@ -27,7 +27,10 @@ impl Run<'_> {
         let mut sum = vec![0.0; x.len()]; // of Runge-Kutta's weighted slopes
         let mut slopes: Vec<Vec<f32>> = Vec::new(); // the latest last, four at most
         for (index, &timestep) in timesteps.iter().enumerate() {
-            let m = model(index, &x)?;
+            let m = model(index, &mut x)?;
+            if index == 0 {
+                start.clone_from(&x);
+            }
             let timestep = timestep as i64;
             if index < *prk_calls {
                 let (stage, from) = (index % 4, timesteps[index / 4 * 4] as i64);

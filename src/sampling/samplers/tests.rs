@@ -28,7 +28,7 @@ fn run(config: &ScheduleConfig, sampler: Sampler, steps: usize) -> Result<(Vec<f
     let generator = std::cell::RefCell::new(Generator::new(SEED));
     let latents = generator.borrow_mut().randn(VALUES);
     let (mut timesteps, mut rows) = (Vec::new(), Vec::new());
-    let denoise = |step: &Step, x: &[f32]| {
+    let denoise = |step: &Step, x: &mut [f32]| {
         assert_eq!(step.index, timesteps.len());
         timesteps.push(step.timestep);
         if step.index < 5 {
@@ -171,13 +171,47 @@ fn any_possible_steps_stay_finite() {
     }
 }
 
+/// Where the model moves the latents before it answers, the run goes on from there: moved at the first call to where
+/// another run begins, it ends where that one does.
+#[test]
+fn latents_that_the_model_moves_stay_moved() {
+    for sampler in Sampler::ALL {
+        let run = |seed: u64, to: Option<&[f32]>| {
+            let (mut begin, mut noise) = (Vec::new(), Generator::new(5));
+            let denoise = |step: &Step, x: &mut [f32]| {
+                if step.index == 0 {
+                    if let Some(to) = to {
+                        x.copy_from_slice(to);
+                    }
+                    begin = x.to_vec();
+                }
+                Ok::<_, Error>(model(step, x))
+            };
+            let latents = Generator::new(seed).randn(VALUES);
+            let config = stable_diffusion();
+            let end = sample(*sampler, &config, 6, latents, denoise, || {
+                Ok(noise.randn(VALUES))
+            });
+            (begin, end.unwrap())
+        };
+        let (begin, want) = run(1, None);
+        assert_ne!(want, run(2, None).1);
+        for (got, want) in run(2, Some(&begin)).1.iter().zip(&want) {
+            assert!(
+                (got - want).abs() <= TOLERANCE * want.abs().max(1.0),
+                "{sampler}: {got} {want}"
+            );
+        }
+    }
+}
+
 #[test]
 fn closures_must_return_as_many_values() {
     let config = stable_diffusion();
-    let short = |_: &Step, _: &[f32]| Ok::<_, Error>(vec![0.0; 3]);
+    let short = |_: &Step, _: &mut [f32]| Ok::<_, Error>(vec![0.0; 3]);
     let none = || Ok(Vec::new());
     assert!(sample(Sampler::Ddim, &config, 2, vec![0.0; 4], short, none).is_err());
-    let right = |_: &Step, _: &[f32]| Ok::<_, Error>(vec![0.0; 4]);
+    let right = |_: &Step, _: &mut [f32]| Ok::<_, Error>(vec![0.0; 4]);
     assert!(sample(Sampler::EulerA, &config, 2, vec![0.0; 4], right, none).is_err());
     assert!(sample(Sampler::Euler, &config, 2, vec![0.0; 4], right, none).is_ok());
 }
@@ -185,7 +219,7 @@ fn closures_must_return_as_many_values() {
 #[test]
 fn an_error_ends_the_run_at_once() {
     let mut calls = 0;
-    let denoise = |step: &Step, x: &[f32]| {
+    let denoise = |step: &Step, x: &mut [f32]| {
         calls += 1;
         if step.index == 2 {
             Err(Error::Interrupted)

@@ -1,5 +1,8 @@
 //! A whole model: text, UNet, autoencoder and noise schedule, and drawing with it.
 
+mod attention;
+mod draw;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
@@ -10,9 +13,11 @@ use sha2::{Digest, Sha256};
 
 use crate::concept::{NeuronIndex, Site, SiteSelection, shut};
 use crate::model::{Keys, TextEncoder, Tokenizer, UNet, Vae};
-use crate::sampling::{Generator, Prediction, Sampler, ScheduleConfig, sample};
+use crate::sampling::{Prediction, ScheduleConfig};
 use crate::source::Source;
 use crate::{Error, Picture, Result};
+pub use attention::{AttentionOptions, Drawing};
+pub use draw::{Progress, SampleOptions};
 
 /// The settings that a model draws best with, from `cones.json` beside its folders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -23,42 +28,6 @@ pub struct Defaults {
     pub guidance: Option<f64>,
     /// Steps of `find`.
     pub find_steps: Option<usize>,
-}
-
-/// How to draw.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SampleOptions {
-    /// The sampler.
-    pub sampler: Sampler,
-    /// Its steps.
-    pub steps: usize,
-    /// Scale of classifier-free guidance (Ho and Salimans 2022); up to 1 there is none.
-    pub guidance: f64,
-    /// What to steer away from.
-    pub negative: String,
-    /// Width and height in pixels; `None` is the size that the model was trained on.
-    pub size: Option<(u32, u32)>,
-}
-
-impl Default for SampleOptions {
-    fn default() -> Self {
-        Self {
-            sampler: Sampler::DpmPp2M,
-            steps: 50,
-            guidance: 7.5,
-            negative: String::new(),
-            size: None,
-        }
-    }
-}
-
-/// How far drawing has come.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Calls of the UNet so far, over all batches.
-    pub done: usize,
-    /// All calls there will be.
-    pub total: usize,
 }
 
 /// A loaded model.
@@ -74,11 +43,6 @@ pub struct Pipeline {
     /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
     fingerprint: OnceCell<String>,
 }
-
-/// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
-/// several at a time, up to [`MAX_BATCH`].
-const BATCH_PIXELS: usize = 64 * 64;
-const MAX_BATCH: usize = 16;
 
 impl Pipeline {
     /// Loads a model.
@@ -256,134 +220,6 @@ impl Pipeline {
         Ok((self.vae.encode(&pixels)?.mean() * self.vae.scaling_factor())?)
     }
 
-    /// The size to draw at, checked.
-    fn latent_size(&self, size: Option<(u32, u32)>) -> Result<(usize, usize)> {
-        let (width, height) = size.unwrap_or_else(|| self.size());
-        let factor = self.vae.factor() as u32;
-        const MOST: u32 = 8192;
-        for side in [width, height] {
-            if side == 0 || side % factor != 0 || side > MOST {
-                let expected = format!("multiples of {factor} up to {MOST}");
-                return Err(Error::value("size", expected, format!("{width}x{height}")));
-            }
-        }
-        Ok(((width / factor) as usize, (height / factor) as usize))
-    }
-
-    /// Draws one picture for each seed. A seed's picture does not depend on the others: each has a generator of its own,
-    /// which gives first the latents, then the sampler's own draws in order of steps.
-    ///
-    /// `progress` is called after each pass of the UNet; its error ends the drawing.
-    ///
-    /// # Errors
-    /// If an option is outside what the model or the sampler can do.
-    pub fn draw(
-        &self,
-        prompt: &str,
-        options: &SampleOptions,
-        seeds: &[u64],
-        mut progress: impl FnMut(Progress) -> Result<()>,
-    ) -> Result<Vec<Picture>> {
-        let (width, height) = self.latent_size(options.size)?;
-        if !options.guidance.is_finite() {
-            return Err(Error::value("guidance", "a number", options.guidance));
-        }
-        self.schedule.check(options.sampler, options.steps)?;
-        let guided = options.guidance > 1.0;
-        let context = if guided {
-            self.embed(&[&options.negative, prompt])?
-        } else {
-            self.embed(&[prompt])?
-        };
-        let batch = (BATCH_PIXELS / (width * height)).clamp(1, MAX_BATCH);
-        let batches = seeds.len().div_ceil(batch);
-        let mut done = 0;
-        let mut pictures = Vec::with_capacity(seeds.len());
-        for seeds in seeds.chunks(batch) {
-            let before = done;
-            let latents = self.sample(
-                &context,
-                guided,
-                options,
-                seeds,
-                (width, height),
-                |step, steps| {
-                    done = before + step;
-                    progress(Progress {
-                        done,
-                        total: batches * steps,
-                    })
-                },
-            )?;
-            pictures.extend(self.decode(&latents)?);
-        }
-        Ok(pictures)
-    }
-
-    /// Runs the sampler: latents `[b, c, h, w]`, one row for each seed.
-    fn sample(
-        &self,
-        context: &Tensor,
-        guided: bool,
-        options: &SampleOptions,
-        seeds: &[u64],
-        (w, h): (usize, usize),
-        mut progress: impl FnMut(usize, usize) -> Result<()>,
-    ) -> Result<Tensor> {
-        let shape = (seeds.len(), self.unet.channels(), h, w);
-        let each = shape.1 * h * w;
-        let mut generators: Vec<Generator> =
-            seeds.iter().map(|&seed| Generator::new(seed)).collect();
-        let mut draw = || {
-            generators
-                .iter_mut()
-                .flat_map(|g| g.randn(each))
-                .collect::<Vec<f32>>()
-        };
-        let latents = draw();
-        let context = repeat_rows(context, seeds.len())?; // negative rows first, as in diffusers
-        let denoise = |step: &crate::sampling::Step, x: &[f32]| -> Result<Vec<f32>> {
-            let x = Tensor::from_slice(x, shape, &self.device)?;
-            let output = if guided {
-                let timesteps = vec![step.timestep; 2 * seeds.len()];
-                let both = self
-                    .unet
-                    .forward(&Tensor::cat(&[&x, &x], 0)?, &timesteps, &context)?;
-                let (without, with) = (
-                    both.narrow(0, 0, seeds.len())?,
-                    both.narrow(0, seeds.len(), seeds.len())?,
-                );
-                (&without + ((with - &without)? * options.guidance)?)?
-            } else {
-                self.unet
-                    .forward(&x, &vec![step.timestep; seeds.len()], &context)?
-            };
-            progress(step.index + 1, step.total)?;
-            Ok(output.flatten_all()?.to_vec1()?)
-        };
-        let latents = sample(
-            options.sampler,
-            &self.schedule,
-            options.steps,
-            latents,
-            denoise,
-            || Ok(draw()),
-        )?;
-        Ok(Tensor::from_vec(latents, shape, &self.device)?)
-    }
-
-    /// Pictures of latents, one at a time: at full resolution the decoder's activations are the largest there are.
-    fn decode(&self, latents: &Tensor) -> Result<Vec<Picture>> {
-        let latents = (latents / self.vae.scaling_factor())?;
-        (0..latents.dim(0)?)
-            .map(|i| {
-                let pixels = self.vae.decode(&latents.narrow(0, i, 1)?)?;
-                let (_, _, h, w) = pixels.dims4()?;
-                Picture::from_planar(&pixels.flatten_all()?.to_vec1::<f32>()?, w as u32, h as u32)
-            })
-            .collect()
-    }
-
     /// What the model predicts, as ModelSpec names it.
     pub fn prediction_name(&self) -> &'static str {
         match self.schedule.prediction() {
@@ -391,12 +227,4 @@ impl Pipeline {
             Prediction::Velocity => "v",
         }
     }
-}
-
-/// Each row of `[r, t, e]` `n` times, one after the other: `[r·n, t, e]`.
-fn repeat_rows(x: &Tensor, n: usize) -> Result<Tensor> {
-    let (r, t, e) = x.dims3()?;
-    Ok(x.unsqueeze(1)?
-        .broadcast_as((r, n, t, e))?
-        .reshape((r * n, t, e))?)
 }

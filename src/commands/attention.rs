@@ -1,0 +1,128 @@
+//! The part of `cones generate` that is about attention: `--heatmap` and `--attend-excite`.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use cones::concept::Subject;
+use cones::prompt::occurrences;
+use cones::{AttentionOptions, Drawing, Pipeline};
+use serde::Serialize;
+
+use crate::cli::GenerateArgs;
+
+/// What was asked for, with words that the prompt as used has.
+pub(crate) fn options(
+    args: &GenerateArgs,
+    pipeline: &Pipeline,
+    prompt: &str,
+    subjects: &[&Subject],
+) -> anyhow::Result<AttentionOptions> {
+    let mut names = HashSet::new();
+    for word in &args.heatmap {
+        pipeline.word_tokens(prompt, word).context("--heatmap")?;
+        if !names.insert(file_part(word)) {
+            bail!(
+                "--heatmap: expected words that give different files, found `{word}` twice or a word like it"
+            );
+        }
+    }
+    let excite = match &args.attend_excite {
+        None => Vec::new(),
+        Some(words) if words.is_empty() => subjects
+            .iter()
+            .map(|subject| in_prompt(subject, prompt))
+            .collect::<anyhow::Result<_>>()?,
+        Some(words) => words.clone(),
+    };
+    if args.attend_excite.is_some() && excite.is_empty() {
+        bail!(
+            "--attend-excite: expected words, as in --attend-excite=dog,cat, or --concepts, found neither"
+        );
+    }
+    for word in &excite {
+        pipeline
+            .word_tokens(prompt, word)
+            .context("--attend-excite")?;
+    }
+    Ok(AttentionOptions {
+        heat: args.heatmap.clone(),
+        excite,
+        ..AttentionOptions::default()
+    })
+}
+
+/// A subject by what the prompt calls it: its token and noun, or its noun alone.
+fn in_prompt(subject: &Subject, prompt: &str) -> anyhow::Result<String> {
+    let names = [subject.phrase(), subject.noun.clone()];
+    names
+        .into_iter()
+        .find(|name| !occurrences(prompt, name).is_empty())
+        .with_context(|| {
+            format!(
+                "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other words, or leave out --raw-prompt",
+                subject.phrase(),
+                subject.noun
+            )
+        })
+}
+
+/// A heat map that was written.
+#[derive(Debug, Serialize)]
+pub(crate) struct Heat {
+    word: String,
+    path: PathBuf,
+    /// The lowest and the highest probability with which a pixel attends to the word.
+    low: f32,
+    high: f32,
+}
+
+impl Heat {
+    /// The result in words.
+    pub(crate) fn line(&self) -> String {
+        let Self {
+            word,
+            path,
+            low,
+            high,
+        } = self;
+        format!(
+            "{} (attention to `{word}`: {low:.3} to {high:.3})",
+            path.display()
+        )
+    }
+}
+
+/// Writes the heat maps of a picture beside it.
+pub(crate) fn write_heat(
+    path: &Path,
+    words: &[String],
+    drawing: &Drawing,
+) -> anyhow::Result<Vec<Heat>> {
+    let written = words.iter().zip(&drawing.heat).map(|(word, heat)| {
+        let path = heat_path(path, word);
+        let (picture, (low, high)) = heat.over(&drawing.picture);
+        picture.write_png(&path, None)?;
+        Ok(Heat {
+            word: word.clone(),
+            path,
+            low,
+            high,
+        })
+    });
+    written.collect()
+}
+
+/// `out-heat-WORD.png` for `out.png`.
+fn heat_path(path: &Path, word: &str) -> PathBuf {
+    let stem = path
+        .file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    path.with_file_name(format!("{stem}-heat-{}.png", file_part(word)))
+}
+
+/// A word as part of a file's name, which some systems compare without regard to case.
+fn file_part(word: &str) -> String {
+    let letter = |c: char| if c.is_alphanumeric() { c } else { '-' };
+    word.to_lowercase().chars().map(letter).collect()
+}

@@ -1,0 +1,258 @@
+//! Drawing: from seeds to pictures.
+
+use candle_core::Tensor;
+
+use super::Pipeline;
+use super::attention::{Attention, AttentionOptions, Drawing};
+use crate::model::AttentionStore;
+use crate::sampling::{Generator, Sampler, Step, sample};
+use crate::{Error, HeatMap, Picture, Result};
+
+/// How to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleOptions {
+    /// The sampler.
+    pub sampler: Sampler,
+    /// Its steps.
+    pub steps: usize,
+    /// Scale of classifier-free guidance (Ho and Salimans 2022); up to 1 there is none.
+    pub guidance: f64,
+    /// What to steer away from.
+    pub negative: String,
+    /// Width and height in pixels; `None` is the size that the model was trained on.
+    pub size: Option<(u32, u32)>,
+}
+
+impl Default for SampleOptions {
+    fn default() -> Self {
+        Self {
+            sampler: Sampler::DpmPp2M,
+            steps: 50,
+            guidance: 7.5,
+            negative: String::new(),
+            size: None,
+        }
+    }
+}
+
+/// How far drawing has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Calls of the UNet so far, over all batches.
+    pub done: usize,
+    /// All calls there will be.
+    pub total: usize,
+}
+
+/// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
+/// several at a time, up to [`MAX_BATCH`].
+const BATCH_PIXELS: usize = 64 * 64;
+const MAX_BATCH: usize = 16;
+
+impl Pipeline {
+    /// The size to draw at, checked.
+    fn latent_size(&self, size: Option<(u32, u32)>) -> Result<(usize, usize)> {
+        let (width, height) = size.unwrap_or_else(|| self.size());
+        let factor = self.vae.factor() as u32;
+        const MOST: u32 = 8192;
+        for side in [width, height] {
+            if side == 0 || side % factor != 0 || side > MOST {
+                let expected = format!("multiples of {factor} up to {MOST}");
+                return Err(Error::value("size", expected, format!("{width}x{height}")));
+            }
+        }
+        Ok(((width / factor) as usize, (height / factor) as usize))
+    }
+
+    /// Draws one picture for each seed. A seed's picture does not depend on the others: each has a generator of its own,
+    /// which gives first the latents, then the sampler's own draws in order of steps.
+    ///
+    /// `progress` is called after each pass of the UNet; its error ends the drawing.
+    ///
+    /// # Errors
+    /// If an option is outside what the model or the sampler can do.
+    pub fn draw(
+        &self,
+        prompt: &str,
+        options: &SampleOptions,
+        seeds: &[u64],
+        progress: impl FnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<Picture>> {
+        let drawings = self.draw_attending(
+            prompt,
+            options,
+            &AttentionOptions::default(),
+            seeds,
+            progress,
+        )?;
+        Ok(drawings.into_iter().map(|d| d.picture).collect())
+    }
+
+    /// [`Pipeline::draw`], with a look at the attention to words of the prompt, or a hand in it.
+    ///
+    /// `progress` is also called, without having come further, between the passes of attend-and-excite.
+    ///
+    /// # Errors
+    /// As [`Pipeline::draw`]; or if the prompt has not one of the words.
+    pub fn draw_attending(
+        &self,
+        prompt: &str,
+        options: &SampleOptions,
+        attention: &AttentionOptions,
+        seeds: &[u64],
+        mut progress: impl FnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<Drawing>> {
+        let (width, height) = self.latent_size(options.size)?;
+        if !options.guidance.is_finite() {
+            return Err(Error::value("guidance", "a number", options.guidance));
+        }
+        self.schedule.check(options.sampler, options.steps)?;
+        let attention = Attention::new(self, prompt, attention)?;
+        let guided = options.guidance > 1.0;
+        let canvas = Canvas {
+            pipeline: self,
+            options,
+            context: if guided {
+                self.embed(&[&options.negative, prompt])?
+            } else {
+                self.embed(&[prompt])?
+            },
+            guided,
+            size: (width, height),
+            attention,
+        };
+        let batch = (BATCH_PIXELS / (width * height)).clamp(1, MAX_BATCH);
+        let batches = seeds.len().div_ceil(batch);
+        let mut done = 0;
+        let mut drawings = Vec::with_capacity(seeds.len());
+        for seeds in seeds.chunks(batch) {
+            let before = done;
+            let (latents, heat) = canvas.sample(seeds, |step, steps| {
+                done = before + step;
+                progress(Progress {
+                    done,
+                    total: batches * steps,
+                })
+            })?;
+            // One at a time: at full resolution the decoder's activations are the largest there are.
+            for (row, heat) in heat.into_iter().enumerate() {
+                let latents = latents.narrow(0, row, 1)?;
+                drawings.push(Drawing {
+                    picture: self.decode(&latents)?,
+                    latents: latents.flatten_all()?.to_vec1()?,
+                    heat,
+                });
+            }
+        }
+        Ok(drawings)
+    }
+
+    /// The picture of latents `[1, c, h, w]`.
+    fn decode(&self, latents: &Tensor) -> Result<Picture> {
+        let pixels = self.vae.decode(&(latents / self.vae.scaling_factor())?)?;
+        let (_, _, h, w) = pixels.dims4()?;
+        Picture::from_planar(&pixels.flatten_all()?.to_vec1::<f32>()?, w as u32, h as u32)
+    }
+}
+
+/// What all pictures of one prompt are drawn with.
+struct Canvas<'a> {
+    pipeline: &'a Pipeline,
+    options: &'a SampleOptions,
+    /// `[r, t, e]`: the negative prompt's embedding, if guided, and the prompt's.
+    context: Tensor,
+    guided: bool,
+    /// Width and height of the latents.
+    size: (usize, usize),
+    attention: Attention,
+}
+
+impl Canvas<'_> {
+    /// Runs the sampler: latents `[b, c, h, w]`, one row for each seed, and the heat of each word in each.
+    fn sample(
+        &self,
+        seeds: &[u64],
+        mut progress: impl FnMut(usize, usize) -> Result<()>,
+    ) -> Result<(Tensor, Vec<Vec<HeatMap>>)> {
+        let Pipeline {
+            unet,
+            schedule,
+            device,
+            ..
+        } = self.pipeline;
+        let shape = (seeds.len(), unet.channels(), self.size.1, self.size.0);
+        let each = shape.1 * shape.2 * shape.3;
+        let mut generators: Vec<Generator> =
+            seeds.iter().map(|&seed| Generator::new(seed)).collect();
+        let mut draw = || {
+            generators
+                .iter_mut()
+                .flat_map(|g| g.randn(each))
+                .collect::<Vec<f32>>()
+        };
+        let latents = draw();
+        let mut heat = vec![vec![HeatMap::new(); self.attention.heat.len()]; seeds.len()];
+        let context = repeat_rows(&self.context, seeds.len())?; // negative rows first, as in diffusers
+        let prompt = self.context.narrow(0, usize::from(self.guided), 1)?;
+        let denoise = |step: &Step, x: &mut [f32]| -> Result<Vec<f32>> {
+            for latents in x.chunks_exact_mut(each) {
+                let size = (1, shape.1, shape.2, shape.3);
+                self.attention
+                    .excite(unet, &prompt, size, step, latents, || {
+                        progress(step.index, step.total)
+                    })?;
+            }
+            let x = Tensor::from_slice(&*x, shape, device)?;
+            let output = self.predict(&x, step.timestep, &context, &mut heat)?;
+            progress(step.index + 1, step.total)?;
+            Ok(output.flatten_all()?.to_vec1()?)
+        };
+        let latents = sample(
+            self.options.sampler,
+            schedule,
+            self.options.steps,
+            latents,
+            denoise,
+            || Ok(draw()),
+        )?;
+        Ok((Tensor::from_vec(latents, shape, device)?, heat))
+    }
+
+    /// The model's output for latents `[b, c, h, w]`, guided; adds to the heat of each word in each row.
+    fn predict(
+        &self,
+        x: &Tensor,
+        timestep: f32,
+        context: &Tensor,
+        heat: &mut [Vec<HeatMap>],
+    ) -> Result<Tensor> {
+        let (unet, rows) = (&self.pipeline.unet, x.dim(0)?);
+        let input = if self.guided {
+            Tensor::cat(&[x, x], 0)?
+        } else {
+            x.clone()
+        };
+        let timesteps = vec![timestep; input.dim(0)?];
+        let output = if self.attention.heat.is_empty() {
+            unet.forward(&input, &timesteps, context)?
+        } else {
+            let mut store = AttentionStore::new(input.dim(0)? - rows); // of the prompt's rows
+            let output = unet.forward_recording(&input, &timesteps, context, &mut store)?;
+            self.attention.collect(&store, heat)?;
+            output
+        };
+        if !self.guided {
+            return Ok(output);
+        }
+        let (without, with) = (output.narrow(0, 0, rows)?, output.narrow(0, rows, rows)?);
+        Ok((&without + ((with - &without)? * self.options.guidance)?)?)
+    }
+}
+
+/// Each row of `[r, t, e]` `n` times, one after the other: `[r·n, t, e]`.
+fn repeat_rows(x: &Tensor, n: usize) -> Result<Tensor> {
+    let (r, t, e) = x.dims3()?;
+    Ok(x.unsqueeze(1)?
+        .broadcast_as((r, n, t, e))?
+        .reshape((r * n, t, e))?)
+}

@@ -1,0 +1,277 @@
+//! Attention maps, heat maps and attend-and-excite, against what `tests/golden/make_attend.py` wrote with diffusers, and
+//! gradients against finite differences.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, helpers and all, and tells how near it came"
+)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use cones::sampling::attend_excite::{AttendExcite, attention_loss};
+use cones::sampling::{Generator, Step};
+use cones::source::Source;
+use cones::{AttentionOptions, Pipeline, SampleOptions};
+use serde_json::Value;
+
+/// f32 networks of this depth agree between libraries to a few 1e-6; a wrong layer or token shows at 1e-1.
+const FORWARD: f64 = 1e-4;
+/// Gradients pass through twice as many sums, and through a softmax that is sharpened a hundred times.
+const GRADIENT: f64 = 1e-3;
+/// A last rounding to 8 bits, of values that many steps have carried.
+const PIXEL: u8 = 2;
+
+fn golden_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn pipeline(name: &str) -> Pipeline {
+    let source = Source::open(golden_dir().join("models").join(name).to_str().unwrap()).unwrap();
+    Pipeline::load(&source, &Device::Cpu).unwrap()
+}
+
+struct Golden {
+    tensors: HashMap<String, Tensor>,
+    cases: Value,
+}
+
+impl Golden {
+    fn open() -> Self {
+        let json = std::fs::read_to_string(golden_dir().join("attend.json")).unwrap();
+        let file = golden_dir().join("attend.safetensors");
+        Self {
+            tensors: candle_core::safetensors::load(file, &Device::Cpu).unwrap(),
+            cases: serde_json::from_str(&json).unwrap(),
+        }
+    }
+
+    fn prompt(&self) -> &str {
+        self.cases["prompt"].as_str().unwrap()
+    }
+
+    /// The name, the settings and the model of each of a kind of case.
+    fn each(&self, kind: &str) -> impl Iterator<Item = (&str, &Value, Pipeline)> {
+        let cases = self.cases[kind].as_object().unwrap();
+        assert!(!cases.is_empty(), "{kind}");
+        cases.iter().map(|(name, case)| {
+            let model = case["model"].as_str().unwrap_or(name);
+            (name.as_str(), case, pipeline(model))
+        })
+    }
+
+    /// ‖got − want‖ / ‖want‖ is at most `tolerance`.
+    fn close(&self, name: &str, got: &[f32], tolerance: f64) {
+        let want: Vec<f32> = flat(&self.tensors[name]);
+        assert_eq!(got.len(), want.len(), "{name}");
+        let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+        let size = norm(&mut want.iter().map(|w| f64::from(*w)));
+        let error = norm(&mut got.iter().zip(&want).map(|(g, w)| f64::from(g - w)));
+        println!("{name}: {:.1e}", error / size);
+        assert!(error <= tolerance * size, "{name}: {:.2e}", error / size);
+    }
+
+    fn options(&self, case: &Value) -> SampleOptions {
+        SampleOptions {
+            sampler: case["sampler"].as_str().unwrap().parse().unwrap(),
+            steps: case["steps"].as_u64().unwrap() as usize,
+            guidance: case["guidance"].as_f64().unwrap(),
+            negative: self.cases["negative"].as_str().unwrap().to_owned(),
+            size: None,
+        }
+    }
+
+    fn picture(&self, name: &str, got: &[u8]) {
+        let want: Vec<u8> = self.tensors[name].flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(got.len(), want.len(), "{name}");
+        let worst = got.iter().zip(&want).map(|(g, w)| g.abs_diff(*w)).max();
+        println!("{name}: worst pixel differs by {}", worst.unwrap());
+        assert!(worst.unwrap() <= PIXEL, "{name}: {worst:?}");
+    }
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn words(case: &Value) -> Vec<String> {
+    serde_json::from_value(case["words"].clone()).unwrap()
+}
+
+/// The tokens of a case by our own look-up, equal to those that the generator found.
+fn tokens(pipeline: &Pipeline, prompt: &str, case: &Value) -> Vec<usize> {
+    let places = |word: &String| pipeline.word_tokens(prompt, word).unwrap();
+    let tokens = words(case).iter().map(places).collect::<Vec<_>>().concat();
+    let want: Vec<usize> = serde_json::from_value(case["tokens"].clone()).unwrap();
+    assert_eq!(tokens, want);
+    tokens
+}
+
+#[test]
+fn maps_losses_gradients_and_updates_are_equal() {
+    let golden = Golden::open();
+    for (name, case, pipeline) in golden.each("cases") {
+        let tokens = tokens(&pipeline, golden.prompt(), case);
+        let (unet, context) = (pipeline.unet(), pipeline.embed(&[golden.prompt()]).unwrap());
+        let x = &golden.tensors[&format!("{name}.x")];
+        let timestep = case["timestep"].as_f64().unwrap() as f32;
+        let evaluate = |x: &Tensor| {
+            let attended = unet.attend(x, &[timestep], &context).unwrap();
+            let size = (attended.height, attended.width);
+            assert_eq!(size, (8, 8));
+            let map = flat(&attended.map);
+            let mut loss = attention_loss(&map, size, &tokens).unwrap();
+            let grad = Tensor::from_slice(&loss.gradient, attended.map.shape(), x.device());
+            let grad = unet.latent_gradient(attended, &grad.unwrap()).unwrap();
+            assert_eq!(grad.dims(), x.dims());
+            loss.gradient = flat(&grad);
+            (map, loss)
+        };
+        let (map, loss) = evaluate(x);
+        golden.close(&format!("{name}.map"), &map, FORWARD);
+        let want = case["loss"].as_f64().unwrap();
+        println!("{name}: loss {} {want}", loss.value);
+        assert!((f64::from(loss.value) - want).abs() < FORWARD * want);
+        golden.close(&format!("{name}.gradient"), &loss.gradient, GRADIENT);
+        let mut latents = flat(x);
+        let step = Step {
+            index: 0,
+            total: 50,
+            timestep,
+        };
+        let once = AttendExcite {
+            thresholds: Vec::new(),
+            ..AttendExcite::default()
+        };
+        once.update(&step, &mut latents, |now| {
+            let now = Tensor::from_slice(now, x.shape(), x.device())?;
+            Ok::<_, candle_core::Error>(evaluate(&now).1)
+        })
+        .unwrap();
+        golden.close(&format!("{name}.updated"), &latents, FORWARD);
+    }
+}
+
+#[test]
+fn whole_runs_are_equal() {
+    let golden = Golden::open();
+    for (name, case, pipeline) in golden.each("runs") {
+        tokens(&pipeline, golden.prompt(), case);
+        let thresholds = case["thresholds"].as_object().unwrap().iter();
+        let attention = AttentionOptions {
+            excite: words(case),
+            settings: AttendExcite {
+                thresholds: thresholds
+                    .map(|(step, t)| (step.parse().unwrap(), t.as_f64().unwrap()))
+                    .collect(),
+                scale_factor: case["scale_factor"].as_f64().unwrap(),
+                max_iterations: case["max_iterations"].as_u64().unwrap() as usize,
+                ..AttendExcite::default()
+            },
+            ..AttentionOptions::default()
+        };
+        // The generator states by how much the run differs from one that is left alone.
+        assert!(case["moved"].as_f64().unwrap() > 0.05, "{name}");
+        let seed = case["seed"].as_u64().unwrap();
+        let options = golden.options(case);
+        // The second picture of a batch is excited by itself.
+        let drawings = pipeline
+            .draw_attending(
+                golden.prompt(),
+                &options,
+                &attention,
+                &[9, seed],
+                |_| Ok(()),
+            )
+            .unwrap();
+        golden.close(&format!("{name}.latents"), &drawings[1].latents, FORWARD);
+        golden.picture(&format!("{name}.picture"), drawings[1].picture.rgb());
+    }
+}
+
+#[test]
+fn heat_maps_are_equal_and_change_no_picture() {
+    let golden = Golden::open();
+    for (name, case, pipeline) in golden.each("heat") {
+        let attention = AttentionOptions {
+            heat: words(case),
+            ..AttentionOptions::default()
+        };
+        let (options, seed) = (golden.options(case), case["seed"].as_u64().unwrap());
+        let prompt = golden.prompt();
+        let draw = |seeds: &[u64]| {
+            pipeline
+                .draw_attending(prompt, &options, &attention, seeds, |_| Ok(()))
+                .unwrap()
+        };
+        let drawings = draw(&[8, seed]);
+        let plain = pipeline
+            .draw(prompt, &options, &[seed], |_| Ok(()))
+            .unwrap();
+        assert_eq!(draw(&[seed])[0].picture, plain[0]);
+        golden.picture(&format!("heat.{name}.picture"), drawings[1].picture.rgb());
+        for (word, heat) in words(case).iter().zip(&drawings[1].heat) {
+            let (h, w) = (plain[0].height() as usize, plain[0].width() as usize);
+            golden.close(&format!("heat.{name}.{word}"), &heat.spread(h, w), FORWARD);
+        }
+    }
+}
+
+/// Of a random linear functional of the map, along random directions; at sizes that halve evenly and that do not.
+#[test]
+fn latent_gradients_equal_finite_differences() {
+    for name in ["sd1-f32", "sd2-f16"] {
+        let pipeline = pipeline(name);
+        let unet = pipeline.unet();
+        let context = pipeline.embed(&["a red dog", "a cat in the snow"]).unwrap();
+        for (h, w) in [(16, 16), (12, 20), (11, 15)] {
+            let random = |shape: &[usize], seed| {
+                let values = Generator::new(seed).randn(shape.iter().product());
+                Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+            };
+            let dot = |a: &Tensor, b: &Tensor| {
+                let pairs = flat(a).into_iter().zip(flat(b));
+                pairs.map(|(a, b)| f64::from(a) * f64::from(b)).sum::<f64>()
+            };
+            let x = random(&[2, 4, h, w], 61);
+            let attend = |x: &Tensor| unet.attend(x, &[701.0, 301.0], &context).unwrap();
+            let attended = attend(&x);
+            assert_eq!(
+                (attended.height, attended.width),
+                (h.div_ceil(2), w.div_ceil(2))
+            );
+            let g = random(attended.map.dims(), 62);
+            let gradient = unet.latent_gradient(attended, &g).unwrap();
+            for seed in 63..66 {
+                let along = random(x.dims(), seed);
+                let at = |e: f64| dot(&attend(&(&x + (&along * e).unwrap()).unwrap()).map, &g);
+                let (got, want) = (dot(&gradient, &along), (at(0.01) - at(-0.01)) / 0.02);
+                let size = dot(&gradient, &gradient).sqrt() * dot(&along, &along).sqrt();
+                println!("{name}: {h}x{w}: {got:.5} {want:.5} of {size:.3}");
+                assert!((got - want).abs() < 2e-4 * size, "{name}: {got} {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn words_are_found_or_named() {
+    let pipeline = pipeline("sd1-f32");
+    let prompt = "A red dog, a Cat and a red hat";
+    // "cat" is two tokens to this tokenizer.
+    assert_eq!(pipeline.word_tokens(prompt, "dog").unwrap(), [3]);
+    assert_eq!(pipeline.word_tokens(prompt, "cat").unwrap(), [6, 7]);
+    assert_eq!(pipeline.word_tokens(prompt, "red").unwrap(), [2, 10]);
+    assert_eq!(pipeline.word_tokens(prompt, "red  hat").unwrap()[0], 10);
+    let error = pipeline.word_tokens(prompt, "do").unwrap_err().to_string();
+    assert!(
+        error.contains("`A`, `red`, `dog`, `Cat`, `and`, `hat`"),
+        "{error}"
+    );
+    assert!(error.ends_with("found `do`"), "{error}");
+    assert!(pipeline.word_tokens("", "dog").is_err());
+    let long = format!("{}dog", "red ".repeat(100));
+    let error = pipeline.word_tokens(&long, "dog").unwrap_err().to_string();
+    assert!(error.contains("cut off"), "{error}");
+}
