@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Tensor;
-use cones::concept::{NeuronIndex, Site, SiteSelection, Subject};
+use cones::concept::{NeuronIndex, Site, SiteSelection, Subject, shut};
 use cones::eval::{
     Condition, DEFAULT_PROMPTS, HeldOut, Prompt, Scores, Study, Values, differences, mean_of,
     random_control, sheet,
@@ -34,13 +34,37 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.sheet {
         check_sheet(path)?;
     }
-    let doses = doses(args, index.clone())?;
+    let scores = args.scores.as_deref().map(read_scores).transpose()?;
+    let doses = doses(scores.as_ref(), &args.sweep, index.clone())?;
     let mut pipeline = load(global, &ui)?;
-    match index.check_fingerprint(&pipeline.fingerprint()?) {
-        Err(error) if args.force => ui.warn(&format!("{error}; used all the same (--force)")),
-        checked => checked.context("this index cannot be used with this model")?,
+    let fingerprint = pipeline.fingerprint()?;
+    let scores_fit = scores.map_or(Ok(()), |s| s.check_fingerprint(&fingerprint));
+    for (what, checked) in [
+        ("index", index.check_fingerprint(&fingerprint)),
+        ("scores", scores_fit),
+    ] {
+        match checked {
+            Err(error) if args.force => {
+                ui.warn(&format!("{what}: {error}; used all the same (--force)"));
+            }
+            checked => checked.with_context(|| format!("{what} of another model"))?,
+        }
+    }
+    let weights = pipeline.unet().site_weights(SiteSelection::All);
+    // What does not fit the model is to be known before anything is drawn.
+    for dose in &doses {
+        shut(&weights, &dose.index)?;
     }
     let clip = encoder(global, args)?;
+    for prompt in &prompts {
+        let cut = pipeline.tokenizer().cut(&prompt.used)? + clip.cut(&prompt.described)?;
+        if cut > 0 {
+            ui.warn(&format!(
+                "the end of \"{}\" does not fit into the text length of the model or the encoder and is cut",
+                prompt.used
+            ));
+        }
+    }
     let own = super::generate::defaults(&pipeline);
     let options = SampleOptions {
         sampler: args.sampler,
@@ -71,7 +95,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
         )?),
     };
     let mut bench = Bench {
-        weights: pipeline.unet().site_weights(SiteSelection::All),
+        weights,
         pipeline: &mut pipeline,
         study,
         held_out,
@@ -144,22 +168,25 @@ impl Bench<'_> {
         let mut condition = self
             .study
             .draw(self.pipeline, |p| meter.set(p.done, p.total, "passes"))?;
+        meter.finish();
         if let Some(held_out) = &self.held_out {
+            let mut meter = self.ui.meter(label);
             let predictions = held_out.predict(self.pipeline.unet(), |done, total| {
                 meter.set(done, total, "losses")
             })?;
+            meter.finish();
             if shut.is_none() {
                 self.plain_predictions.clone_from(&predictions);
             }
             let losses = held_out.losses(&predictions, &self.plain_predictions)?;
             condition.add_losses(losses, self.prior_weight);
         }
-        meter.finish();
         let (unet, _) = self.pipeline.unet_mut();
         unet.set_site_weights(self.weights.clone())?;
         Ok(condition)
     }
 
+    /// Measures the concept at one density, and random neurons beside it.
     fn dose(
         &mut self,
         dose: Dose,
@@ -187,21 +214,21 @@ impl Bench<'_> {
     }
 }
 
-/// The index as it is, or the concepts of other densities.
-fn doses(args: &EvalArgs, index: NeuronIndex) -> anyhow::Result<Vec<Dose>> {
-    let Some(path) = &args.scores else {
+fn read_scores(path: &Path) -> anyhow::Result<Scores> {
+    Scores::read(path).with_context(|| format!("failed to read scores `{}`", path.display()))
+}
+
+/// The index as it is, or with scores the concepts of other densities.
+fn doses(scores: Option<&Scores>, sweep: &[f64], index: NeuronIndex) -> anyhow::Result<Vec<Dose>> {
+    let Some(scores) = scores else {
         return Ok(vec![Dose { asked: None, index }]);
     };
-    let read = || {
-        let scores = Scores::read(path)?;
-        let dose = |&density: &f64| {
-            let index = scores.concept(density, index.provenance())?;
-            let asked = Some(density);
-            Ok(Dose { asked, index })
-        };
-        args.sweep.iter().map(dose).collect::<cones::Result<_>>()
+    let dose = |&density: &f64| {
+        let index = scores.concept(density, index.provenance())?;
+        let asked = Some(density);
+        Ok(Dose { asked, index })
     };
-    read().with_context(|| format!("failed to read scores `{}`", path.display()))
+    sweep.iter().map(dose).collect()
 }
 
 /// The subject that the photos show.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use cones::concept::score::{Examples, Options, algorithm1};
 use cones::concept::select::{Selection, select};
 use cones::concept::{NeuronIndex, Provenance, Site, SiteIndices, SiteSelection, Subject};
+use cones::eval::Scores;
 use cones::{Picture, Pipeline, file_sha256, list};
 use serde_json::json;
 
@@ -92,7 +93,8 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     meter.finish();
 
     if let Some(path) = &args.scores {
-        write_scores(path, &scores, &shapes)?;
+        Scores::write(path, &scores, &shapes, &fingerprint)
+            .with_context(|| format!("failed to write scores `{}`", path.display()))?;
     }
     let selection = match args.threshold {
         Some(threshold) => Selection::Threshold(threshold),
@@ -220,25 +222,4 @@ fn settings(
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
-}
-
-/// Writes the scores, f32 `[out, in]` for each site, as a safetensors file.
-fn write_scores(
-    path: &Path,
-    scores: &BTreeMap<Site, Vec<f32>>,
-    shapes: &BTreeMap<Site, [u32; 2]>,
-) -> anyhow::Result<()> {
-    let tensors = scores
-        .iter()
-        .map(|(site, values)| {
-            let shape = shapes[site].map(|side| side as usize).to_vec();
-            Ok((
-                site.to_string(),
-                candle_core::Tensor::from_slice(values, shape, &candle_core::Device::Cpu)?,
-            ))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None)?;
-    cones::write_file(path, &bytes)
-        .with_context(|| format!("failed to write scores `{}`", path.display()))
 }

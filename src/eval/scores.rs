@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::concept::select::{Selection, select};
 use crate::concept::{NeuronIndex, Provenance, Site, SiteIndices};
@@ -14,9 +14,45 @@ use crate::{Error, Result};
 pub struct Scores {
     shapes: BTreeMap<Site, [u32; 2]>,
     values: BTreeMap<Site, Vec<f32>>,
+    fingerprint: Option<String>,
 }
 
+/// The key of the model's fingerprint in the file's metadata.
+const FINGERPRINT: &str = "fingerprint";
+
 impl Scores {
+    /// Writes scores `[out, in]` of a model with this fingerprint.
+    ///
+    /// # Errors
+    /// If there are not as many scores as the shape of a site says, or the file cannot be written.
+    pub fn write(
+        path: &Path,
+        values: &BTreeMap<Site, Vec<f32>>,
+        shapes: &BTreeMap<Site, [u32; 2]>,
+        fingerprint: &str,
+    ) -> Result<()> {
+        let bytes: BTreeMap<&Site, Vec<u8>> = values
+            .iter()
+            .map(|(site, values)| (site, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let refused =
+            |error: safetensors::SafeTensorError| wrong("scores", "one for each neuron", error);
+        let views = bytes
+            .iter()
+            .map(|(site, bytes)| {
+                let shape = shapes
+                    .get(*site)
+                    .map_or(Vec::new(), |s| s.map(|n| n as usize).to_vec());
+                let view = TensorView::new(Dtype::F32, shape, bytes).map_err(refused)?;
+                Ok((site.to_string(), view))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // One key alone: the library writes several in random order, and the same run is to give the same bytes.
+        let metadata = [(FINGERPRINT.to_owned(), fingerprint.to_owned())].into();
+        let file = safetensors::serialize(views, Some(metadata)).map_err(refused)?;
+        crate::file::replace(path, &file)
+    }
+
     /// Reads a safetensors file with one f32 tensor `[out, in]` for each site.
     ///
     /// # Errors
@@ -55,7 +91,29 @@ impl Scores {
         if values.is_empty() {
             return Err(wrong("scores", "at least one site", "none"));
         }
-        Ok(Self { shapes, values })
+        let fingerprint = SafeTensors::read_metadata(bytes)
+            .ok()
+            .and_then(|(_, header)| header.metadata().as_ref()?.get(FINGERPRINT).cloned());
+        Ok(Self {
+            shapes,
+            values,
+            fingerprint,
+        })
+    }
+
+    /// That the scores are of the model with this fingerprint; of a file that names none, nothing is known.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if they are of another model.
+    pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
+        match &self.fingerprint {
+            Some(found) if found != fingerprint => Err(wrong(
+                "model fingerprint",
+                &format!("{fingerprint}, this model's"),
+                found,
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The shape `[out, in]` of each site.
@@ -98,8 +156,23 @@ mod tests {
     fn parse(name: &str, dtype: Dtype, shape: &[usize]) -> Result<Scores> {
         let count: usize = shape.iter().product();
         let data = vec![0; count * if dtype == Dtype::F32 { 4 } else { 2 }];
-        let view = safetensors::tensor::TensorView::new(dtype, shape.to_vec(), &data).unwrap();
+        let view = TensorView::new(dtype, shape.to_vec(), &data).unwrap();
         Scores::parse(&safetensors::serialize([(name, view)], None).unwrap())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scores");
+        let site: Site = SITE.parse().unwrap();
+        let values = [(site.clone(), vec![0.5, -1.0, 0.25, 2.0, 0.0, 1.0])].into();
+        let shapes = [(site.clone(), [2, 3])].into();
+        Scores::write(&path, &values, &shapes, "abc").unwrap();
+        let scores = Scores::read(&path).unwrap();
+        assert_eq!((scores.shapes(), &scores.values), (&shapes, &values));
+        assert!(scores.check_fingerprint("abc").is_ok());
+        assert!(scores.check_fingerprint("abd").is_err());
+        assert!(Scores::write(&path, &values, &BTreeMap::new(), "abc").is_err());
     }
 
     #[test]
@@ -116,7 +189,7 @@ mod tests {
             );
         }
         assert!(Scores::parse(b"no safetensors").is_err());
-        let empty: [(&str, safetensors::tensor::TensorView); 0] = [];
+        let empty: [(&str, TensorView); 0] = [];
         assert!(Scores::parse(&safetensors::serialize(empty, None).unwrap()).is_err());
     }
 }

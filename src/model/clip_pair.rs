@@ -150,6 +150,14 @@ impl Clip {
         &self.preprocessing
     }
 
+    /// How many tokens of a text do not fit and are cut.
+    ///
+    /// # Errors
+    /// If the text cannot be split into tokens.
+    pub fn cut(&self, text: &str) -> Result<usize> {
+        self.tokenizer.cut(text)
+    }
+
     /// Embeds pictures: unit vectors, `[b][d]`.
     ///
     /// # Errors

@@ -157,7 +157,7 @@ impl Report<'_> {
     /// A line for each dose.
     fn curve(&self) -> anyhow::Result<String> {
         let mut lines = vec![format!(
-            "{:>8} {:>10}  {:26} {:>8} {:>8}  {:>8} {:>8} {:>8}",
+            "{:>8} {:>10}  {:28} {:>8} {:>8}  {:>8} {:>8} {:>8}",
             "shut",
             "neurons",
             "CLIP-I (95 % interval)",
@@ -187,7 +187,7 @@ impl Report<'_> {
             });
             lines.push(
                 format!(
-                    "{share:>8} {:>10}  {clip_i:26} {:>8} {:>8}  {:>8} {:>8} {:>8}",
+                    "{share:>8} {:>10}  {clip_i:28} {:>8} {:>8}  {:>8} {:>8} {:>8}",
                     thousands(shut),
                     plain?,
                     random?,
@@ -284,14 +284,16 @@ impl Report<'_> {
         for (name, value) in more {
             conditions[name] = value;
         }
-        let found = json!({
-            "asked_density": dose.dose.asked,
+        let mut found = json!({
             "density": index.density(),
             "shut": index.shut(),
             "total": index.total(),
             "conditions": conditions,
             "differences": differences,
         });
+        if let Some(asked) = dose.dose.asked {
+            found["asked_density"] = asked.into();
+        }
         Ok(match found {
             Value::Object(map) => map,
             _ => Map::new(),
