@@ -6,11 +6,11 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn golden(path: &str) -> String {
+pub(crate) fn golden(path: &str) -> String {
     repository()
         .join("tests/golden")
         .join(path)
@@ -27,14 +27,14 @@ fn cones(dir: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn ok(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn ok(dir: &Path, args: &[&str]) -> String {
     let output = cones(dir, args);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "cones {args:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn fails(dir: &Path, args: &[&str], code: i32) -> String {
+pub(crate) fn fails(dir: &Path, args: &[&str], code: i32) -> String {
     let output = cones(dir, args);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "cones {args:?}: {stderr}");
@@ -43,12 +43,12 @@ fn fails(dir: &Path, args: &[&str], code: i32) -> String {
     stderr
 }
 
-fn json(text: &str) -> Value {
+pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
 /// Finds a concept on a miniature model.
-fn find(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -> Value {
+pub(crate) fn find(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -> Value {
     let (model, photos, class) = (
         golden("models/sd1-f32"),
         golden("photos/subject"),

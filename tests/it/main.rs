@@ -3,6 +3,7 @@
 mod alloc;
 mod cli;
 mod clip;
+mod eval;
 mod golden;
 mod hostile;
 mod index;
