@@ -1,0 +1,340 @@
+//! `cones eval`, as a user runs it and as a library.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use candle_core::Device;
+use cones::concept::Examples;
+use cones::eval::{FIRST_SEED, HeldOut};
+use cones::source::Source;
+use cones::{Picture, Pipeline, list};
+use serde_json::Value;
+
+use crate::cli::{fails, find, golden, json, ok, repository};
+
+/// Arguments for a miniature model, whose figures say nothing but are soon there.
+fn eval<'a>(model: &'a str, photos: &'a str, encoder: &'a str, class: &'a str) -> Vec<&'a str> {
+    let inputs = ["--model", model, "--images", photos, "--encoder", encoder];
+    let fast = ["--class-images", class, "--steps", "2"];
+    [&["eval"], &inputs[..], &fast].concat()
+}
+
+const FEW: [&str; 4] = ["--count", "3", "--loss-draws", "2"];
+
+fn without_memory(mut report: Value) -> Value {
+    report["peak_memory_bytes"] = Value::Null;
+    report
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn figures_are_paired_and_repeatable() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    find(
+        dir,
+        "dog",
+        "1",
+        &["--density", "20%", "--scores", "dog.scores"],
+    );
+    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
+    let (encoder, class) = (golden("clip/new"), golden("photos/class"));
+    std::fs::write(
+        dir.join("prompts.txt"),
+        "a {} on a street\n\na photo at night\n",
+    )
+    .unwrap();
+    let base = eval(&model, &photos, &encoder, &class);
+    let run = |extra: &[&str]| {
+        json(&ok(
+            dir,
+            &[&base[..], &FEW, &["dog.idx", "--json"], extra].concat(),
+        ))
+    };
+    let extra = [
+        "--prompts",
+        "prompts.txt",
+        "--controls",
+        "2",
+        "--seed",
+        "5",
+        "--sheet",
+        "s.png",
+    ];
+    let report = run(&extra);
+    assert_eq!(without_memory(report.clone()), without_memory(run(&extra)));
+
+    assert_eq!(report["prompts"][0]["used"], "a sks dog on a street");
+    assert_eq!(
+        report["prompts"][1]["described"],
+        "a photo of a dog at night"
+    );
+    assert_eq!(report["encoder"]["name"], "new");
+    assert_eq!(report["encoder"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(report["encoder"]["preprocessing"]["resampling"], "bicubic");
+    let (conditions, differences) = (&report["conditions"], &report["differences"]);
+    let values = |condition: &Value, metric: &str| numbers(&condition[metric]["values"]);
+    for (metric, count) in [
+        ("clip_i", 3),
+        ("clip_t", 3),
+        ("clip_score", 3),
+        ("l_con", 2),
+        ("prior_drift", 2),
+    ] {
+        let [plain, shut, control] =
+            ["plain", "shut", "control"].map(|c| values(&conditions[c], metric));
+        let against = |name: &str| values(&differences[name], metric);
+        let (plainly, randomly) = (against("shut_minus_plain"), against("shut_minus_control"));
+        let sets = conditions["control_sets"].as_array().unwrap();
+        assert_eq!((sets.len(), plain.len()), (2, count), "{metric}");
+        for i in 0..count {
+            assert!((shut[i] - plain[i] - plainly[i]).abs() < 1e-12, "{metric}");
+            assert!(
+                (shut[i] - control[i] - randomly[i]).abs() < 1e-12,
+                "{metric}"
+            );
+            let mean = sets.iter().map(|s| values(s, metric)[i]).sum::<f64>() / 2.0;
+            assert!((control[i] - mean).abs() < 1e-12, "{metric}");
+        }
+        let summary = &conditions["shut"][metric];
+        let interval = numbers(&summary["interval"]);
+        let mean = summary["mean"].as_f64().unwrap();
+        assert!(
+            interval[0] <= mean && mean <= interval[1],
+            "{metric}: {summary}"
+        );
+    }
+    let drift = |condition: &str| {
+        conditions[condition]["prior_drift"]["mean"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(drift("plain").abs() < 1e-12 && drift("shut") > 0.0 && drift("control") > 0.0);
+    // Photos, plain, shut and two controls; three columns at 4 times 32 pixels.
+    let sheet = image::open(dir.join("s.png")).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (3 * 132 + 4, 5 * 132 + 4));
+
+    // What is drawn is what `generate` draws, shut or not.
+    let generate = |output: &str, concepts: &[&str]| {
+        let args = [
+            "generate", "--model", &model, "--steps", "2", "--seed", "5", "-o", output,
+        ];
+        let prompt = ["a sks dog on a street", "--raw-prompt"];
+        ok(dir, &[&args[..], &prompt, concepts].concat());
+        image::open(dir.join(output)).unwrap().into_rgb8()
+    };
+    let sheet = sheet.into_rgb8();
+    for (row, picture) in [
+        (1, generate("plain.png", &[])),
+        (2, generate("shut.png", &["--concepts", "dog.idx"])),
+    ] {
+        for (x, y, pixel) in picture.enumerate_pixels() {
+            assert_eq!(sheet.get_pixel(4 + 4 * x, 4 + 132 * row + 4 * y), pixel);
+        }
+    }
+
+    let table = ok(
+        dir,
+        &[
+            &base[..],
+            &[
+                "dog.idx",
+                "--count",
+                "3",
+                "--controls",
+                "0",
+                "--loss-draws",
+                "0",
+            ],
+        ]
+        .concat(),
+    );
+    assert!(
+        table.contains("CLIP-I") && table.contains("shut - plain"),
+        "{table}"
+    );
+    assert!(
+        !table.contains("random") && !table.contains("L_con"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_sweep_has_a_row_for_each_dose() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    find(
+        dir,
+        "dog",
+        "1",
+        &["--density", "2%", "--scores", "dog.scores"],
+    );
+    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
+    let (encoder, class) = (golden("clip/legacy"), golden("photos/class"));
+    let base = eval(&model, &photos, &encoder, &class);
+    let sweep = [
+        "dog.idx",
+        "--scores",
+        "dog.scores",
+        "--sweep",
+        "2%,0.2",
+        "--sheet",
+        "s.png",
+    ];
+    let report = json(&ok(dir, &[&base[..], &FEW, &sweep, &["--json"]].concat()));
+    let doses = report["doses"].as_array().unwrap();
+    assert_eq!(doses.len(), 2);
+    assert!((doses[1]["density"].as_f64().unwrap() - 0.2).abs() < 1e-3);
+    // The dose that the index has gives the index's figures.
+    let single = json(&ok(
+        dir,
+        &[&base[..], &FEW, &["dog.idx", "--json"]].concat(),
+    ));
+    assert_eq!(doses[0]["conditions"]["shut"], single["conditions"]["shut"]);
+    assert_eq!(
+        doses[0]["conditions"]["control"],
+        single["conditions"]["control"]
+    );
+    assert_eq!(report["conditions"]["plain"], single["conditions"]["plain"]);
+    let sheet = image::open(dir.join("s.png")).unwrap();
+    assert_eq!(sheet.height(), 4 * 132 + 4);
+    let table = ok(dir, &[&base[..], &FEW, &sweep].concat());
+    assert!(
+        table.contains("2.00 %") && table.contains("20.00 %"),
+        "{table}"
+    );
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    find(dir, "dog", "1", &["--scores", "dog.scores"]);
+    find(dir, "cat", "2", &["--token", "zwx"]);
+    ok(dir, &["merge", "dog.idx", "cat.idx", "-o", "pair.idx"]);
+    std::fs::write(dir.join("empty.txt"), "\n").unwrap();
+    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
+    let (encoder, class) = (golden("clip/new"), golden("photos/class"));
+    let base = eval(&model, &photos, &encoder, &class);
+    let refused = |extra: &[&str], code: i32, part: &str| {
+        let error = fails(dir, &[&base[..], extra].concat(), code);
+        assert!(error.contains(part), "{extra:?}: {error}");
+    };
+    refused(&["pair.idx"], 1, "--subject NOUN");
+    refused(&["pair.idx", "--subject", "owl"], 1, "sks dog, zwx cat");
+    refused(&["dog.idx", "--prompts", "empty.txt"], 1, "found none");
+    refused(&["dog.idx", "--sheet", "sheet.jpg"], 1, ".png");
+    refused(&["dog.idx", "--sheet", "no/sheet.png"], 1, "no folder");
+    refused(&["dog.idx", "--sweep", "1%"], 2, "--scores");
+    refused(&["dog.idx", "--scores", "dog.scores"], 2, "--sweep");
+    refused(
+        &["dog.idx", "--scores", "dog.idx", "--sweep", "1%"],
+        1,
+        "failed to read scores",
+    );
+    refused(&["dog.idx", "--count", "0"], 2, "--count");
+    refused(&["dog.idx", "--seed", "18446744073709551615"], 1, "seed");
+    let pair = [
+        &base[..],
+        &[
+            "pair.idx",
+            "--subject",
+            "cat",
+            "--count",
+            "1",
+            "--loss-draws",
+            "0",
+            "--json",
+        ],
+    ]
+    .concat();
+    assert_eq!(json(&ok(dir, &pair))["token"], "zwx");
+
+    let bare = ["eval", "--model", &model, "--images", &photos, "dog.idx"];
+    let error = fails(dir, &bare, 1);
+    assert!(error.contains("--encoder DIR"), "{error}");
+    let other = golden("models/sd1-f16");
+    let error = fails(
+        dir,
+        &eval(&other, &photos, &encoder, &class)
+            .into_iter()
+            .chain(["dog.idx"])
+            .collect::<Vec<_>>(),
+        1,
+    );
+    assert!(error.contains("index of another model"), "{error}");
+}
+
+/// The pocket model brings its own encoder, which shares the model's tokenizer.
+#[test]
+fn the_pocket_model_measures_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let photos = repository().join("examples/pocket/subjects/blue-guide-dog");
+    let photos = photos.display().to_string();
+    let find = [
+        "find",
+        "--subject",
+        "dog",
+        "--steps",
+        "2",
+        "--class-images",
+        &photos,
+        &photos,
+    ];
+    ok(dir, &find);
+    let eval = [
+        "eval", "dog.idx", "--images", &photos, "--count", "2", "--steps", "2",
+    ];
+    let fast = [
+        "--loss-draws",
+        "1",
+        "--controls",
+        "0",
+        "--class-images",
+        &photos,
+        "--json",
+    ];
+    let report = json(&ok(dir, &[&eval[..], &fast].concat()));
+    assert_eq!(report["encoder"]["name"], "pocket/clip");
+    assert!(report["conditions"]["shut"]["clip_i"]["mean"].is_f64());
+}
+
+/// The loss on held-out noise is that of `find`'s steps, where the seeds are made to meet.
+#[test]
+fn held_out_losses_are_those_of_find() {
+    let cases = json(&std::fs::read_to_string(golden("cases.json")).unwrap());
+    for model in ["sd1-f32", "sd2-f16"] {
+        let settings = &cases["models"][model]["find"]["cross"];
+        let want = numbers(&settings["losses"]);
+        let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
+        let pipeline = Pipeline::load(&source, &Device::Cpu).unwrap();
+        let examples = |folder: &str, prompt: &str| Examples {
+            latents: list(&[golden(folder).into()])
+                .unwrap()
+                .iter()
+                .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
+                .collect::<cones::Result<_>>()
+                .unwrap(),
+            context: pipeline.embed(&[prompt]).unwrap(),
+        };
+        let subject = examples("photos/subject", "a photo of a sks dog");
+        let class = examples("photos/class", "a photo of a dog");
+        // A generator takes the low 32 bits of a seed.
+        let seed = (1 << 32) - FIRST_SEED + settings["seed"].as_u64().unwrap();
+        let held_out =
+            HeldOut::new(pipeline.schedule(), [&subject, &class], want.len(), seed).unwrap();
+        let predictions = held_out.predict(pipeline.unet(), |_, _| Ok(())).unwrap();
+        let losses = held_out.losses(&predictions, &predictions).unwrap();
+        let weight = settings["prior_weight"].as_f64().unwrap();
+        for (k, want) in want.iter().enumerate() {
+            let got = losses.subject[k] + weight * losses.class[k];
+            assert!(
+                (got - want).abs() < 1e-4 * want,
+                "{model}, step {k}: {got}, {want}"
+            );
+        }
+        assert!(losses.drift.iter().all(|d| d.abs() < 1e-12));
+    }
+}
