@@ -11,6 +11,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod gemm;
 mod linear;
 mod norm;
 mod resample;
