@@ -12,6 +12,7 @@ mod activation;
 mod attention;
 mod conv;
 mod gemm;
+mod layer_norm;
 mod linear;
 mod norm;
 mod resample;
@@ -19,8 +20,9 @@ mod resample;
 pub use activation::{geglu, geglu_backward, quick_gelu, silu};
 pub use attention::{AttentionGrad, attention, attention_backward, attention_with_map};
 pub use conv::Conv2d;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use norm::{Activation, GroupNorm, LayerNorm};
+pub use norm::{Activation, GroupNorm};
 pub use resample::{upsample_nearest, upsample2x_backward};
 
 /// The values of a contiguous f32 tensor on the CPU, for kernels.
