@@ -10,15 +10,19 @@
 
 mod activation;
 mod attention;
+mod attention_kernel;
 mod conv;
 mod gemm;
 mod layer_norm;
 mod linear;
+mod math;
 mod norm;
 mod resample;
+mod tile;
+mod values;
 
 pub use activation::{geglu, geglu_backward, quick_gelu, silu};
-pub use attention::{AttentionGrad, attention, attention_backward, attention_with_map};
+pub use attention::{AttentionGrad, attention, attention_backward, attention_map};
 pub use conv::Conv2d;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
