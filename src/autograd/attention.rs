@@ -187,7 +187,7 @@ fn join(x: &Tensor, heads: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::random;
+    use super::super::testing::{random, worst};
     use super::*;
 
     fn dot(a: &Tensor, b: &Tensor) -> f64 {
@@ -259,12 +259,6 @@ mod tests {
                 "{got} {want}"
             );
         }
-    }
-
-    fn worst(got: &Tensor, want: &Tensor) -> f32 {
-        assert_eq!(got.dims(), want.dims());
-        let error = (got - want).unwrap().abs().unwrap();
-        error.max_all().unwrap().to_scalar::<f32>().unwrap()
     }
 
     /// The kernels against what other devices run: blocks that are full, partial and one too many, scores far apart,

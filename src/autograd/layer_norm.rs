@@ -1,7 +1,10 @@
 //! Layer normalisation.
 
 use candle_core::{D, Tensor};
+use rayon::prelude::*;
 
+use super::math::{sum, sum_of, vectorised};
+use super::values::{misfit, values_of};
 use crate::Result;
 
 /// Layer normalisation over the last dimension: Ba et al. 2016.
@@ -23,17 +26,103 @@ impl LayerNorm {
     }
 
     /// `w·(x − μ)/√(σ² + ε) + b`: `[.., c]` to the same shape.
+    ///
+    /// # Errors
+    /// If the last dimension of `x` is not `c`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if !x.device().is_cpu() {
+            return self.forward_generic(x);
+        }
+        let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
+        self.each_row(x, None, |x, _, out| {
+            let (mean, inv_std) = self.statistics(x);
+            for (((y, &x), &w), &b) in out.iter_mut().zip(x).zip(&weight).zip(&bias) {
+                *y = (x - mean) * inv_std * w + b;
+            }
+        })
+    }
+
+    /// ∂L/∂x from the input `x` and `grad`, both `[.., c]`; the equation of
+    /// [`GroupNorm::backward`](super::GroupNorm::backward), by rows.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        if !x.device().is_cpu() {
+            return self.backward_generic(x, grad);
+        }
+        let weight = self.weight.to_vec1::<f32>()?;
+        self.each_row(x, Some(grad), |x, grad, out| {
+            let (mean, inv_std) = self.statistics(x);
+            for ((a, &g), &w) in out.iter_mut().zip(grad).zip(&weight) {
+                *a = g * w;
+            }
+            let n = x.len() as f32;
+            let mean_a = sum(out) / n;
+            let along = sum_of(out, x, |a, x| a * (x - mean)) / n * inv_std;
+            for (a, &x) in out.iter_mut().zip(x) {
+                *a = (*a - mean_a - (x - mean) * inv_std * along) * inv_std;
+            }
+        })
+    }
+
+    /// Calls `f(x, grad, out)` for every row; without a `grad`, it is an empty row.
+    fn each_row(
+        &self,
+        x: &Tensor,
+        grad: Option<&Tensor>,
+        f: impl Fn(&[f32], &[f32], &mut [f32]) + Sync,
+    ) -> Result<Tensor> {
+        /// Rows of one task.
+        const ROWS: usize = 32;
+        let c = self.weight.dim(0)?;
+        if x.dims().last() != Some(&c) {
+            return Err(misfit(&format!("rows of {c} values"), x));
+        }
+        if let Some(grad) = grad.filter(|g| g.shape() != x.shape()) {
+            return Err(misfit(
+                &format!("a gradient of shape {:?}", x.shape()),
+                grad,
+            ));
+        }
+        let (x, grad) = (x.contiguous()?, grad.map(Tensor::contiguous).transpose()?);
+        let (xs, gs) = (values_of(&x)?, grad.as_ref().map(values_of).transpose()?);
+        let (xs, gs): (&[f32], Option<&[f32]>) = (&xs, gs.as_deref());
+        let mut out = vec![0f32; xs.len()];
+        out.par_chunks_mut((ROWS * c).max(1))
+            .enumerate()
+            .for_each(|(i, out)| {
+                let from = i * ROWS * c;
+                vectorised(|| {
+                    for (j, out) in out.chunks_exact_mut(c).enumerate() {
+                        let row = from + j * c..from + (j + 1) * c;
+                        f(&xs[row.clone()], gs.map_or(&[], |g| &g[row]), out);
+                    }
+                });
+            });
+        Ok(Tensor::from_vec(out, x.shape(), x.device())?)
+    }
+
+    /// Mean and 1/σ of a row.
+    #[inline(always)]
+    fn statistics(&self, x: &[f32]) -> (f32, f32) {
+        let n = x.len() as f32;
+        let mean = sum(x) / n;
+        let variance = sum_of(x, x, |x, _| (x - mean) * (x - mean)) / n;
+        (mean, 1.0 / (variance + self.epsilon as f32).sqrt())
+    }
+
+    fn forward_generic(&self, x: &Tensor) -> Result<Tensor> {
+        let (x, weight, bias) = (&x.contiguous()?, &self.weight, &self.bias);
         Ok(candle_nn::ops::layer_norm(
-            &x.contiguous()?,
-            &self.weight,
-            &self.bias,
+            x,
+            weight,
+            bias,
             self.epsilon as f32,
         )?)
     }
 
-    /// ∂L/∂x from the input `x` and `grad`, both `[.., c]`; the equation of [`GroupNorm::backward`](super::GroupNorm::backward), by rows.
-    pub fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    fn backward_generic(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let inv_std = (x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?
             .sqrt()?
@@ -45,5 +134,30 @@ impl LayerNorm {
         Ok(a.broadcast_sub(&mean)?
             .sub(&xhat.broadcast_mul(&along)?)?
             .broadcast_mul(&inv_std)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{random, worst};
+    use super::*;
+
+    /// The kernels against what other devices run, off centre and at odd sizes.
+    #[test]
+    fn kernels_equal_the_generic_path() {
+        for shape in [&[1, 1, 5][..], &[2, 33, 70], &[3, 7, 320]] {
+            let c = shape[2];
+            let x = ((random(shape, 1) * 3.0).unwrap() + 10.0).unwrap();
+            let grad = random(shape, 2);
+            let norm = LayerNorm::new(random(&[c], 3), random(&[c], 4), 1e-5);
+            let error = worst(
+                &norm.forward(&x).unwrap(),
+                &norm.forward_generic(&x).unwrap(),
+            );
+            assert!(error < 2e-5, "{shape:?}: {error}");
+            let got = norm.backward(&x, &grad).unwrap();
+            let error = worst(&got, &norm.backward_generic(&x, &grad).unwrap());
+            assert!(error < 2e-5, "{shape:?}: {error}");
+        }
     }
 }

@@ -78,13 +78,19 @@ pub(super) fn sum(x: &[f32]) -> f32 {
 /// Σ x·y.
 #[inline(always)]
 pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    sum_of(x, y, |x, y| x * y)
+}
+
+/// Σ f(x, y).
+#[inline(always)]
+pub(super) fn sum_of(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let (runs, others) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     let rest = runs.remainder().iter().zip(others.remainder());
-    let rest: f32 = rest.map(|(x, y)| x * y).sum();
+    let rest: f32 = rest.map(|(&x, &y)| f(x, y)).sum();
     for (x, y) in runs.zip(others) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * y;
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += f(x, y);
         }
     }
     lanes.iter().sum::<f32>() + rest

@@ -15,19 +15,23 @@ mod conv;
 mod gemm;
 mod layer_norm;
 mod linear;
+mod linear_kernel;
 mod math;
 mod norm;
 mod resample;
 mod tile;
 mod values;
+mod weight;
 
-pub use activation::{geglu, geglu_backward, quick_gelu, silu};
+use activation::{geglu, geglu_backward};
+pub use activation::{gelu, quick_gelu, silu};
 pub use attention::{AttentionGrad, attention, attention_backward, attention_map};
 pub use conv::Conv2d;
 pub use layer_norm::LayerNorm;
-pub use linear::Linear;
+pub use linear::{Linear, Order};
 pub use norm::{Activation, GroupNorm};
 pub use resample::{upsample_nearest, upsample2x_backward};
+pub use weight::Weight;
 
 /// The values of a contiguous f32 tensor on the CPU, for kernels.
 fn values<'a>(
@@ -50,5 +54,12 @@ mod testing {
     pub(super) fn random(shape: &[usize], seed: u64) -> Tensor {
         let values = crate::sampling::Generator::new(seed).randn(shape.iter().product());
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// The largest difference of two tensors of one shape.
+    pub(super) fn worst(got: &Tensor, want: &Tensor) -> f32 {
+        assert_eq!(got.dims(), want.dims());
+        let error = (got - want).unwrap().abs().unwrap();
+        error.max_all().unwrap().to_scalar::<f32>().unwrap()
     }
 }

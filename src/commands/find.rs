@@ -167,7 +167,7 @@ fn learned(
     })?;
     meter.finish();
     let gram = gram(pipeline, subject)?;
-    let weights = pipeline.unet().site_weights(args.sites);
+    let weights = pipeline.unet().site_weights(args.sites)?;
     let soft = masks
         .iter()
         .map(|(site, mask)| {
@@ -267,7 +267,7 @@ fn report(
 
 /// `[out, in]` of every site searched.
 fn shapes(pipeline: &Pipeline, args: &FindArgs) -> anyhow::Result<BTreeMap<Site, [u32; 2]>> {
-    let weights = pipeline.unet().site_weights(args.sites);
+    let weights = pipeline.unet().site_weights(args.sites)?;
     weights
         .into_iter()
         .map(|(site, weight)| {

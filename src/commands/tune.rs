@@ -61,7 +61,7 @@ pub(crate) fn run(
     };
     let scales = scales(&pipeline)?;
     // Also says whether the index fits the model, before anything as large as its shapes claim is made.
-    let masked = shut(&pipeline.unet().site_weights(SiteSelection::All), &union)?;
+    let masked = shut(&pipeline.unet().site_weights(SiteSelection::All)?, &union)?;
     let open = open(&union, args.all_positions);
     if !args.all_positions {
         pipeline.unet_mut().0.set_site_weights(masked)?;
@@ -126,7 +126,7 @@ fn scales(pipeline: &Pipeline) -> anyhow::Result<BTreeMap<Site, f64>> {
     let rms = |weight: Tensor| -> anyhow::Result<f64> {
         Ok(f64::from(weight.sqr()?.mean_all()?.to_scalar::<f32>()?).sqrt())
     };
-    let weights = pipeline.unet().site_weights(SiteSelection::All);
+    let weights = pipeline.unet().site_weights(SiteSelection::All)?;
     weights
         .into_iter()
         .map(|(site, weight)| Ok((site, rms(weight)?)))

@@ -133,7 +133,7 @@ pub fn soft_mask(
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
     lesson.check()?;
-    let original = unet.site_weights(options.sites);
+    let original = unet.site_weights(options.sites)?;
     let result = run(unet, schedule, lesson, options, after_step);
     unet.set_site_weights(original)?;
     result
@@ -147,7 +147,7 @@ fn run(
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
     let mut masks = unet
-        .site_weights(options.sites)
+        .site_weights(options.sites)?
         .into_iter()
         .map(|(site, weight)| Ok((site, Mask::new(&weight)?)))
         .collect::<Result<BTreeMap<Site, Mask>>>()?;

@@ -60,7 +60,7 @@ pub fn algorithm1(
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
     lesson.check()?;
-    let original = unet.site_weights(options.sites);
+    let original = unet.site_weights(options.sites)?;
     let result = run(unet, schedule, lesson, options, after_step);
     unet.set_site_weights(original)?;
     result
@@ -73,7 +73,7 @@ fn run(
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
-    let mut theta = unet.site_weights(options.sites);
+    let mut theta = unet.site_weights(options.sites)?;
     // S of the even and of the odd steps: their sum is the paper's.
     let mut halves = [Sums::default(), Sums::default()];
     let mut taken = 0;

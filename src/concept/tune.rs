@@ -113,7 +113,7 @@ pub fn values(
         return Err(Error::value("subjects to tune on", "at least one", "none"));
     }
     lessons.iter().try_for_each(Lesson::check)?;
-    let before = unet.site_weights(SiteSelection::All);
+    let before = unet.site_weights(SiteSelection::All)?;
     let mut sites = BTreeMap::new();
     for (site, positions) in open {
         let known = before.get(&site).zip(scales.get(&site));

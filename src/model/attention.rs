@@ -43,9 +43,14 @@ impl SiteGradients {
         self.gradients
     }
 
+    /// Whether a gradient of this projection's weight is asked for.
+    fn ask(&self, projection: &Projection) -> bool {
+        self.selection.is_some_and(|s| s.contains(&projection.site))
+    }
+
     /// Adds ∂L/∂W = gradᵀ·x where `projection`'s site is asked for.
     fn collect(&mut self, projection: &Projection, x: &Tensor, grad: &Tensor) -> Result<()> {
-        if self.selection.is_some_and(|s| s.contains(&projection.site)) {
+        if self.ask(projection) {
             self.gradients
                 .insert(projection.site.clone(), Linear::weight_gradient(x, grad)?);
         }
@@ -80,13 +85,21 @@ pub(super) struct Attention {
     heads: usize,
 }
 
-/// The input of an [`Attention`] and its Q, K and V.
+/// Q, K and V of an [`Attention`].
 #[derive(Debug)]
 pub(super) struct AttentionSaved {
-    x: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
+}
+
+/// What the keys and values of an [`Attention`] are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Its own input.
+    Input,
+    /// The prompt's embedding, which is frozen: nothing flows into it.
+    Context,
 }
 
 impl Attention {
@@ -106,11 +119,13 @@ impl Attention {
         })
     }
 
-    /// `x: [b, n, width]` attends to `context: [b, t, context]`, or to itself; with `store`, its map is kept there.
+    /// `x: [b, n, width]` attends to `context: [b, t, context]`, or to itself, and is added to `residual`; with `store`,
+    /// its map is kept there.
     pub(super) fn forward(
         &self,
         x: &Tensor,
         context: Option<&Tensor>,
+        residual: &Tensor,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, AttentionSaved)> {
         let context = context.unwrap_or(x);
@@ -121,41 +136,40 @@ impl Attention {
             store.push(&attention_map(&q, &k, self.heads)?)?;
         }
         let mixed = attention(&q, &k, &v, self.heads)?;
-        let y = self.to_out.forward(&mixed)?;
-        Ok((
-            y,
-            AttentionSaved {
-                x: x.clone(),
-                q,
-                k,
-                v,
-            },
-        ))
+        let y = self.to_out.forward_onto(&mixed, residual)?;
+        Ok((y, AttentionSaved { q, k, v }))
     }
 
-    /// ∂L/∂x; collects the sites' gradients. The prompt's embedding is frozen, so nothing flows into a context
-    /// that is not `x` itself. `grad.output` is ∂L/∂y.
+    /// ∂L/∂x without the residual's part; collects the sites' gradients. `grad.output` is ∂L/∂y, and `read` gives what keys
+    /// and values were made of.
     pub(super) fn backward(
         &self,
         saved: &AttentionSaved,
-        context: Option<&Tensor>,
+        read: impl FnOnce() -> Result<Tensor>,
+        source: Source,
         grad: AttentionGrad,
         sites: &mut SiteGradients,
     ) -> Result<Tensor> {
-        let AttentionSaved { x, q, k, v } = saved;
+        let AttentionSaved { q, k, v } = saved;
         let mixed = grad.output.map(|g| self.to_out.backward(g)).transpose()?;
         let grad = AttentionGrad {
             output: mixed.as_ref(),
             map: grad.map,
         };
         let (dq, dk, dv) = attention_backward(q, k, v, self.heads, grad)?;
-        sites.collect(&self.to_k, context.unwrap_or(x), &dk)?;
-        sites.collect(&self.to_v, context.unwrap_or(x), &dv)?;
+        if sites.ask(&self.to_k) || sites.ask(&self.to_v) {
+            let x = read()?;
+            sites.collect(&self.to_k, &x, &dk)?;
+            sites.collect(&self.to_v, &x, &dv)?;
+        }
         let dx = self.to_q.backward(&dq)?;
-        Ok(match context {
-            Some(_) => dx,
-            None => ((dx + self.to_k.linear.backward(&dk)?)? + self.to_v.linear.backward(&dv)?)?,
-        })
+        match source {
+            Source::Context => Ok(dx),
+            Source::Input => {
+                let dx = self.to_k.linear.backward_onto(&dk, &dx)?;
+                self.to_v.linear.backward_onto(&dv, &dx)
+            }
+        }
     }
 }
 
@@ -211,7 +225,8 @@ impl AttentionStore {
 
 /// The weight of `projection`, checked against a replacement of another shape.
 pub(crate) fn replace_weight(projection: &mut Projection, weight: Tensor) -> Result<()> {
-    let expected = projection.linear.weight().dims().to_vec();
+    let (rows, columns) = projection.linear.weight().shape();
+    let expected = [rows, columns];
     if weight.dims() != expected {
         return Err(Error::Index {
             thing: format!("site `{}`", projection.site),

@@ -6,7 +6,7 @@ use candle_nn::ops::softmax_last_dim;
 use super::config::Keys;
 use super::weights::Weights;
 use crate::Result;
-use crate::autograd::{LayerNorm, Linear, quick_gelu};
+use crate::autograd::{LayerNorm, Linear, gelu, quick_gelu};
 
 /// The activation of the feed-forward layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,17 +160,19 @@ impl Stack {
     pub(super) fn forward(&self, x: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         self.layers.iter().try_fold(x, |x, layer| {
             let y = layer.norm1.forward(&x)?;
-            let x = (x + self.attention(layer, &y, mask)?)?;
+            let x = layer
+                .out
+                .forward_onto(&self.attention(layer, &y, mask)?, &x)?;
             let y = layer.fc1.forward(&layer.norm2.forward(&x)?)?;
             let y = match self.gelu {
                 Gelu::Quick => quick_gelu(&y)?,
-                Gelu::Exact => y.gelu_erf()?,
+                Gelu::Exact => gelu(&y)?,
             };
-            Ok((x + layer.fc2.forward(&y)?)?)
+            layer.fc2.forward_onto(&y, &x)
         })
     }
 
-    /// Self-attention. `x: [b, t, e]`.
+    /// Self-attention before its output layer. `x: [b, t, e]`.
     fn attention(&self, layer: &Layer, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (b, t, e) = x.dims3()?;
         let d = e / self.heads;
@@ -188,7 +190,7 @@ impl Stack {
             None => scores,
         };
         let y = softmax_last_dim(&scores)?.matmul(&v)?;
-        layer.out.forward(&y.transpose(1, 2)?.reshape((b, t, e))?)
+        Ok(y.transpose(1, 2)?.reshape((b, t, e))?)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::attention::{Attention, AttentionSaved, AttentionStore, Projection, SiteGradients};
+use super::attention::{
+    Attention, AttentionSaved, AttentionStore, Projection, SiteGradients, Source,
+};
 use super::weights::Weights;
 use crate::Result;
-use crate::autograd::{
-    Activation, AttentionGrad, GroupNorm, LayerNorm, Linear, geglu, geglu_backward,
-};
+use crate::autograd::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
 use crate::concept::SiteSelection;
 
 /// How far a backward pass goes into a transformer.
@@ -39,7 +39,8 @@ struct Block {
     out: Linear,
 }
 
-/// The inputs of a [`Block`]'s norms and of its GEGLU, and what its attentions saved.
+/// The inputs of a [`Block`]'s norms, and what its attentions saved. What the norms and the gate make of these is
+/// computed again: it would be most of the memory of a pass.
 #[derive(Debug)]
 struct BlockSaved {
     x: Tensor,
@@ -47,7 +48,6 @@ struct BlockSaved {
     after_self: Tensor,
     cross_attention: AttentionSaved,
     after_cross: Tensor,
-    gated: Tensor,
 }
 
 impl Block {
@@ -89,18 +89,19 @@ impl Block {
         context: &Tensor,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, BlockSaved)> {
-        let (y, self_attention) =
+        let (after_self, self_attention) =
             self.self_attention
-                .forward(&self.norm1.forward(x)?, None, None)?;
-        let after_self = (x + y)?;
-        let (y, cross_attention) = self.cross_attention.forward(
+                .forward(&self.norm1.forward(x)?, None, x, None)?;
+        let (after_cross, cross_attention) = self.cross_attention.forward(
             &self.norm2.forward(&after_self)?,
             Some(context),
+            &after_self,
             store,
         )?;
-        let after_cross = (&after_self + y)?;
-        let gated = self.gate.forward(&self.norm3.forward(&after_cross)?)?; // [b, n, 8·width]
-        let y = (&after_cross + self.out.forward(&geglu(&gated)?)?)?;
+        let gated = self
+            .gate
+            .forward_geglu(&self.norm3.forward(&after_cross)?)?; // [b, n, 4·width]
+        let y = self.out.forward_onto(&gated, &after_cross)?;
         Ok((
             y,
             BlockSaved {
@@ -109,7 +110,6 @@ impl Block {
                 after_self,
                 cross_attention,
                 after_cross,
-                gated,
             },
         ))
     }
@@ -124,17 +124,20 @@ impl Block {
     ) -> Result<Option<Tensor>> {
         let after_cross = match grad.output {
             Some(grad) => {
-                let g = geglu_backward(&saved.gated, &self.out.backward(grad)?)?;
+                let normed = self.norm3.forward(&saved.after_cross)?;
                 let g = self
-                    .norm3
-                    .backward(&saved.after_cross, &self.gate.backward(&g)?)?;
+                    .gate
+                    .backward_geglu(&normed, &self.out.backward(grad)?)?;
+                let g = self.norm3.backward(&saved.after_cross, &g)?;
                 Some((grad + g)?)
             }
             None => None,
         };
+        let context = pass.context;
         let g = self.cross_attention.backward(
             &saved.cross_attention,
-            Some(pass.context),
+            || Ok(context.clone()),
+            Source::Context,
             AttentionGrad {
                 output: after_cross.as_ref(),
                 map: grad.map,
@@ -153,9 +156,13 @@ impl Block {
             output: Some(&after_self),
             map: None,
         };
-        let g = self
-            .self_attention
-            .backward(&saved.self_attention, None, grad, &mut pass.sites)?;
+        let g = self.self_attention.backward(
+            &saved.self_attention,
+            || self.norm1.forward(&saved.x),
+            Source::Input,
+            grad,
+            &mut pass.sites,
+        )?;
         if reach == Reach::Sites {
             return Ok(None);
         }
@@ -235,14 +242,14 @@ impl Transformer {
             let (_, _, h, w) = x.dims4()?;
             store.enter((h, w));
         }
-        let mut hidden = self.proj_in.forward(&to_tokens(&self.norm.forward(x)?)?)?; // [b, n, c]
+        let mut hidden = self.proj_in.forward_from_channels(&self.norm.forward(x)?)?; // [b, n, c]
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let (y, saved) = block.forward(&hidden, context, store.as_deref_mut())?;
             hidden = y;
             blocks.push(saved);
         }
-        let y = (x + to_pixels(&self.proj_out.forward(&hidden)?, x)?)?;
+        let y = self.proj_out.forward_to_channels(&hidden, x)?;
         Ok((
             y,
             TransformerSaved {
@@ -262,7 +269,7 @@ impl Transformer {
         grad: AttentionGrad,
         reach: Reach,
     ) -> Result<Option<Tensor>> {
-        let after = |g: &Tensor| self.proj_out.backward(&to_tokens(g)?);
+        let after = |g: &Tensor| self.proj_out.backward_from_channels(g);
         let mut g = grad.output.map(after).transpose()?;
         for (i, (block, saved)) in self.blocks.iter().zip(&saved.blocks).enumerate().rev() {
             let reach = if i == 0 { reach } else { Reach::Input };
@@ -278,7 +285,7 @@ impl Transformer {
         let Some(g) = g else {
             return Ok(None);
         };
-        let g = to_pixels(&self.proj_in.backward(&g)?, &saved.x)?;
+        let g = self.proj_in.backward_to_channels(&g, &saved.x)?;
         let g = self.norm.backward(&saved.x, &g)?;
         Ok(Some(match grad.output {
             Some(grad) => (grad + g)?,
@@ -303,14 +310,4 @@ impl Transformer {
             .flat_map(|b| [&mut b.self_attention, &mut b.cross_attention]);
         attentions.flat_map(|a| [&mut a.to_k, &mut a.to_v])
     }
-}
-
-/// `[b, c, h, w]` to `[b, h·w, c]`.
-fn to_tokens(x: &Tensor) -> Result<Tensor> {
-    Ok(x.flatten_from(2)?.transpose(1, 2)?.contiguous()?)
-}
-
-/// `[b, h·w, c]` to the shape of `like: [b, c, h, w]`.
-fn to_pixels(x: &Tensor, like: &Tensor) -> Result<Tensor> {
-    Ok(x.transpose(1, 2)?.contiguous()?.reshape(like.shape())?)
 }

@@ -241,10 +241,12 @@ impl UNet {
     }
 
     /// The weights of the selected sites, each `[out, in]`.
-    pub fn site_weights(&self, selection: SiteSelection) -> BTreeMap<Site, Tensor> {
+    /// # Errors
+    /// If a weight cannot be read.
+    pub fn site_weights(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
         self.projections()
             .filter(|p| selection.contains(&p.site))
-            .map(|p| (p.site.clone(), p.linear.weight().clone()))
+            .map(|p| Ok((p.site.clone(), p.linear.weight().tensor()?)))
             .collect()
     }
 

@@ -205,19 +205,10 @@ struct SelfAttention {
 impl SelfAttention {
     /// `[b, c, h, w]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let tokens = self
-            .norm
-            .forward(x)?
-            .flatten_from(2)?
-            .transpose(1, 2)?
-            .contiguous()?; // [b, n, c]
-        let (q, k, v) = (
-            self.q.forward(&tokens)?,
-            self.k.forward(&tokens)?,
-            self.v.forward(&tokens)?,
-        );
-        let y = self.out.forward(&attention(&q, &k, &v, 1)?)?;
-        Ok((x + y.transpose(1, 2)?.contiguous()?.reshape(x.shape())?)?)
+        let normed = self.norm.forward(x)?;
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|l| l.forward_from_channels(&normed));
+        self.out
+            .forward_to_channels(&attention(&q?, &k?, &v?, 1)?, x)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use sha2::{Digest, Sha256};
 
-use crate::autograd::{Activation, Conv2d, GroupNorm, LayerNorm, Linear};
+use crate::autograd::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
 use crate::{Error, Result};
 
 /// The bytes of a safetensors file, mapped from disk or built into the program.
@@ -17,9 +19,8 @@ enum Bytes {
     Embedded(&'static [u8]),
 }
 
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
             Self::Embedded(bytes) => bytes,
@@ -30,7 +31,7 @@ impl std::ops::Deref for Bytes {
 /// One safetensors file: its header, checked, and its bytes.
 pub(crate) struct TensorFile {
     label: String,
-    bytes: Bytes,
+    bytes: Arc<Bytes>,
     data_start: usize,
     tensors: BTreeMap<String, TensorInfo>,
 }
@@ -53,12 +54,12 @@ impl TensorFile {
 
     /// SHA-256 of the whole file, in hexadecimal.
     pub(crate) fn sha256(&self) -> String {
-        crate::file::hex(&Sha256::digest(&self.bytes[..]))
+        crate::file::hex(&Sha256::digest((*self.bytes).as_ref()))
     }
 
     fn new(bytes: Bytes, label: &str) -> Result<Self> {
         let (header, metadata) =
-            SafeTensors::read_metadata(&bytes).map_err(|error| Error::Weight {
+            SafeTensors::read_metadata(bytes.as_ref()).map_err(|error| Error::Weight {
                 file: label.to_owned(),
                 name: "(header)".to_owned(),
                 expected: "a safetensors file".to_owned(),
@@ -73,7 +74,7 @@ impl TensorFile {
         Ok(Self {
             label: label.to_owned(),
             data_start: 8 + header,
-            bytes,
+            bytes: Arc::new(bytes),
             tensors,
         })
     }
@@ -130,11 +131,26 @@ impl Weights {
 
     /// The tensor `name` as f32, which must have this shape.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.take_any(name, &[shape])
+        let (range, dtype) = self.find(name, &[shape])?;
+        let data = &(*self.file.bytes).as_ref()[range];
+        let tensor = Tensor::from_raw_buffer(data, dtype, shape, &Device::Cpu)?;
+        Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
     }
 
-    /// The tensor `name` as f32, which must have one of these shapes; it is given the first.
-    fn take_any(&mut self, name: &str, shapes: &[&[usize]]) -> Result<Tensor> {
+    /// The weight `name` of a linear layer, which stays in the file where the device is the CPU. A 1 × 1 convolution's
+    /// weight `[out, in, 1, 1]` is the same thing.
+    fn matrix(&mut self, name: &str, (to, from): (usize, usize)) -> Result<Weight> {
+        let (range, dtype) = self.find(name, &[&[to, from], &[to, from, 1, 1]])?;
+        let bytes = self.file.bytes.clone();
+        let weight = Weight::of_file(bytes, range, dtype, (to, from))?;
+        if self.device.is_cpu() {
+            return Ok(weight);
+        }
+        Ok(weight.tensor()?.to_device(&self.device)?.into())
+    }
+
+    /// Where the tensor `name` lies in the file, and its type; it must have one of these shapes.
+    fn find(&mut self, name: &str, shapes: &[&[usize]]) -> Result<(Range<usize>, DType)> {
         let error = |expected: String, found: String| Error::Weight {
             file: self.file.label.clone(),
             name: name.to_owned(),
@@ -165,27 +181,21 @@ impl Weights {
             other => return Err(error("F32, F16 or BF16".to_owned(), format!("{other:?}"))),
         };
         let (from, to) = info.data_offsets;
-        let data = &self.file.bytes[self.file.data_start + from..self.file.data_start + to];
-        let tensor =
-            Tensor::from_raw_buffer(data, dtype, shapes[0], &Device::Cpu)?.to_dtype(DType::F32)?;
-        Ok(tensor.to_device(&self.device)?)
+        let start = self.file.data_start;
+        Ok((start + from..start + to, dtype))
     }
 
-    /// A linear layer with bias; a 1 × 1 convolution's weight `[out, in, 1, 1]` is the same thing.
+    /// A linear layer with bias.
     pub(crate) fn linear(&mut self, name: &str, from: usize, to: usize) -> Result<Linear> {
-        let weight = self.take_any(&format!("{name}.weight"), &[&[to, from], &[to, from, 1, 1]])?;
-        Ok(Linear::new(
-            weight,
-            Some(self.take(&format!("{name}.bias"), &[to])?),
-        ))
+        let weight = self.matrix(&format!("{name}.weight"), (to, from))?;
+        let bias = self.take(&format!("{name}.bias"), &[to])?;
+        Ok(Linear::new(weight, Some(bias)))
     }
 
     /// A linear layer without bias.
     pub(crate) fn linear_no_bias(&mut self, name: &str, from: usize, to: usize) -> Result<Linear> {
-        Ok(Linear::new(
-            self.take(&format!("{name}.weight"), &[to, from])?,
-            None,
-        ))
+        let weight = self.matrix(&format!("{name}.weight"), (to, from))?;
+        Ok(Linear::new(weight, None))
     }
 
     /// A `k` × `k` convolution.

@@ -169,7 +169,7 @@ impl Pipeline {
             return Ok(known.clone());
         }
         let mut hash = Sha256::new();
-        for weight in self.unet.site_weights(SiteSelection::All).values() {
+        for weight in self.unet.site_weights(SiteSelection::All)?.values() {
             let values = weight
                 .to_dtype(DType::F16)?
                 .flatten_all()?
@@ -194,7 +194,7 @@ impl Pipeline {
     pub fn shut(&mut self, index: &NeuronIndex) -> Result<()> {
         self.fingerprint()?; // kept, before the weights change
         let masked: BTreeMap<Site, Tensor> =
-            shut(&self.unet.site_weights(SiteSelection::All), index)?;
+            shut(&self.unet.site_weights(SiteSelection::All)?, index)?;
         self.unet.set_site_weights(masked)
     }
 

@@ -219,7 +219,7 @@ fn gradients_of_every_site_are_equal() {
         let timesteps = numbers(&golden.cases["grad"]["timesteps"]);
         let [x, context, target] =
             ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part));
-        let all = unet.site_weights(SiteSelection::All);
+        let all = unet.site_weights(SiteSelection::All).unwrap();
         let mut found = BTreeMap::new();
         for selection in [
             SiteSelection::Cross,
@@ -348,7 +348,11 @@ fn scores_of_algorithm_1_are_equal() {
                 selection: Selection::Density(0.03),
                 until_stable: None,
             };
-            let before = golden.pipeline.unet().site_weights(SiteSelection::All);
+            let before = golden
+                .pipeline
+                .unet()
+                .site_weights(SiteSelection::All)
+                .unwrap();
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
             let scores = algorithm1(unet, schedule, &lesson, &options, |step| {
@@ -372,7 +376,12 @@ fn scores_of_algorithm_1_are_equal() {
                     "{name}: {case}"
                 );
             }
-            for (site, after) in golden.pipeline.unet().site_weights(SiteSelection::All) {
+            for (site, after) in golden
+                .pipeline
+                .unet()
+                .site_weights(SiteSelection::All)
+                .unwrap()
+            {
                 assert_eq!(
                     values(&after),
                     values(&before[&site]),
@@ -387,7 +396,11 @@ fn scores_of_algorithm_1_are_equal() {
 fn whole_pictures_are_equal() {
     for name in MODELS {
         let mut golden = Golden::open(name);
-        let original = golden.pipeline.unet().site_weights(SiteSelection::All);
+        let original = golden
+            .pipeline
+            .unet()
+            .site_weights(SiteSelection::All)
+            .unwrap();
         for (case, settings) in golden.cases["picture"].as_object().unwrap().clone() {
             if settings["shut"].as_bool().unwrap() {
                 let (unet, _) = golden.pipeline.unet_mut();
@@ -474,8 +487,8 @@ fn bf16_files_load() {
         Pipeline::load(&source, &Device::Cpu).unwrap()
     };
     let (full, rounded) = (load(&from), load(folder.path()));
-    let found = rounded.unet().site_weights(SiteSelection::All);
-    for (site, weight) in full.unet().site_weights(SiteSelection::All) {
+    let found = rounded.unet().site_weights(SiteSelection::All).unwrap();
+    for (site, weight) in full.unet().site_weights(SiteSelection::All).unwrap() {
         let expected = weight.to_dtype(DType::BF16).unwrap();
         let expected = expected.to_dtype(DType::F32).unwrap();
         assert_eq!(values(&found[&site]), values(&expected), "{site}");

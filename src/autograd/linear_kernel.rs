@@ -1,0 +1,445 @@
+//! Linear layers on the CPU: tiles of the output, each a sum of products with blocks of the weight.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::Weight;
+use super::activation::{gated, gated_slopes};
+use super::gemm::{Onto, Strides, product};
+use super::linear::Order;
+use super::math::vectorised;
+use super::tile::{Tile, tiles};
+use super::values::{misfit, values_of};
+use super::weight::Numbers;
+use crate::Result;
+
+/// Tokens and channels of a tile.
+const TOKENS: usize = 256;
+const CHANNELS: usize = 320;
+/// Terms of a sum for which a block of a weight is converted at a time.
+const TERMS: usize = 512;
+
+/// Which way a layer is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// `x·Wᵀ`.
+    Forward,
+    /// `grad·W`.
+    Backward,
+}
+
+/// The vectors that a layer is given: `samples` times `tokens` of `width` values.
+struct Input<'a> {
+    values: &'a [f32],
+    samples: usize,
+    tokens: usize,
+    width: usize,
+    order: Order,
+}
+
+impl Input<'_> {
+    /// The tokens of a sample from `token` on and their values from `term` on, as a matrix of rows of values.
+    fn from(&self, sample: usize, token: usize, term: usize) -> (&[f32], Strides) {
+        let start = sample * self.tokens * self.width;
+        match self.order {
+            Order::Tokens => (
+                &self.values[start + token * self.width + term..],
+                Strides::rows(self.width),
+            ),
+            Order::Channels => (
+                &self.values[start + term * self.tokens + token..],
+                Strides::rows(self.tokens).transposed(),
+            ),
+        }
+    }
+}
+
+/// The matrix that input vectors are multiplied with.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    weight: Numbers<'a>,
+    /// Of a row of the weight.
+    width: usize,
+    side: Side,
+}
+
+impl Matrix<'_> {
+    /// Its rows `terms` and columns `channels`.
+    fn block<'b>(
+        &'b self,
+        terms: Range<usize>,
+        channels: Range<usize>,
+        buffer: &'b mut Vec<f32>,
+    ) -> (&'b [f32], Strides) {
+        match self.side {
+            Side::Forward => {
+                let (block, strides) = self.weight.block(self.width, channels, terms, buffer);
+                (block, strides.transposed())
+            }
+            Side::Backward => self.weight.block(self.width, terms, channels, buffer),
+        }
+    }
+}
+
+/// Blocks of at most `len` of a range from 0 on.
+fn blocks(whole: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..whole)
+        .step_by(len)
+        .map(move |from| from..whole.min(from + len))
+}
+
+/// `onto + bias + x·Wᵀ`, or `onto + grad·W`, as `to` has it: of the shape of `onto`, or `[.., c]`, or `[b, c, n]`.
+pub(super) fn apply(
+    weight: &Weight,
+    side: Side,
+    bias: Option<&Tensor>,
+    (x, from): (&Tensor, Order),
+    to: Order,
+    onto: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (rows, columns) = weight.shape();
+    let (width, channels) = match side {
+        Side::Forward => (columns, rows),
+        Side::Backward => (rows, columns),
+    };
+    let x = x.contiguous()?;
+    let values = values_of(&x)?;
+    // Where both sides hold tokens, samples make no difference.
+    let separate = from == Order::Channels || to == Order::Channels;
+    let input = input(&x, &values, from, width, separate)?;
+    let count = input.samples * input.tokens;
+    let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
+    let onto = onto.map(Tensor::contiguous).transpose()?;
+    let mut shape = match (from, x.dims()) {
+        (Order::Channels, &[b, _, h, w]) => vec![b, h * w, channels],
+        (_, dims) => [&dims[..dims.len() - 1], &[channels]].concat(),
+    };
+    if to == Order::Channels {
+        let last = shape.len() - 1;
+        shape.swap(last - 1, last);
+    }
+    let mut out = vec![0f32; count * channels];
+    let start = match &onto {
+        Some(onto) if onto.elem_count() == out.len() && fits(onto, &shape, to) => {
+            Some(values_of(onto)?)
+        }
+        Some(onto) => return Err(misfit(&format!("a summand of shape {shape:?}"), onto)),
+        None => None,
+    };
+    let (start, bias) = (start.as_deref(), bias.as_deref());
+    let cut = cut(&mut out, &input, channels, to);
+    weight.with(|numbers| {
+        let matrix = Matrix {
+            weight: numbers,
+            width: columns,
+            side,
+        };
+        cut.into_par_iter()
+            .for_each_init(Vec::new, |buffer, (sample, mut tile)| {
+                let offset = sample * input.tokens * channels;
+                lay_in(
+                    &mut tile,
+                    to,
+                    start.map(|s| &s[offset..]),
+                    bias,
+                    (input.tokens, channels),
+                );
+                multiply(&input, &matrix, to, (sample, &mut tile), buffer);
+            });
+        Ok(())
+    })?;
+    let shape = onto.as_ref().map_or(shape, |onto| onto.dims().to_vec());
+    Ok(Tensor::from_vec(out, shape, x.device())?)
+}
+
+/// Whether a summand has the shape of the output, `[b, c, h, w]` standing for `[b, c, h·w]`.
+fn fits(onto: &Tensor, shape: &[usize], to: Order) -> bool {
+    match (to, onto.dims()) {
+        (Order::Channels, &[b, c, h, w]) => shape == [b, c, h * w],
+        (_, dims) => dims == shape,
+    }
+}
+
+fn input<'a>(
+    x: &Tensor,
+    values: &'a [f32],
+    order: Order,
+    width: usize,
+    separate: bool,
+) -> Result<Input<'a>> {
+    let (samples, tokens) = match (order, x.dims()) {
+        (Order::Channels, &[b, c, h, w]) if c == width => (b, h * w),
+        (Order::Tokens, &[b, n, c]) if c == width && separate => (b, n),
+        (Order::Tokens, &[.., c]) if c == width && !separate => (1, x.elem_count() / width.max(1)),
+        _ => return Err(misfit(&format!("vectors of {width} values"), x)),
+    };
+    Ok(Input {
+        values,
+        samples,
+        tokens,
+        width,
+        order,
+    })
+}
+
+/// The tiles of each sample of the output, with its number.
+fn cut<'a>(
+    out: &'a mut [f32],
+    input: &Input,
+    channels: usize,
+    to: Order,
+) -> Vec<(usize, Tile<'a>)> {
+    let sample = (input.tokens * channels).max(1);
+    out.chunks_mut(sample)
+        .enumerate()
+        .flat_map(|(i, out)| {
+            let cut = match to {
+                Order::Tokens => tiles(out, channels, TOKENS, CHANNELS),
+                Order::Channels => tiles(out, input.tokens, CHANNELS, TOKENS),
+            };
+            cut.into_iter().map(move |tile| (i, tile))
+        })
+        .collect()
+}
+
+/// Puts into a tile what its products are added to.
+fn lay_in(
+    tile: &mut Tile,
+    to: Order,
+    start: Option<&[f32]>,
+    bias: Option<&[f32]>,
+    (tokens, channels): (usize, usize),
+) {
+    let (row, column) = tile.from;
+    let width = match to {
+        Order::Tokens => channels,
+        Order::Channels => tokens,
+    };
+    for i in 0..tile.rows {
+        let out = tile.row(i);
+        if let Some(start) = start {
+            let from = (row + i) * width + column;
+            out.copy_from_slice(&start[from..from + out.len()]);
+        }
+        match (bias, to) {
+            (Some(bias), Order::Tokens) => {
+                for (out, bias) in out.iter_mut().zip(&bias[column..]) {
+                    *out += bias;
+                }
+            }
+            (Some(bias), Order::Channels) => {
+                let bias = bias[row + i];
+                out.iter_mut().for_each(|out| *out += bias);
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+/// Adds to a tile the product of its tokens with its columns of the matrix.
+fn multiply(
+    input: &Input,
+    matrix: &Matrix,
+    to: Order,
+    (sample, tile): (usize, &mut Tile),
+    buffer: &mut Vec<f32>,
+) {
+    let (row, column) = tile.from;
+    let (token, channels) = match to {
+        Order::Tokens => (row, column..column + tile.columns),
+        Order::Channels => (column, row..row + tile.rows),
+    };
+    for terms in blocks(input.width, TERMS) {
+        let (x, x_strides) = input.from(sample, token, terms.start);
+        let len = terms.len();
+        let (m, m_strides) = matrix.block(terms, channels.clone(), buffer);
+        match to {
+            Order::Tokens => tile.product(len, 1.0, (x, x_strides), (m, m_strides), Onto::Sum),
+            Order::Channels => {
+                let (m, x) = ((m, m_strides.transposed()), (x, x_strides.transposed()));
+                tile.product(len, 1.0, m, x, Onto::Sum);
+            }
+        }
+    }
+}
+
+/// The two halves of a block of a layer's output, before a GEGLU.
+struct Halves<'a> {
+    input: Input<'a>,
+    matrix: Matrix<'a>,
+    bias: Option<&'a [f32]>,
+    inner: usize,
+}
+
+/// Where a task of a GEGLU keeps its blocks.
+#[derive(Default)]
+struct Buffers {
+    values: Vec<f32>,
+    gates: Vec<f32>,
+    weight: Vec<f32>,
+}
+
+impl Halves<'_> {
+    /// Computes both halves for these tokens and columns of the inner width, `[tokens, columns]` each.
+    fn compute(&self, tokens: Range<usize>, columns: Range<usize>, buffers: &mut Buffers) {
+        let (m, n) = (tokens.len(), columns.len());
+        let Buffers {
+            values,
+            gates,
+            weight,
+        } = buffers;
+        for (half, out) in [values, gates].into_iter().enumerate() {
+            let channels = columns.start + half * self.inner..columns.end + half * self.inner;
+            out.clear();
+            match self.bias {
+                Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
+                None => out.resize(m * n, 0.0),
+            }
+            for terms in blocks(self.input.width, TERMS) {
+                let (x, k) = (self.input.from(0, tokens.start, terms.start), terms.len());
+                let matrix = self.matrix.block(terms, channels.clone(), weight);
+                product(
+                    (m, k, n),
+                    1.0,
+                    x,
+                    matrix,
+                    (out, Strides::rows(n)),
+                    Onto::Sum,
+                );
+            }
+        }
+    }
+}
+
+/// Calls `f` with the [`Halves`] of a layer: its inner width is half of what it puts out.
+fn with_halves<R>(
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    x: &Tensor,
+    f: impl FnOnce(&Halves) -> Result<R>,
+) -> Result<R> {
+    let (out, width) = weight.shape();
+    if out % 2 != 0 {
+        return Err(misfit(&format!("two halves of {out} channels"), x));
+    }
+    let x = x.contiguous()?;
+    let values = values_of(&x)?;
+    let input = input(&x, &values, Order::Tokens, width, false)?;
+    let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
+    weight.with(|numbers| {
+        f(&Halves {
+            input,
+            matrix: Matrix {
+                weight: numbers,
+                width,
+                side: Side::Forward,
+            },
+            bias: bias.as_deref(),
+            inner: out / 2,
+        })
+    })
+}
+
+/// `[.., in]` to `[.., out/2]`.
+pub(super) fn geglu(weight: &Weight, bias: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
+    with_halves(weight, bias, x, |halves| {
+        let inner = halves.inner;
+        let mut out = vec![0f32; halves.input.tokens * inner];
+        tiles(&mut out, inner, TOKENS, CHANNELS)
+            .into_par_iter()
+            .for_each_init(Buffers::default, |buffers, mut tile| {
+                let (row, column) = tile.from;
+                let n = tile.columns;
+                halves.compute(row..row + tile.rows, column..column + n, buffers);
+                vectorised(|| {
+                    for i in 0..tile.rows {
+                        let of_row = i * n..(i + 1) * n;
+                        let halves = buffers.values[of_row.clone()]
+                            .iter()
+                            .zip(&buffers.gates[of_row]);
+                        for (out, (&value, &gate)) in tile.row(i).iter_mut().zip(halves) {
+                            *out = gated(value, gate);
+                        }
+                    }
+                });
+            });
+        let shape = [&x.dims()[..x.rank() - 1], &[inner]].concat();
+        Ok(Tensor::from_vec(out, shape, x.device())?)
+    })
+}
+
+/// ∂L/∂(the layer's output), `[.., out]`, from `grad: [.., out/2]`.
+pub(super) fn geglu_gradient(
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    x: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    let grad = grad.contiguous()?;
+    let grads = values_of(&grad)?;
+    let grads = &*grads;
+    with_halves(weight, bias, x, |halves| {
+        let inner = halves.inner;
+        let shape = |c: usize| [&x.dims()[..x.rank() - 1], &[c]].concat();
+        if grad.dims() != shape(inner) {
+            return Err(misfit(
+                &format!("a gradient of shape {:?}", shape(inner)),
+                &grad,
+            ));
+        }
+        let mut out = vec![0f32; halves.input.tokens * 2 * inner];
+        // Rows of `inner` values: first of a token's value, then of its gate.
+        tiles(&mut out, inner, 2 * TOKENS, CHANNELS)
+            .into_par_iter()
+            .for_each_init(Buffers::default, |buffers, mut tile| {
+                let (token, column) = (tile.from.0 / 2, tile.from.1);
+                let (tokens, n) = (tile.rows / 2, tile.columns);
+                halves.compute(token..token + tokens, column..column + n, buffers);
+                let Buffers { values, gates, .. } = buffers;
+                vectorised(|| {
+                    for i in 0..tokens {
+                        let of_row = i * n..(i + 1) * n;
+                        let grad = &grads[(token + i) * inner + column..][..n];
+                        let halves = values[of_row.clone()]
+                            .iter_mut()
+                            .zip(&mut gates[of_row.clone()]);
+                        for ((value, gate), &grad) in halves.zip(grad) {
+                            let (to_value, to_gate) = gated_slopes(*value, *gate);
+                            (*value, *gate) = (grad * to_value, grad * to_gate);
+                        }
+                        tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
+                        tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
+                    }
+                });
+            });
+        Ok(Tensor::from_vec(out, shape(2 * inner), x.device())?)
+    })
+}
+
+/// ∂L/∂W = gradᵀ·x, `[out, in]`.
+pub(super) fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let leading = |t: &Tensor| t.dims()[..t.rank() - 1].to_vec();
+    if leading(x) != leading(grad) {
+        return Err(misfit(
+            &format!("a gradient for inputs {:?}", x.dims()),
+            grad,
+        ));
+    }
+    let (x, grad) = (x.contiguous()?, grad.contiguous()?);
+    let (from, to) = (x.dims()[x.rank() - 1], grad.dims()[grad.rank() - 1]);
+    let (xs, gs) = (values_of(&x)?, values_of(&grad)?);
+    let (xs, gs) = (&*xs, &*gs);
+    let tokens = xs.len() / from.max(1);
+    let mut out = vec![0f32; from * to];
+    tiles(&mut out, from.max(1), TOKENS, CHANNELS)
+        .into_par_iter()
+        .for_each(|mut tile| {
+            let (row, column) = tile.from;
+            let (x, grad) = (&xs[column..], &gs[row..]);
+            let grad = (grad, Strides::rows(to).transposed());
+            tile.product(tokens, 1.0, grad, (x, Strides::rows(from)), Onto::Nothing);
+        });
+    Ok(Tensor::from_vec(out, (to, from), x.device())?)
+}

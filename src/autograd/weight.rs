@@ -1,0 +1,254 @@
+//! Frozen weights in the type of their file, which become f32 where a kernel uses them.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::gemm::Strides;
+use super::values::values_of;
+use crate::Result;
+
+/// The bytes of a file, shared by the weights in it.
+type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A matrix of weights `[out, in]`: a tensor, or a part of a mapped file that is read in place.
+#[derive(Clone)]
+pub struct Weight {
+    shape: (usize, usize),
+    store: Store,
+}
+
+#[derive(Clone)]
+enum Store {
+    Tensor(Tensor),
+    File {
+        bytes: Bytes,
+        range: Range<usize>,
+        dtype: DType,
+    },
+}
+
+impl From<Tensor> for Weight {
+    /// # Panics
+    /// If the tensor is no matrix.
+    fn from(tensor: Tensor) -> Self {
+        match *tensor.dims() {
+            [rows, columns] => Self {
+                shape: (rows, columns),
+                store: Store::Tensor(tensor),
+            },
+            ref shape => panic!("a weight is a matrix, not {shape:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (rows, columns) = self.shape;
+        let place = match &self.store {
+            Store::Tensor(_) => "tensor".to_owned(),
+            Store::File { dtype, .. } => format!("{dtype:?} of a file"),
+        };
+        write!(f, "Weight({rows} x {columns}, {place})")
+    }
+}
+
+impl Weight {
+    /// The matrix of these bytes of a file; read in place if they are aligned, and copied if not.
+    ///
+    /// # Errors
+    /// If they are not as many as a matrix of this shape and type has, or of a type that is not supported.
+    pub(crate) fn of_file(
+        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        range: Range<usize>,
+        dtype: DType,
+        shape: (usize, usize),
+    ) -> Result<Self> {
+        let part = &(*bytes).as_ref()[range.clone()];
+        let in_place = Numbers::of(part, dtype).is_some_and(|n| n.len() == shape.0 * shape.1);
+        if !in_place {
+            return Ok(as_f32(part, dtype, shape)?.into());
+        }
+        Ok(Self {
+            shape,
+            store: Store::File {
+                bytes,
+                range,
+                dtype,
+            },
+        })
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    /// The whole matrix as an f32 tensor; a copy if it is read in place.
+    ///
+    /// # Errors
+    /// If the copy fails.
+    pub fn tensor(&self) -> Result<Tensor> {
+        match &self.store {
+            Store::Tensor(tensor) => Ok(tensor.clone()),
+            Store::File {
+                bytes,
+                range,
+                dtype,
+            } => as_f32(&(**bytes).as_ref()[range.clone()], *dtype, self.shape),
+        }
+    }
+
+    /// Calls `f` with the numbers of a matrix on the CPU.
+    ///
+    /// # Errors
+    /// Those of `f`; or if it is a tensor that is not contiguous, not f32 or not on the CPU.
+    pub(super) fn with<R>(&self, f: impl FnOnce(Numbers) -> Result<R>) -> Result<R> {
+        match &self.store {
+            Store::Tensor(tensor) => f(Numbers::F32(&values_of(tensor)?)),
+            Store::File {
+                bytes,
+                range,
+                dtype,
+            } => match Numbers::of(&(**bytes).as_ref()[range.clone()], *dtype) {
+                Some(numbers) => f(numbers),
+                None => unreachable!("`of_file` copies what is not aligned"),
+            },
+        }
+    }
+}
+
+/// A copy of the matrix of these bytes.
+fn as_f32(bytes: &[u8], dtype: DType, (rows, columns): (usize, usize)) -> Result<Tensor> {
+    let tensor = Tensor::from_raw_buffer(bytes, dtype, &[rows, columns], &Device::Cpu)?;
+    Ok(tensor.to_dtype(DType::F32)?)
+}
+
+/// Numbers in the type that they are stored in.
+#[derive(Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Numbers<'a> {
+    /// Little-endian bytes as numbers; `None` where they are not aligned, or of another type.
+    fn of(bytes: &'a [u8], dtype: DType) -> Option<Self> {
+        if cfg!(target_endian = "big") {
+            return None;
+        }
+        match dtype {
+            DType::F32 => aligned(bytes).map(Self::F32),
+            DType::F16 => aligned(bytes).map(Self::F16),
+            DType::BF16 => aligned(bytes).map(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::F32(x) => x.len(),
+            Self::F16(x) => x.len(),
+            Self::Bf16(x) => x.len(),
+        }
+    }
+
+    /// A block of a matrix with rows of `width` numbers, as f32: where it lies, or converted into `buffer`.
+    pub(super) fn block<'b>(
+        self,
+        width: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'b mut Vec<f32>,
+    ) -> (&'b [f32], Strides)
+    where
+        'a: 'b,
+    {
+        let (start, len) = (rows.start * width + columns.start, columns.len());
+        if let Self::F32(x) = self {
+            return (&x[start..], Strides::rows(width));
+        }
+        buffer.resize(rows.len() * len, 0.0);
+        for (i, row) in buffer.chunks_exact_mut(len.max(1)).enumerate() {
+            let from = start + i * width;
+            match self {
+                Self::F32(x) => row.copy_from_slice(&x[from..from + len]),
+                Self::F16(x) => x[from..from + len].convert_to_f32_slice(row),
+                Self::Bf16(x) => x[from..from + len].convert_to_f32_slice(row),
+            }
+        }
+        (buffer, Strides::rows(len))
+    }
+}
+
+/// A type of which every pattern of bits is a number.
+trait Plain: Copy {}
+impl Plain for f32 {}
+impl Plain for f16 {}
+impl Plain for bf16 {}
+
+fn aligned<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: every pattern of bits is a `T`.
+    #[expect(unsafe_code, reason = "bytes read as numbers")]
+    let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
+    (before.is_empty() && after.is_empty()).then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every type, aligned and not: the numbers of the file, whole and in blocks.
+    #[test]
+    fn weights_are_the_files_numbers() {
+        let values: Vec<f32> = (0..35).map(|i| i as f32 * 0.5 - 3.0).collect();
+        let encoded = |dtype| -> Vec<u8> {
+            match dtype {
+                DType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                DType::F16 => values
+                    .iter()
+                    .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+                    .collect(),
+                _ => values
+                    .iter()
+                    .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
+                    .collect(),
+            }
+        };
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let data = encoded(dtype);
+            for offset in 0..4 {
+                let mut file = vec![0; offset];
+                file.extend(&data);
+                let bytes: Bytes = Arc::new(file);
+                let range = offset..offset + data.len();
+                let weight = Weight::of_file(bytes, range, dtype, (5, 7)).unwrap();
+                let whole = weight.tensor().unwrap().flatten_all().unwrap();
+                assert_eq!(whole.to_vec1::<f32>().unwrap(), values);
+                let check = |numbers: Numbers| {
+                    let mut buffer = Vec::new();
+                    let (block, strides) = numbers.block(7, 1..4, 2..7, &mut buffer);
+                    for i in 0..3 {
+                        for j in 0..5 {
+                            let at = i * strides.row + j * strides.column;
+                            assert_eq!(block[at], values[(1 + i) * 7 + 2 + j]);
+                        }
+                    }
+                    Ok(())
+                };
+                weight.with(check).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_bytes_are_refused() {
+        let bytes: Bytes = Arc::new(vec![0u8; 16]);
+        assert!(Weight::of_file(bytes, 0..16, DType::F32, (5, 1)).is_err());
+    }
+}
