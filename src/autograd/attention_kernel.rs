@@ -75,13 +75,7 @@ impl Shape {
     }
 
     /// One head of `rows` rows a sample, from row `from` of a sample on.
-    fn head<'a>(
-        self,
-        x: &'a [f32],
-        rows: usize,
-        sample: usize,
-        (from, column): (usize, usize),
-    ) -> &'a [f32] {
+    fn head(self, x: &[f32], rows: usize, sample: usize, (from, column): (usize, usize)) -> &[f32] {
         &x[(sample * rows + from) * self.width() + column..]
     }
 }

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// One layer of the network, in the order of execution.
 #[derive(Debug)]
 pub(super) enum Layer {
-    Resnet(Resnet),
+    Resnet(Box<Resnet>),
     Transformer(Box<Transformer>),
     Downsample(Conv2d),
     Upsample(Upsample),

@@ -93,8 +93,11 @@ impl<'a> Builder<'a> {
             groups,
             epsilon,
         };
-        self.layers
-            .push(Layer::Resnet(Resnet::load(self.weights, name, shape)?));
+        self.layers.push(Layer::Resnet(Box::new(Resnet::load(
+            self.weights,
+            name,
+            shape,
+        )?)));
         Ok(())
     }
 
