@@ -16,8 +16,9 @@ use cones::model::Clip;
 use cones::source::Source;
 use cones::{Error, Picture, Pipeline, SampleOptions, list};
 
+use super::lesson::{ClassImages, ClassPrompts, prepare};
 use super::ui::Ui;
-use super::{class_images, device, lesson, load, read_index};
+use super::{device, load, read_index};
 use crate::cli::{EvalArgs, Global};
 
 /// Columns of the sheet.
@@ -299,24 +300,18 @@ fn held_out(
     photos: &[PathBuf],
     ui: &Ui,
 ) -> anyhow::Result<HeldOut> {
-    let class_prompt = format!("a photo of a {}", subject.noun);
     let class = match &args.class_images {
-        Some(folder) => list(std::slice::from_ref(folder))?,
-        None => class_images::cached(
-            pipeline,
-            &subject.noun,
-            &class_prompt,
-            CLASS_COUNT,
-            &args.index,
-            ui,
-        )?,
+        Some(folder) => ClassImages::Given(folder),
+        None => ClassImages::Drawn {
+            count: CLASS_COUNT,
+            beside: &args.index,
+            prompts: ClassPrompts::Noun,
+        },
     };
-    let subject_prompt = format!("a photo of a {}", subject.phrase());
-    let subject = lesson::examples(pipeline, photos, &subject_prompt)?;
-    let class = lesson::examples(pipeline, &class, &class_prompt)?;
+    let prepared = prepare(pipeline, subject, photos, &class, ui)?;
     Ok(HeldOut::new(
         pipeline.schedule(),
-        [&subject, &class],
+        &prepared.lesson,
         args.loss_draws,
         global.seed,
     )?)

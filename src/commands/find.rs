@@ -14,7 +14,7 @@ use cones::eval::Scores;
 use cones::{Pipeline, list};
 use serde_json::json;
 
-use super::lesson::{ClassImages, Prepared, prepare};
+use super::lesson::{ClassImages, ClassPrompts, Prepared, prepare};
 use super::ui::{Ui, peak_memory};
 use super::{load, thousands};
 use crate::cli::{FindArgs, Global, Method};
@@ -40,7 +40,14 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let mut pipeline = load(global, &ui)?;
     let class = match &args.class_images {
         Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn(args.class_count, &output),
+        None => ClassImages::Drawn {
+            count: args.class_count,
+            beside: &output,
+            prompts: match args.method {
+                Method::Paper => ClassPrompts::Noun,
+                Method::Learned => ClassPrompts::Scenes,
+            },
+        },
     };
     let prepared = prepare(&pipeline, &subject, &photos, &class, &ui)?;
     let fingerprint = pipeline.fingerprint()?;
@@ -62,7 +69,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         architecture: None,
         prediction_type: Some(pipeline.prediction_name().to_owned()),
         subjects: vec![subject],
-        prompts: prompts.to_vec(),
+        prompts,
         method: args.method.name().to_owned(),
         settings: settings(args, &found),
         seed: Some(global.seed),

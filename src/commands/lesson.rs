@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cones::concept::gram::CLASS_TEMPLATES;
 use cones::concept::{Examples, Lesson, Subject};
 use cones::{Picture, Pipeline, file_sha256, list};
 
@@ -12,14 +13,39 @@ use super::ui::Ui;
 pub(crate) enum ClassImages<'a> {
     /// The user's folder.
     Given(&'a Path),
-    /// Drawn by the model, so many, and kept beside this file.
-    Drawn(usize, &'a Path),
+    /// Drawn by the model and kept.
+    Drawn {
+        count: usize,
+        /// The file that they are kept beside.
+        beside: &'a Path,
+        prompts: ClassPrompts,
+    },
+}
+
+/// What class pictures show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClassPrompts {
+    /// The noun alone, as Algorithm 1 has it.
+    Noun,
+    /// The noun in several scenes, which training on many steps would else bend.
+    Scenes,
+}
+
+impl ClassPrompts {
+    fn of(self, noun: &str) -> Vec<String> {
+        let all = CLASS_TEMPLATES.map(|template| template.replace("{}", noun));
+        match self {
+            Self::Noun => all[..1].to_vec(),
+            Self::Scenes => all.to_vec(),
+        }
+    }
 }
 
 /// A [`Lesson`] with what a file says of it.
 pub(crate) struct Prepared {
     pub(crate) lesson: Lesson,
-    pub(crate) prompts: [String; 2],
+    /// The subject's prompt, then those of the class.
+    pub(crate) prompts: Vec<String>,
     /// SHA-256 of the photos, and of the class pictures where they were given.
     pub(crate) hashes: Vec<String>,
 }
@@ -40,36 +66,40 @@ pub(crate) fn prepare(
             tokens.len()
         ));
     }
-    let prompts = [
-        format!("a photo of a {}", subject.phrase()),
-        format!("a photo of a {}", subject.noun),
-    ];
+    let own = format!("a photo of a {}", subject.phrase());
     let mut hashes = hashes(photos)?;
-    let class_paths = match class {
+    let (class_paths, class_prompts) = match class {
         ClassImages::Given(folder) => {
             let paths = list(&[folder.to_path_buf()])?;
             hashes.extend(self::hashes(&paths)?);
-            paths
+            (paths, ClassPrompts::Noun.of(&subject.noun))
         }
-        ClassImages::Drawn(count, beside) => {
-            class_images::cached(pipeline, &subject.noun, &prompts[1], *count, beside, ui)?
+        ClassImages::Drawn {
+            count,
+            beside,
+            prompts,
+        } => {
+            let prompts = prompts.of(&subject.noun);
+            let paths =
+                class_images::cached(pipeline, &subject.noun, &prompts, *count, beside, ui)?;
+            (paths, prompts)
         }
     };
     Ok(Prepared {
         lesson: Lesson {
-            subject: examples(pipeline, photos, &prompts[0])?,
-            class: examples(pipeline, &class_paths, &prompts[1])?,
+            subject: examples(pipeline, photos, std::slice::from_ref(&own))?,
+            class: examples(pipeline, &class_paths, &class_prompts)?,
         },
-        prompts,
+        prompts: std::iter::once(own).chain(class_prompts).collect(),
         hashes,
     })
 }
 
-/// Reads pictures at the model's size and encodes them.
-pub(crate) fn examples(
+/// Reads pictures at the model's size and encodes them; picture i is of prompt i mod their number.
+fn examples(
     pipeline: &Pipeline,
     paths: &[PathBuf],
-    prompt: &str,
+    prompts: &[String],
 ) -> anyhow::Result<Examples> {
     let latents = paths
         .iter()
@@ -77,7 +107,10 @@ pub(crate) fn examples(
         .collect::<cones::Result<Vec<_>>>()?;
     Ok(Examples {
         latents,
-        context: pipeline.embed(&[prompt])?,
+        contexts: prompts
+            .iter()
+            .map(|prompt| pipeline.embed(&[prompt]))
+            .collect::<cones::Result<_>>()?,
     })
 }
 

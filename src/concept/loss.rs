@@ -9,13 +9,21 @@ use crate::model::UNet;
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result};
 
-/// Pictures of one prompt, ready for the loss.
+/// Pictures and the prompts that they are of, ready for the loss.
 #[derive(Debug, Clone)]
 pub struct Examples {
     /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
     pub latents: Vec<Tensor>,
-    /// The prompt's embedding, `[1, t, e]`.
-    pub context: Tensor,
+    /// Embeddings of the prompts, `[1, t, e]` each: picture i is of prompt i mod their number.
+    pub contexts: Vec<Tensor>,
+}
+
+impl Examples {
+    /// Picture `i` of the endless repetition of the pictures, and its prompt.
+    fn get(&self, i: usize) -> (&Tensor, &Tensor) {
+        let i = i % self.latents.len();
+        (&self.latents[i], &self.contexts[i % self.contexts.len()])
+    }
 }
 
 /// What one subject is learned from: pictures of it, and pictures of its class that must stay as they are.
@@ -29,14 +37,20 @@ pub struct Lesson {
 
 impl Lesson {
     /// # Errors
-    /// If one of the two has no pictures.
-    pub(super) fn check(&self) -> Result<()> {
-        for (name, examples) in [
-            ("pictures of the subject", &self.subject),
-            ("pictures of the class", &self.class),
-        ] {
-            if examples.latents.is_empty() {
-                return Err(Error::value(name, "at least one", "none"));
+    /// If one of the two has no pictures, or no prompts.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, examples) in [("subject", &self.subject), ("class", &self.class)] {
+            for (what, none) in [
+                ("pictures", examples.latents.is_empty()),
+                ("prompts", examples.contexts.is_empty()),
+            ] {
+                if none {
+                    return Err(Error::value(
+                        format!("{what} of the {name}"),
+                        "at least one",
+                        "none",
+                    ));
+                }
             }
         }
         Ok(())
@@ -55,7 +69,7 @@ pub struct Step {
 }
 
 /// The samples of one step: pictures with noise, and what the model should say of them.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// `[r, c, h, w]`
     noisy: Tensor,
     /// r of them.
@@ -63,7 +77,7 @@ pub(super) struct Batch {
     /// `[r, t, e]`
     context: Tensor,
     /// The noise or the velocity, `[r, c, h, w]`.
-    target: Tensor,
+    pub(crate) target: Tensor,
     /// The weight of each row's mean squared error in the loss.
     weights: Vec<f32>,
 }
@@ -71,23 +85,22 @@ pub(super) struct Batch {
 impl Batch {
     /// Step `k` of Algorithm 1: row 0 is subject picture k mod n, row 1 class picture k mod m. The generator gives first
     /// both timesteps, then the noise.
-    pub(super) fn pair(
+    pub(crate) fn pair(
         schedule: &ScheduleConfig,
         lesson: &Lesson,
         prior_weight: f64,
         seed: u64,
         k: usize,
     ) -> Result<Self> {
-        let rows = [&lesson.subject, &lesson.class];
-        let latents = rows.map(|e| &e.latents[k % e.latents.len()]);
+        let rows = [lesson.subject.get(k), lesson.class.get(k)];
         let mut generator = Generator::new(seed);
         let timesteps = generator.randint(0, schedule.num_train_timesteps() as i64, 2)?;
         Self::new(
             schedule,
-            &latents,
+            &rows.map(|row| row.0),
             &timesteps,
             &mut generator,
-            Tensor::cat(&rows.map(|e| &e.context), 0)?,
+            Tensor::cat(&rows.map(|row| row.1), 0)?,
             vec![1.0, prior_weight as f32],
         )
     }
@@ -108,8 +121,9 @@ impl Batch {
         for lesson in lessons {
             for (examples, weight) in [(&lesson.subject, 1.0), (&lesson.class, prior_weight)] {
                 for i in 0..half {
-                    latents.push(&examples.latents[(k * half + i) % examples.latents.len()]);
-                    contexts.push(&examples.context);
+                    let (picture, prompt) = examples.get(k * half + i);
+                    latents.push(picture);
+                    contexts.push(prompt);
                     weights.push((weight / (half * lessons.len()) as f64) as f32);
                 }
             }
@@ -164,6 +178,11 @@ impl Batch {
             target: Tensor::from_vec(target, latents.shape(), latents.device())?,
             weights,
         })
+    }
+
+    /// What the model predicts for the samples, `[r, c, h, w]`.
+    pub(crate) fn predict(&self, unet: &UNet) -> Result<Tensor> {
+        unet.forward(&self.noisy, &self.timesteps, &self.context)
     }
 
     /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each.

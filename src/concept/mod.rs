@@ -11,7 +11,7 @@ mod index;
 mod indices;
 mod layers;
 pub mod learn;
-mod loss;
+pub(crate) mod loss;
 mod mask;
 mod metadata;
 mod overlap;

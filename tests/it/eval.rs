@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::Device;
-use cones::concept::Examples;
+use cones::concept::{Examples, Lesson};
 use cones::eval::{FIRST_SEED, HeldOut};
 use cones::source::Source;
 use cones::{Picture, Pipeline, list};
@@ -317,14 +317,15 @@ fn held_out_losses_are_those_of_find() {
                 .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
                 .collect::<cones::Result<_>>()
                 .unwrap(),
-            context: pipeline.embed(&[prompt]).unwrap(),
+            contexts: vec![pipeline.embed(&[prompt]).unwrap()],
         };
-        let subject = examples("photos/subject", "a photo of a sks dog");
-        let class = examples("photos/class", "a photo of a dog");
+        let lesson = Lesson {
+            subject: examples("photos/subject", "a photo of a sks dog"),
+            class: examples("photos/class", "a photo of a dog"),
+        };
         // A generator takes the low 32 bits of a seed.
         let seed = (1 << 32) - FIRST_SEED + settings["seed"].as_u64().unwrap();
-        let held_out =
-            HeldOut::new(pipeline.schedule(), [&subject, &class], want.len(), seed).unwrap();
+        let held_out = HeldOut::new(pipeline.schedule(), &lesson, want.len(), seed).unwrap();
         let predictions = held_out.predict(pipeline.unet(), |_, _| Ok(())).unwrap();
         let losses = held_out.losses(&predictions, &predictions).unwrap();
         let weight = settings["prior_weight"].as_f64().unwrap();

@@ -1,0 +1,175 @@
+//! The soft mask and the tuning of values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, helpers and all, and tells how near it came"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{Device, Tensor};
+use cones::concept::{Examples, Lesson, Site, SiteSelection, learn, tune};
+use cones::source::Source;
+use cones::{Picture, Pipeline, list};
+use serde_json::Value;
+
+use super::cli::{golden, json};
+
+/// Several steps, each of which goes on from what the last one's rounding left.
+const RELATIVE: f64 = 1e-3;
+const MODELS: [&str; 2] = ["sd1-f32", "sd2-f16b"];
+
+struct Golden {
+    cases: Value,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Golden {
+    fn open() -> Self {
+        Self {
+            cases: json(&std::fs::read_to_string(golden("training.json")).unwrap()),
+            tensors: candle_core::safetensors::load(golden("training.safetensors"), &Device::Cpu)
+                .unwrap(),
+        }
+    }
+
+    /// Compares every site, and the losses of the steps.
+    fn compare(&self, kind: &str, model: &str, found: &BTreeMap<Site, Vec<f32>>, losses: &[f32]) {
+        let want = self.cases["losses"][format!("{kind}.{model}")]
+            .as_array()
+            .unwrap();
+        assert_eq!(losses.len(), want.len());
+        for (got, want) in losses.iter().zip(want) {
+            let want = want.as_f64().unwrap();
+            assert!((f64::from(*got) - want).abs() < 1e-4 * want, "{got} {want}");
+        }
+        let prefix = format!("{kind}.{model}.");
+        let sites = self.tensors.keys().filter(|name| name.starts_with(&prefix));
+        assert_eq!(sites.count(), found.len());
+        let (mut worst, mut moved) = (0f64, 0f64);
+        for (site, got) in found {
+            let want: Vec<f32> = self.tensors[&format!("{prefix}{site}")]
+                .flatten_all()
+                .unwrap()
+                .to_vec1()
+                .unwrap();
+            assert_eq!(got.len(), want.len(), "{site}");
+            let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+            let size = norm(&mut want.iter().map(|&w| f64::from(w)));
+            let error = norm(&mut got.iter().zip(&want).map(|(g, w)| f64::from(g - w)));
+            worst = worst.max(error / size);
+            moved += size;
+        }
+        println!("{kind} {model}: worst site {worst:.1e}");
+        assert!(moved > 0.0 && worst < RELATIVE, "{kind} {model}: {worst}");
+    }
+}
+
+fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
+    let examples = |folder: &str, prompts: &[&str]| Examples {
+        latents: list(&[golden(&format!("photos/{folder}")).into()])
+            .unwrap()
+            .iter()
+            .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
+            .collect::<cones::Result<_>>()
+            .unwrap(),
+        contexts: prompts
+            .iter()
+            .map(|prompt| pipeline.embed(&[prompt]))
+            .collect::<cones::Result<_>>()
+            .unwrap(),
+    };
+    let text = |value: &'_ Value| value.as_str().unwrap().to_owned();
+    let listed = settings["lessons"].as_array().unwrap().iter();
+    listed
+        .map(|lesson| {
+            let of_class: Vec<String> = lesson[1].as_array().unwrap().iter().map(text).collect();
+            let of_class: Vec<&str> = of_class.iter().map(String::as_str).collect();
+            Lesson {
+                subject: examples("subject", &[lesson[0].as_str().unwrap()]),
+                class: examples("class", &of_class),
+            }
+        })
+        .collect()
+}
+
+fn pipeline(model: &str) -> Pipeline {
+    let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
+    Pipeline::load(&source, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn soft_masks_are_equal() {
+    let golden = Golden::open();
+    let settings = &golden.cases["mask"];
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    for model in MODELS {
+        let mut pipeline = pipeline(model);
+        let lesson = lessons(&pipeline, settings).remove(0);
+        let options = learn::Options {
+            steps: number("steps") as usize,
+            half: number("half") as usize,
+            rate: number("rate"),
+            sparsity: number("sparsity"),
+            prior_weight: number("prior_weight"),
+            sites: SiteSelection::Cross,
+            seed: number("seed") as u64,
+        };
+        let mut losses = Vec::new();
+        let (unet, schedule) = pipeline.unet_mut();
+        let masks = learn::soft_mask(unet, schedule, &lesson, &options, |step| {
+            losses.push(step.loss);
+            Ok(())
+        })
+        .unwrap();
+        golden.compare("mask", model, &masks, &losses);
+    }
+}
+
+#[test]
+fn tuned_values_are_equal() {
+    let golden = Golden::open();
+    let settings = &golden.cases["values"];
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    for model in MODELS {
+        let mut pipeline = pipeline(model);
+        let lessons = lessons(&pipeline, settings);
+        let options = tune::Options {
+            steps: number("steps") as usize,
+            half: number("half") as usize,
+            rate: number("rate"),
+            prior_weight: number("prior_weight"),
+            seed: number("seed") as u64,
+        };
+        let before: BTreeMap<Site, Vec<f32>> = pipeline
+            .unet()
+            .site_weights(SiteSelection::Cross)
+            .into_iter()
+            .map(|(site, w)| (site, w.flatten_all().unwrap().to_vec1().unwrap()))
+            .collect();
+        let rms = |w: &Vec<f32>| {
+            let squares: f64 = w.iter().map(|&v| f64::from(v).powi(2)).sum();
+            (squares / w.len() as f64).sqrt()
+        };
+        let scales = before.iter().map(|(s, w)| (s.clone(), rms(w))).collect();
+        let open = before
+            .iter()
+            .map(|(s, w)| (s.clone(), (0..w.len() as u32).collect()))
+            .collect();
+        let mut losses = Vec::new();
+        let (unet, schedule) = pipeline.unet_mut();
+        let values = tune::values(unet, schedule, &lessons, open, &scales, &options, |step| {
+            losses.push(step.loss);
+            Ok(())
+        })
+        .unwrap();
+        let change = values
+            .iter()
+            .map(|(site, now)| {
+                let pairs = now.iter().zip(&before[site]);
+                (site.clone(), pairs.map(|(n, b)| n - b).collect())
+            })
+            .collect();
+        golden.compare("values", model, &change, &losses);
+    }
+}
