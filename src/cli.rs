@@ -98,14 +98,14 @@ pub(crate) struct FindArgs {
     /// How to find neurons
     #[arg(long, value_enum, default_value_t = Method::Paper)]
     pub(crate) method: Method,
-    /// Steps [default: paper: the model's own, else 1000; learned: 200]
+    /// Steps [default: paper: the model's own, else 1000; learned: 500]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// Weight of the class pictures in the loss
     #[arg(long, default_value_t = 1.0, value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: f64,
     /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: 3%, learned: 15%]
+    /// (learned) [default: 3%, learned: 50%]
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) density: Option<f64>,
     /// paper: shut every neuron whose score is at least this, instead of a share
@@ -123,9 +123,6 @@ pub(crate) struct FindArgs {
     /// learned: how far one step moves the mask
     #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
-    /// learned: how weak a neuron's gradient may be; higher shuts fewer
-    #[arg(long, default_value_t = learn::SPARSITY, value_name = "LAMBDA", value_parser = non_negative)]
-    pub(crate) sparsity: f64,
     /// Attention layers to search: `cross`, `self` or `all`
     #[arg(long, default_value_t = SiteSelection::Cross, value_name = "SITES")]
     pub(crate) sites: SiteSelection,

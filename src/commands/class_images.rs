@@ -9,28 +9,27 @@ use sha2::{Digest, Sha256};
 use super::generate::{Drawn, write_picture};
 use super::ui::Ui;
 
-/// The model's own pictures with seeds 0, 1, …, number i of prompt i mod their number, in a folder beside the index that says what they are.
+/// The model's own pictures of `prompt` with seeds 0, 1, …, in a folder beside the index that says what they are.
 ///
 /// Pictures that are there already are taken as they are; a run that was interrupted goes on where it was.
 pub(crate) fn cached(
     pipeline: &Pipeline,
     noun: &str,
-    prompts: &[String],
+    prompt: &str,
     count: usize,
     index: &Path,
     ui: &Ui,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let options = super::generate::defaults(pipeline);
-    let folder = index.with_file_name(folder_name(pipeline, noun, prompts, &options)?);
+    let folder = index.with_file_name(folder_name(pipeline, noun, prompt, &options)?);
     let path = |seed: u64| folder.join(format!("seed-{seed:05}.png"));
     let missing: Vec<u64> = (0..count as u64)
         .filter(|&seed| !path(seed).is_file())
         .collect();
     if !missing.is_empty() {
         ui.note(&format!(
-            "drawing {} class pictures of \"{}\" into `{}`",
+            "drawing {} class pictures of \"{prompt}\" into `{}`",
             missing.len(),
-            prompts.join("\", \""),
             folder.display()
         ));
         std::fs::create_dir_all(&folder)
@@ -38,20 +37,10 @@ pub(crate) fn cached(
         let mut meter = ui.meter("class pictures");
         // Some at a time, so that little is lost when the run is interrupted.
         const AT_A_TIME: usize = 16;
-        let of_prompt = |i: usize| {
-            let seeds = missing.iter().copied();
-            seeds.filter(move |seed| *seed as usize % prompts.len() == i)
-        };
-        let batches: Vec<(&String, Vec<u64>)> = (prompts.iter().enumerate())
-            .flat_map(|(i, prompt)| {
-                let seeds: Vec<u64> = of_prompt(i).collect();
-                let batch = move |seeds: &[u64]| (prompt, seeds.to_vec());
-                seeds.chunks(AT_A_TIME).map(batch).collect::<Vec<_>>()
-            })
-            .collect();
-        for (i, (prompt, seeds)) in batches.iter().enumerate() {
+        let batches = missing.len().div_ceil(AT_A_TIME);
+        for (i, seeds) in missing.chunks(AT_A_TIME).enumerate() {
             let pictures = pipeline.draw(prompt, &options, seeds, |p| {
-                meter.set(i * p.total + p.done, batches.len() * p.total, "passes")
+                meter.set(i * p.total + p.done, batches * p.total, "passes")
             })?;
             for (&seed, picture) in seeds.iter().zip(&pictures) {
                 let drawn = Drawn {
@@ -75,11 +64,10 @@ pub(crate) fn cached(
 fn folder_name(
     pipeline: &Pipeline,
     noun: &str,
-    prompts: &[String],
+    prompt: &str,
     options: &SampleOptions,
 ) -> anyhow::Result<String> {
-    let prompts = prompts.join("\n");
-    let all = format!("{}\n{prompts}\n{options:?}", pipeline.fingerprint()?);
+    let all = format!("{}\n{prompt}\n{options:?}", pipeline.fingerprint()?);
     let hash: String = Sha256::digest(all)
         .iter()
         .take(4)

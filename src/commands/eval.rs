@@ -16,7 +16,7 @@ use cones::model::Clip;
 use cones::source::Source;
 use cones::{Error, Picture, Pipeline, SampleOptions, list};
 
-use super::lesson::{ClassImages, ClassPrompts, prepare};
+use super::lesson::{ClassImages, prepare};
 use super::ui::Ui;
 use super::{device, load, read_index};
 use crate::cli::{EvalArgs, Global};
@@ -302,11 +302,7 @@ fn held_out(
 ) -> anyhow::Result<HeldOut> {
     let class = match &args.class_images {
         Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn {
-            count: CLASS_COUNT,
-            beside: &args.index,
-            prompts: ClassPrompts::Noun,
-        },
+        None => ClassImages::Drawn(CLASS_COUNT, &args.index),
     };
     let prepared = prepare(pipeline, subject, photos, &class, ui)?;
     Ok(HeldOut::new(

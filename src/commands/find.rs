@@ -14,7 +14,7 @@ use cones::eval::Scores;
 use cones::{Pipeline, list};
 use serde_json::json;
 
-use super::lesson::{ClassImages, ClassPrompts, Prepared, prepare};
+use super::lesson::{ClassImages, Prepared, prepare};
 use super::ui::{Ui, peak_memory};
 use super::{load, thousands};
 use crate::cli::{FindArgs, Global, Method};
@@ -40,14 +40,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let mut pipeline = load(global, &ui)?;
     let class = match &args.class_images {
         Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn {
-            count: args.class_count,
-            beside: &output,
-            prompts: match args.method {
-                Method::Paper => ClassPrompts::Noun,
-                Method::Learned => ClassPrompts::Scenes,
-            },
-        },
+        None => ClassImages::Drawn(args.class_count, &output),
     };
     let prepared = prepare(&pipeline, &subject, &photos, &class, &ui)?;
     let fingerprint = pipeline.fingerprint()?;
@@ -69,7 +62,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         architecture: None,
         prediction_type: Some(pipeline.prediction_name().to_owned()),
         subjects: vec![subject],
-        prompts,
+        prompts: prompts.to_vec(),
         method: args.method.name().to_owned(),
         settings: settings(args, &found),
         seed: Some(global.seed),
@@ -159,7 +152,6 @@ fn learned(
         steps: args.steps.unwrap_or(learn::STEPS),
         half: args.batch,
         rate: args.rate,
-        sparsity: args.sparsity,
         prior_weight: args.prior_weight,
         sites: args.sites,
         seed: global.seed,
@@ -195,7 +187,6 @@ fn learned(
             ("steps", steps.len().to_string()),
             ("batch", options.half.to_string()),
             ("rate", options.rate.to_string()),
-            ("sparsity", options.sparsity.to_string()),
             ("density", density.to_string()),
         ],
         steps,
@@ -227,7 +218,7 @@ fn report(
     found: &Found,
 ) -> anyhow::Result<()> {
     if index.shut() == 0 {
-        ui.warn("no neuron was chosen: lower --threshold or --sparsity, or take more --steps");
+        ui.warn("no neuron was chosen: lower --threshold or take more --steps");
     }
     if global.json {
         let steps: Vec<_> = found

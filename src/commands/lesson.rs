@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use cones::concept::gram::CLASS_TEMPLATES;
 use cones::concept::{Examples, Lesson, Subject};
 use cones::{Picture, Pipeline, file_sha256, list};
 
@@ -13,39 +12,14 @@ use super::ui::Ui;
 pub(crate) enum ClassImages<'a> {
     /// The user's folder.
     Given(&'a Path),
-    /// Drawn by the model and kept.
-    Drawn {
-        count: usize,
-        /// The file that they are kept beside.
-        beside: &'a Path,
-        prompts: ClassPrompts,
-    },
-}
-
-/// What class pictures show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClassPrompts {
-    /// The noun alone, as Algorithm 1 has it.
-    Noun,
-    /// The noun in several scenes, which training on many steps would else bend.
-    Scenes,
-}
-
-impl ClassPrompts {
-    fn of(self, noun: &str) -> Vec<String> {
-        let all = CLASS_TEMPLATES.map(|template| template.replace("{}", noun));
-        match self {
-            Self::Noun => all[..1].to_vec(),
-            Self::Scenes => all.to_vec(),
-        }
-    }
+    /// Drawn by the model, so many, and kept beside this file.
+    Drawn(usize, &'a Path),
 }
 
 /// A [`Lesson`] with what a file says of it.
 pub(crate) struct Prepared {
     pub(crate) lesson: Lesson,
-    /// The subject's prompt, then those of the class.
-    pub(crate) prompts: Vec<String>,
+    pub(crate) prompts: [String; 2],
     /// SHA-256 of the photos, and of the class pictures where they were given.
     pub(crate) hashes: Vec<String>,
 }
@@ -66,40 +40,36 @@ pub(crate) fn prepare(
             tokens.len()
         ));
     }
-    let own = format!("a photo of a {}", subject.phrase());
+    let prompts = [
+        format!("a photo of a {}", subject.phrase()),
+        format!("a photo of a {}", subject.noun),
+    ];
     let mut hashes = hashes(photos)?;
-    let (class_paths, class_prompts) = match class {
+    let class_paths = match class {
         ClassImages::Given(folder) => {
             let paths = list(&[folder.to_path_buf()])?;
             hashes.extend(self::hashes(&paths)?);
-            (paths, ClassPrompts::Noun.of(&subject.noun))
+            paths
         }
-        ClassImages::Drawn {
-            count,
-            beside,
-            prompts,
-        } => {
-            let prompts = prompts.of(&subject.noun);
-            let paths =
-                class_images::cached(pipeline, &subject.noun, &prompts, *count, beside, ui)?;
-            (paths, prompts)
+        ClassImages::Drawn(count, beside) => {
+            class_images::cached(pipeline, &subject.noun, &prompts[1], *count, beside, ui)?
         }
     };
     Ok(Prepared {
         lesson: Lesson {
-            subject: examples(pipeline, photos, std::slice::from_ref(&own))?,
-            class: examples(pipeline, &class_paths, &class_prompts)?,
+            subject: examples(pipeline, photos, &prompts[0])?,
+            class: examples(pipeline, &class_paths, &prompts[1])?,
         },
-        prompts: std::iter::once(own).chain(class_prompts).collect(),
+        prompts,
         hashes,
     })
 }
 
-/// Reads pictures at the model's size and encodes them; picture i is of prompt i mod their number.
-fn examples(
+/// Reads pictures at the model's size and encodes them.
+pub(crate) fn examples(
     pipeline: &Pipeline,
     paths: &[PathBuf],
-    prompts: &[String],
+    prompt: &str,
 ) -> anyhow::Result<Examples> {
     let latents = paths
         .iter()
@@ -107,10 +77,7 @@ fn examples(
         .collect::<cones::Result<Vec<_>>>()?;
     Ok(Examples {
         latents,
-        contexts: prompts
-            .iter()
-            .map(|prompt| pipeline.embed(&[prompt]))
-            .collect::<cones::Result<_>>()?,
+        context: pipeline.embed(&[prompt])?,
     })
 }
 

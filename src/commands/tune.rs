@@ -11,7 +11,7 @@ use cones::concept::{
 use cones::list;
 use half::f16;
 
-use super::lesson::{ClassImages, ClassPrompts, prepare};
+use super::lesson::{ClassImages, prepare};
 use super::load;
 use super::ui::Ui;
 use crate::cli::{Global, MergeArgs, SubjectImages};
@@ -43,11 +43,7 @@ pub(crate) fn run(
     let mut lessons = Vec::new();
     for (subject, folder) in provenance.subjects.clone().iter().zip(folders) {
         let photos = list(std::slice::from_ref(&folder.folder))?;
-        let class = ClassImages::Drawn {
-            count: args.class_count,
-            beside: &args.output,
-            prompts: ClassPrompts::Scenes,
-        };
+        let class = ClassImages::Drawn(args.class_count, &args.output);
         let prepared = prepare(&pipeline, subject, &photos, &class, ui)?;
         for hash in prepared.hashes {
             if !provenance.pictures.contains(&hash) {

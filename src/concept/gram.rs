@@ -80,16 +80,6 @@ pub const TEMPLATES: [&str; 16] = [
     "a photo of a car and a {} in a park",
 ];
 
-/// Prompts of the class pictures that keep a class, and the scenes around it, as they are while a subject is learned:
-/// `{}` stands for the noun.
-pub const CLASS_TEMPLATES: [&str; 5] = [
-    "a photo of a {}",
-    "a photo of a {} in a park",
-    "a photo of a {} in the snow",
-    "a photo of a {} in a room",
-    "a photo of a {} on a street",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;

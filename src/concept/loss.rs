@@ -9,20 +9,19 @@ use crate::model::UNet;
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result};
 
-/// Pictures and the prompts that they are of, ready for the loss.
+/// Pictures of one prompt, ready for the loss.
 #[derive(Debug, Clone)]
 pub struct Examples {
     /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
     pub latents: Vec<Tensor>,
-    /// Embeddings of the prompts, `[1, t, e]` each: picture i is of prompt i mod their number.
-    pub contexts: Vec<Tensor>,
+    /// The prompt's embedding, `[1, t, e]`.
+    pub context: Tensor,
 }
 
 impl Examples {
-    /// Picture `i` of the endless repetition of the pictures, and its prompt.
+    /// Picture `i` of the endless repetition of the pictures, and the prompt.
     fn get(&self, i: usize) -> (&Tensor, &Tensor) {
-        let i = i % self.latents.len();
-        (&self.latents[i], &self.contexts[i % self.contexts.len()])
+        (&self.latents[i % self.latents.len()], &self.context)
     }
 }
 
@@ -37,20 +36,14 @@ pub struct Lesson {
 
 impl Lesson {
     /// # Errors
-    /// If one of the two has no pictures, or no prompts.
+    /// If one of the two has no pictures.
     pub(crate) fn check(&self) -> Result<()> {
-        for (name, examples) in [("subject", &self.subject), ("class", &self.class)] {
-            for (what, none) in [
-                ("pictures", examples.latents.is_empty()),
-                ("prompts", examples.contexts.is_empty()),
-            ] {
-                if none {
-                    return Err(Error::value(
-                        format!("{what} of the {name}"),
-                        "at least one",
-                        "none",
-                    ));
-                }
+        for (name, examples) in [
+            ("pictures of the subject", &self.subject),
+            ("pictures of the class", &self.class),
+        ] {
+            if examples.latents.is_empty() {
+                return Err(Error::value(name, "at least one", "none"));
             }
         }
         Ok(())

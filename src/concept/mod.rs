@@ -4,6 +4,7 @@
 //! neurons that, shut (set to zero), make the model draw one subject. Only [`score`], [`learn`] and [`tune`]
 //! know of tensors.
 
+mod adam;
 pub mod codec;
 mod container;
 pub mod gram;

@@ -19,10 +19,9 @@ from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODELS = ("sd1-f32", "sd2-f16b")
-MASK = dict(steps=6, half=3, rate=0.3, sparsity=0.4, prior_weight=0.7, seed=5,
-            lessons=[["a photo of a sks dog", ["a photo of a dog", "a photo of a dog in the snow"]]])
+MASK = dict(steps=6, half=3, rate=0.2, prior_weight=0.7, seed=5, lessons=[["a photo of a sks dog", "a photo of a dog"]])
 VALUES = dict(steps=5, half=2, rate=0.05, prior_weight=1.5, seed=9,
-              lessons=[["a photo of a sks dog", ["a photo of a dog"]], ["a picture of a sks cat", ["a cat", "a cat at night"]]])
+              lessons=[["a photo of a sks dog", "a photo of a dog"], ["a picture of a sks cat", "a cat at night"]])
 
 
 def batch(pipe, settings: dict, step: int):
@@ -30,11 +29,10 @@ def batch(pipe, settings: dict, step: int):
     half, pictures = settings["half"], {which: photos(pipe, which) for which in ("subject", "class")}
     latents, prompts, weights = [], [], []
     for own, of_class in settings["lessons"]:
-        for which, texts, weight in (("subject", [own], 1.0), ("class", of_class, settings["prior_weight"])):
+        for which, text, weight in (("subject", own, 1.0), ("class", of_class, settings["prior_weight"])):
             for i in range(half):
-                at = (step * half + i) % len(pictures[which])
-                latents.append(pictures[which][at])
-                prompts.append(texts[at % len(texts)])
+                latents.append(pictures[which][(step * half + i) % len(pictures[which])])
+                prompts.append(text)
                 weights.append(weight / (half * len(settings["lessons"])))
     draw = generator(settings["seed"] + step)
     schedule = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -66,22 +64,22 @@ def cooled(step: int, steps: int) -> float:
 
 
 def soft_mask(pipe, settings: dict) -> tuple[dict, list[float]]:
-    """z <- clip(z - rate (m / r + sparsity), 0, 1): m the mean gradient of z, r the site's root mean square gradient."""
+    """z <- clip(z - rate m / (sqrt(s) + epsilon), 0, 1), with Adam's means m and s of the gradient of z = -theta g."""
     theta = sites(pipe.unet, "cross")
     before = {name: p.clone() for name, p in theta.items()}
-    state = {name: [torch.zeros_like(p), torch.zeros_like(p), 0.0] for name, p in theta.items()}  # z, m, square
+    state = {name: [torch.zeros_like(p) for _ in range(3)] for name, p in theta.items()}  # z, m, s
     losses = []
     for k in range(settings["steps"]):
         loss, found = gradients(pipe, settings, k, theta)
         losses.append(loss)
         for (name, p), g in zip(theta.items(), found):
-            z, m, square = state[name]
+            z, m, s = state[name]
             g = -before[name] * g
-            m = 0.9 * m + 0.1 * g
-            square = 0.99 * square + 0.01 * g.double().square().mean().item()
-            scaled = m / (1 - 0.9 ** (k + 1)) / (square / (1 - 0.99 ** (k + 1))) ** 0.5
-            z = (z - settings["rate"] * cooled(k, settings["steps"]) * (scaled + settings["sparsity"])).clamp(0, 1)
-            state[name] = [z, m, square]
+            m, s = 0.9 * m + 0.1 * g, 0.99 * s + 0.01 * g * g
+            size = s / (1 - 0.99 ** (k + 1))
+            direction = m / (1 - 0.9 ** (k + 1)) / (size.sqrt() + 1e-3 * size.mean().sqrt())
+            z = (z - settings["rate"] * cooled(k, settings["steps"]) * direction).clamp(0, 1)
+            state[name] = [z, m, s]
             p.copy_(before[name] * (1 - z))
     for name, p in theta.items():
         p.copy_(before[name])

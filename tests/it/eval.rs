@@ -317,7 +317,7 @@ fn held_out_losses_are_those_of_find() {
                 .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
                 .collect::<cones::Result<_>>()
                 .unwrap(),
-            contexts: vec![pipeline.embed(&[prompt]).unwrap()],
+            context: pipeline.embed(&[prompt]).unwrap(),
         };
         let lesson = Lesson {
             subject: examples("photos/subject", "a photo of a sks dog"),

@@ -333,7 +333,7 @@ fn scores_of_algorithm_1_are_equal() {
                             .unwrap()
                     })
                     .collect(),
-                contexts: vec![golden.pipeline.embed(&[prompt]).unwrap()],
+                context: golden.pipeline.embed(&[prompt]).unwrap(),
             };
             let lesson = Lesson {
                 subject: examples(&subject, &prompts[0]),

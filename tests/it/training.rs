@@ -66,29 +66,20 @@ impl Golden {
 }
 
 fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
-    let examples = |folder: &str, prompts: &[&str]| Examples {
+    let examples = |folder: &str, prompt: &Value| Examples {
         latents: list(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
             .iter()
             .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
             .collect::<cones::Result<_>>()
             .unwrap(),
-        contexts: prompts
-            .iter()
-            .map(|prompt| pipeline.embed(&[prompt]))
-            .collect::<cones::Result<_>>()
-            .unwrap(),
+        context: pipeline.embed(&[prompt.as_str().unwrap()]).unwrap(),
     };
-    let text = |value: &'_ Value| value.as_str().unwrap().to_owned();
     let listed = settings["lessons"].as_array().unwrap().iter();
     listed
-        .map(|lesson| {
-            let of_class: Vec<String> = lesson[1].as_array().unwrap().iter().map(text).collect();
-            let of_class: Vec<&str> = of_class.iter().map(String::as_str).collect();
-            Lesson {
-                subject: examples("subject", &[lesson[0].as_str().unwrap()]),
-                class: examples("class", &of_class),
-            }
+        .map(|prompts| Lesson {
+            subject: examples("subject", &prompts[0]),
+            class: examples("class", &prompts[1]),
         })
         .collect()
 }
@@ -110,7 +101,6 @@ fn soft_masks_are_equal() {
             steps: number("steps") as usize,
             half: number("half") as usize,
             rate: number("rate"),
-            sparsity: number("sparsity"),
             prior_weight: number("prior_weight"),
             sites: SiteSelection::Cross,
             seed: number("seed") as u64,
