@@ -3,6 +3,7 @@
 use candle_core::{D, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
+use super::attention_kernel;
 use crate::Result;
 
 /// Largest number of scores held at a time: 16 Mi of f32 are 64 MiB. At 512 × 512 the whole matrix of the
@@ -19,44 +20,40 @@ const MAX_SCORES: usize = 16 << 20;
 /// # Numerics
 /// Query rows are taken in blocks, so that the score matrix is never whole; rows are independent of each other.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    attend(q, k, v, heads, |_| Ok(()))
+    if q.device().is_cpu() {
+        return attention_kernel::forward(q, k, v, heads);
+    }
+    attention_generic(q, k, v, heads)
 }
 
-/// [`attention`] with what it looked at: the probabilities softmax(Q·Kᵀ/√d), averaged over the heads, `[b, n, t]`.
-pub fn attention_with_map(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: usize,
-) -> Result<(Tensor, Tensor)> {
-    let mut blocks = Vec::new();
-    let output = attend(q, k, v, heads, |p| {
-        let (bh, n, t) = p.dims3()?;
-        blocks.push(p.reshape((bh / heads, heads, n, t))?.mean(1)?);
-        Ok(())
-    })?;
-    Ok((output, Tensor::cat(&blocks, 1)?))
-}
-
-/// [`attention`], handing over the probabilities `[b·heads, len, t]` of each block of query rows, in order.
-fn attend(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: usize,
-    mut each: impl FnMut(&Tensor) -> Result<()>,
-) -> Result<Tensor> {
-    let (qh, kh, vh) = (split(q, heads)?, split(k, heads)?, split(v, heads)?);
-    let kt = kh.transpose(1, 2)?; // [b·heads, d, t]
-    let scale = scale(&qh)?;
-    let blocks = query_blocks(&qh, &kh)?
-        .map(|(from, len)| {
-            let p = probabilities(&qh.narrow(1, from, len)?, &kt, scale)?;
-            each(&p)?;
-            Ok(p.matmul(&vh)?)
-        })
-        .collect::<Result<Vec<_>>>()?;
+fn attention_generic(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    let v = split(v, heads)?;
+    let blocks = each_block(q, k, heads, |p| Ok(p.matmul(&v)?))?;
     join(&Tensor::cat(&blocks, 1)?, heads)
+}
+
+/// What [`attention`] looks at: the probabilities softmax(Q·Kᵀ/√d), averaged over the heads, `[b, n, t]`.
+pub fn attention_map(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
+    let blocks = each_block(q, k, heads, |p| {
+        let (bh, n, t) = p.dims3()?;
+        Ok(p.reshape((bh / heads, heads, n, t))?.mean(1)?)
+    })?;
+    Ok(Tensor::cat(&blocks, 1)?)
+}
+
+/// What `f` makes of the probabilities `[b·heads, len, t]` of each block of query rows, in order.
+fn each_block(
+    q: &Tensor,
+    k: &Tensor,
+    heads: usize,
+    f: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let (q, k) = (split(q, heads)?, split(k, heads)?);
+    let kt = k.transpose(1, 2)?; // [b·heads, d, t]
+    let scale = scale(&q)?;
+    query_blocks(&q, &k)?
+        .map(|(from, len)| f(&probabilities(&q.narrow(1, from, len)?, &kt, scale)?))
+        .collect()
 }
 
 /// What the loss says of an attention, or of a layer with attentions inside: at least one of the two.
@@ -64,7 +61,7 @@ fn attend(
 pub struct AttentionGrad<'a> {
     /// ∂L/∂output, `[b, n, heads·d]` for an attention; `None` where the loss does not depend on the output.
     pub output: Option<&'a Tensor>,
-    /// ∂L/∂(mean of P over the heads), `[b, n, t]`, of a loss on the map of [`attention_with_map`].
+    /// ∂L/∂(mean of P over the heads), `[b, n, t]`, of a loss on [`attention_map`].
     pub map: Option<&'a Tensor>,
 }
 
@@ -76,6 +73,23 @@ pub struct AttentionGrad<'a> {
 /// # Shapes
 /// As in [`attention`].
 pub fn attention_backward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    grad: AttentionGrad,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    match grad {
+        AttentionGrad {
+            output: Some(grad),
+            map: None,
+        } if q.device().is_cpu() => attention_kernel::backward(q, k, v, heads, grad),
+        grad => attention_backward_generic(q, k, v, heads, grad),
+    }
+}
+
+/// Of maps too, which only attend-and-excite asks for.
+fn attention_backward_generic(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
@@ -183,15 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_mean_probabilities_and_change_no_output() {
-        let (q, k, v) = (
-            random(&[2, 6, 8], 1),
-            random(&[2, 5, 8], 2),
-            random(&[2, 5, 8], 3),
-        );
-        let (output, map) = attention_with_map(&q, &k, &v, 4).unwrap();
-        let plain = attention(&q, &k, &v, 4).unwrap();
-        assert_eq!(dot(&output, &output), dot(&output, &plain));
+    fn maps_are_mean_probabilities() {
+        let map = attention_map(&random(&[2, 6, 8], 1), &random(&[2, 5, 8], 2), 4).unwrap();
         assert_eq!(map.dims(), [2, 6, 5]);
         for sum in map
             .sum(2)
@@ -204,13 +211,16 @@ mod tests {
             assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         }
         // With V the unit matrix in every head, the output holds the probabilities themselves.
-        let unit = Tensor::eye(5, candle_core::DType::F32, q.device()).unwrap();
+        let unit = Tensor::eye(5, candle_core::DType::F32, map.device()).unwrap();
         let unit = Tensor::cat(&[&unit, &unit], 1)
             .unwrap()
             .unsqueeze(0)
             .unwrap();
         let (q, k) = (random(&[1, 6, 10], 4), random(&[1, 5, 10], 5));
-        let (p, map) = attention_with_map(&q, &k, &unit, 2).unwrap();
+        let (p, map) = (
+            attention(&q, &k, &unit, 2).unwrap(),
+            attention_map(&q, &k, 2).unwrap(),
+        );
         let halves = (p.narrow(2, 0, 5).unwrap() + p.narrow(2, 5, 5).unwrap()).unwrap();
         let error = ((halves / 2.0).unwrap() - map).unwrap();
         assert!(dot(&error, &error) < 1e-12);
@@ -230,7 +240,8 @@ mod tests {
         );
         for (output, map) in [(Some(&g), Some(&m)), (Some(&g), None), (None, Some(&m))] {
             let loss = |q: &Tensor, k: &Tensor, v: &Tensor| {
-                let (o, p) = attention_with_map(q, k, v, 4).unwrap();
+                let o = attention(q, k, v, 4).unwrap();
+                let p = attention_map(q, k, 4).unwrap();
                 output.map_or(0.0, |g| dot(&o, g)) + map.map_or(0.0, |m| dot(&p, m))
             };
             let grad = AttentionGrad { output, map };
@@ -248,5 +259,50 @@ mod tests {
                 "{got} {want}"
             );
         }
+    }
+
+    fn worst(got: &Tensor, want: &Tensor) -> f32 {
+        assert_eq!(got.dims(), want.dims());
+        let error = (got - want).unwrap().abs().unwrap();
+        error.max_all().unwrap().to_scalar::<f32>().unwrap()
+    }
+
+    /// The kernels against what other devices run: blocks that are full, partial and one too many, scores far apart,
+    /// any width of a head.
+    #[test]
+    fn kernels_equal_the_generic_path() {
+        for (b, n, t, heads, d) in [
+            (1, 1, 1, 1, 1),
+            (2, 129, 77, 3, 5),
+            (3, 65, 513, 2, 40),
+            (1, 300, 1100, 1, 64),
+            (2, 16, 4, 8, 33),
+        ] {
+            let q = (random(&[b, n, heads * d], 1) * 3.0).unwrap();
+            let k = (random(&[b, t, heads * d], 2) * 3.0).unwrap();
+            let v = random(&[b, t, heads * d], 3);
+            let grad = random(&[b, n, heads * d], 4);
+            let error = worst(
+                &attention(&q, &k, &v, heads).unwrap(),
+                &attention_generic(&q, &k, &v, heads).unwrap(),
+            );
+            assert!(error < 2e-5, "{b} {n} {t} {heads} {d}: {error}");
+            let grad = AttentionGrad {
+                output: Some(&grad),
+                map: None,
+            };
+            let got = attention_backward(&q, &k, &v, heads, grad).unwrap();
+            let want = attention_backward_generic(&q, &k, &v, heads, grad).unwrap();
+            for (got, want) in [(got.0, want.0), (got.1, want.1), (got.2, want.2)] {
+                let error = worst(&got, &want);
+                assert!(error < 2e-4, "{b} {n} {t} {heads} {d}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_another_batch_are_refused() {
+        let (q, k) = (random(&[2, 3, 4], 1), random(&[1, 3, 4], 2));
+        assert!(attention(&q, &k, &k, 2).is_err());
     }
 }

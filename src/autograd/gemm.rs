@@ -58,21 +58,43 @@ pub(super) fn product(
     (c, c_strides): (&mut [f32], Strides),
     onto: Onto,
 ) {
-    assert!(a_strides.fit(m, k, a.len()) && b_strides.fit(k, n, b.len()));
     assert!(c_strides.fit(m, n, c.len()));
     assert!(c_strides.row >= n * c_strides.column || c_strides.column >= m * c_strides.row);
+    let c = (c.as_mut_ptr(), c_strides);
+    // SAFETY: the assertions hold `c` within its slice, and its exclusive borrow keeps it apart from the others.
+    #[expect(unsafe_code, reason = "the product takes pointers")]
+    unsafe {
+        product_at((m, k, n), scale, (a, a_strides), (b, b_strides), c, onto);
+    }
+}
+
+/// [`product`] with its output at a pointer.
+///
+/// # Panics
+/// If `a` or `b` reaches beyond its slice.
+///
+/// # Safety
+/// All of `c` is valid for writing and reading, no two of its elements are one, and none is part of `a` or `b`.
+#[expect(unsafe_code, reason = "the output is given by a pointer")]
+pub(super) unsafe fn product_at(
+    (m, k, n): (usize, usize, usize),
+    scale: f32,
+    (a, a_strides): (&[f32], Strides),
+    (b, b_strides): (&[f32], Strides),
+    (c, c_strides): (*mut f32, Strides),
+    onto: Onto,
+) {
+    assert!(a_strides.fit(m, k, a.len()) && b_strides.fit(k, n, b.len()));
     let (a_row, a_column) = a_strides.signed();
     let (b_row, b_column) = b_strides.signed();
     let (c_row, c_column) = c_strides.signed();
-    // SAFETY: the assertions above hold all three matrices within their slices, and the exclusive borrow of `c` keeps it
-    // apart from the others.
-    #[expect(unsafe_code, reason = "the product takes pointers")]
+    // SAFETY: the assertion holds `a` and `b` within their slices, and the caller answers for `c`.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            c.as_mut_ptr(),
+            c,
             c_column,
             c_row,
             onto == Onto::Sum,

@@ -10,17 +10,27 @@
 
 mod activation;
 mod attention;
+mod attention_kernel;
 mod conv;
 mod gemm;
+mod layer_norm;
 mod linear;
+mod math;
 mod norm;
 mod resample;
+mod scratch;
+mod start;
+mod tile;
+mod unfold;
+mod values;
+mod winograd;
 
 pub use activation::{geglu, geglu_backward, quick_gelu, silu};
-pub use attention::{AttentionGrad, attention, attention_backward, attention_with_map};
-pub use conv::Conv2d;
+pub use attention::{AttentionGrad, attention, attention_backward, attention_map};
+pub use conv::{Addends, Conv2d};
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use norm::{Activation, GroupNorm, LayerNorm};
+pub use norm::{Activation, GroupNorm};
 pub use resample::{upsample_nearest, upsample2x_backward};
 
 /// The values of a contiguous f32 tensor on the CPU, for kernels.
@@ -44,5 +54,11 @@ mod testing {
     pub(super) fn random(shape: &[usize], seed: u64) -> Tensor {
         let values = crate::sampling::Generator::new(seed).randn(shape.iter().product());
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+    /// The largest difference of two tensors of one shape.
+    pub(super) fn worst(got: &Tensor, want: &Tensor) -> f32 {
+        assert_eq!(got.dims(), want.dims());
+        let error = (got - want).unwrap().abs().unwrap();
+        error.max_all().unwrap().to_scalar::<f32>().unwrap()
     }
 }

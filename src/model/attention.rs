@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::weights::Weights;
-use crate::autograd::{AttentionGrad, Linear, attention, attention_backward, attention_with_map};
+use crate::autograd::{AttentionGrad, Linear, attention, attention_backward, attention_map};
 use crate::concept::{Site, SiteSelection};
 use crate::{Error, Result};
 
@@ -117,14 +117,10 @@ impl Attention {
         let q = self.to_q.forward(x)?;
         let k = self.to_k.linear.forward(context)?;
         let v = self.to_v.linear.forward(context)?;
-        let mixed = match store {
-            Some(store) => {
-                let (mixed, map) = attention_with_map(&q, &k, &v, self.heads)?;
-                store.push(&map)?;
-                mixed
-            }
-            None => attention(&q, &k, &v, self.heads)?,
-        };
+        if let Some(store) = store {
+            store.push(&attention_map(&q, &k, self.heads)?)?;
+        }
+        let mixed = attention(&q, &k, &v, self.heads)?;
         let y = self.to_out.forward(&mixed)?;
         Ok((
             y,
