@@ -117,9 +117,9 @@ pub(crate) struct FindArgs {
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
-    /// learned: photos in a step, and as many pictures of the class
-    #[arg(long, default_value_t = learn::HALF, value_name = "N", value_parser = batch)]
-    pub(crate) batch: usize,
+    /// Photos in a step, and as many pictures of the class [default: 8; paper: one of each, as published]
+    #[arg(long, value_name = "N", value_parser = batch)]
+    pub(crate) batch: Option<usize>,
     /// learned: how far one step moves the mask
     #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,

@@ -3,7 +3,7 @@
     python measure.py --work WORK --cones ../../target/release/cones --control ../../target/release/examples/random_control
     python measure.py --work WORK --table
 
-For each of eight subjects of eight classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
+For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
 values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py. Then
 unions of two, three and four subjects, untouched, with `merge --tune 50` and with `--attend-excite`; a picture counts
 when every subject of the prompt is in it, each with its variant and hue. WORK keeps the indices, and results.json what is
@@ -24,9 +24,9 @@ import judge
 import world
 
 HERE = Path(__file__).parent
-GROUPS = [["blue-guide-dog", "green-jeep", "purple-panda", "blue-tulip"],
-          ["green-tabby", "purple-mallard", "green-coffee-cup", "blue-hut"]]
-TOKENS = dict(zip([name for group in GROUPS for name in group], world.IDENTIFIERS * 2))
+SINGLE = ["blue-guide-dog", "green-jeep", "purple-panda", "blue-tulip", "green-tabby", "purple-mallard"]
+TOKENS = dict(zip(SINGLE, world.IDENTIFIERS * 2))
+SEVERAL = [SINGLE[:2], SINGLE[2:4], SINGLE[4:], SINGLE[:3], SINGLE[3:], SINGLE[:4], SINGLE[2:]]
 SUBJECTS = json.loads((HERE / "subjects/subjects.json").read_text())
 FINE_TUNING = ["--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on the guide dog and the jeep
 PER_SCENE = 2  # pictures of several subjects, in each scene
@@ -53,7 +53,7 @@ class CrowdJudge:
     def self_test(self, count=96):
         rng, missed, invented = random.Random(5), 0, 0
         for i in range(count):
-            names = GROUPS[i % 2][:2 + i % 3]
+            names = SEVERAL[i % len(SEVERAL)]
             looks = [(SUBJECTS[n]["class"], SUBJECTS[n]["emoji"], SUBJECTS[n]["hue"]) for n in names]
             picture = world.compose(looks, world.SCENES[i % 8], rng)
             missed += not all(self.present(picture, names))
@@ -173,7 +173,6 @@ def main():
     parser.add_argument("--control", default="random_control")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--self-test", action="store_true")
-    parser.add_argument("--subjects", type=int, default=8, help="so many of the eight")
     options = parser.parse_args()
     if options.table:
         return table(json.loads((options.work / "results.json").read_text()))
@@ -181,11 +180,10 @@ def main():
         return CrowdJudge().self_test()
     options.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
-    for name in [n for pair in zip(*GROUPS) for n in pair][:options.subjects]:
+    for name in SINGLE:
         bench.single(name)
-    for group in GROUPS:
-        for names in (group[:2], group[2:], group[:3], group):
-            bench.several(names)
+    for names in SEVERAL:
+        bench.several(names)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ fn paper(
             .steps
             .or(pipeline.defaults().find_steps)
             .unwrap_or(PAPER_STEPS),
+        half: args.batch,
         rho: args.rho.unwrap_or(PAPER_RHO),
         prior_weight: args.prior_weight,
         sites: args.sites,
@@ -150,7 +151,7 @@ fn learned(
     let density = args.density.unwrap_or(learn::DENSITY);
     let options = learn::Options {
         steps: args.steps.unwrap_or(learn::STEPS),
-        half: args.batch,
+        half: args.batch.unwrap_or(learn::HALF),
         rate: args.rate,
         prior_weight: args.prior_weight,
         sites: args.sites,

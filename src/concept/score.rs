@@ -16,6 +16,9 @@ use crate::{Result, model::UNet};
 pub struct Options {
     /// Steps K, or the most there may be.
     pub steps: usize,
+    /// Pictures of the subject in a step, and of the class, with timesteps from equal parts of the schedule; `None` for one
+    /// of each with independent timesteps, as published.
+    pub half: Option<usize>,
     /// Step size ρ of the update in mask space.
     pub rho: f64,
     /// Weight λ of the class pictures in the loss.
@@ -80,7 +83,13 @@ fn run(
     for k in 0..options.steps {
         let start = Instant::now();
         let seed = options.seed.wrapping_add(k as u64);
-        let batch = Batch::pair(schedule, lesson, options.prior_weight, seed, k)?;
+        let batch = match options.half {
+            None => Batch::pair(schedule, lesson, options.prior_weight, seed, k)?,
+            Some(half) => {
+                let lessons = std::slice::from_ref(lesson);
+                Batch::stratified(schedule, lessons, half, options.prior_weight, seed, k)?
+            }
+        };
         let (loss, gradients) = batch.gradients(unet, options.sites, k)?;
         for (site, g) in gradients {
             let Some(weight) = theta.get_mut(&site) else {

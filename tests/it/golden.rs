@@ -341,6 +341,7 @@ fn scores_of_algorithm_1_are_equal() {
             };
             let options = Options {
                 steps: settings["steps"].as_u64().unwrap() as usize,
+                half: None,
                 rho: settings["rho"].as_f64().unwrap(),
                 prior_weight: settings["prior_weight"].as_f64().unwrap(),
                 sites: text("sites").parse().unwrap(),
