@@ -14,6 +14,7 @@ use super::gemm::{Onto, Strides, product};
 use super::math::vectorised;
 use super::scratch;
 use super::start::Start;
+use super::tile::tiles;
 use super::unfold::{Window, channel_blocks};
 
 /// Outputs of a tile in each direction, inputs that it sees, and products that it takes.
@@ -27,8 +28,11 @@ const LANES: usize = 16;
 /// Most numbers of transformed inputs held at a time: 24 MiB, which a last-level cache takes.
 const MAX_BAND: usize = 6 << 20;
 
-/// Output channels that one task takes at a time, at most: their transformed kernels and outputs stay in its cache.
-const MAX_CHANNELS: usize = 64;
+/// Output channels that one task takes at a time, at most: no more than a product takes without packing its other operand.
+const MAX_CHANNELS: usize = 48;
+
+/// Input channels that one task transforms.
+const CHANNELS_AT_A_TIME: usize = 8;
 
 /// The kernel of a convolution, `[out, in, 3, 3]` as the convolution sees it.
 #[derive(Clone, Copy)]
@@ -65,6 +69,7 @@ impl<'a> Kernel<'a> {
     }
 
     /// `G·g·Gᵀ` of the kernels of output channels `from..from + n`: `[POINTS, n, c_in]`.
+    #[inline(always)]
     fn transform(&self, from: usize, n: usize, out: &mut [f32]) {
         let (o_stride, i_stride) = self.strides;
         let plane = n * self.from;
@@ -99,7 +104,11 @@ impl<'a> Kernel<'a> {
                 }
                 let at = o * self.from + i;
                 for (p, values) in points.iter().enumerate() {
-                    out[p * plane + at..][..lanes].copy_from_slice(&values[..lanes]);
+                    let out = &mut out[p * plane + at..];
+                    match out.first_chunk_mut::<LANES>() {
+                        Some(out) if lanes == LANES => *out = *values,
+                        _ => out[..lanes].copy_from_slice(&values[..lanes]),
+                    }
                 }
             }
         }
@@ -167,6 +176,45 @@ pub(super) struct Input<'a> {
     pub(super) window: &'a Window,
 }
 
+impl Input<'_> {
+    /// Row `y` of a channel as the convolution sees it, behind the first number of `line`. Whether there is such a row.
+    #[inline(always)]
+    fn line(&self, channel: usize, y: Option<usize>, line: &mut [f32]) -> bool {
+        let ((h, w), seen, zoom) = (self.window.stored, self.window.seen, self.window.zoom());
+        let Some(y) = y.filter(|y| *y < seen.0) else {
+            return false;
+        };
+        let pixels = &self.x[(channel * h + y / zoom) * w..][..w];
+        let line = &mut line[1..=seen.1];
+        if zoom == 1 {
+            line.copy_from_slice(pixels);
+        } else {
+            for (pair, &v) in line.chunks_mut(2).zip(pixels) {
+                pair.fill(v);
+            }
+        }
+        true
+    }
+}
+
+/// Every fourth number of a line to each of four planes, or zeros.
+#[inline(always)]
+fn split(line: &[f32], inside: bool, plane: usize, pitch: usize, planes: &mut [f32]) {
+    if !inside {
+        for j in 0..TILE {
+            planes[j * plane..][..pitch].fill(0.0);
+        }
+        return;
+    }
+    let (p0, rest) = planes.split_at_mut(plane);
+    let (p1, rest) = rest.split_at_mut(plane);
+    let (p2, p3) = rest.split_at_mut(plane);
+    let targets = p0.iter_mut().zip(p1).zip(p2).zip(p3);
+    for ((((a, b), c), d), four) in targets.zip(line.chunks_exact(TILE)) {
+        (*a, *b, *c, *d) = (four[0], four[1], four[2], four[3]);
+    }
+}
+
 /// `start` plus the convolution of `input` with `kernel`, stride 1, padding 1: `[b, c_out, height, width]` as seen.
 ///
 /// With `shrink` 2 the outputs, of even sizes, are summed over squares of 2 × 2.
@@ -177,8 +225,8 @@ pub(super) fn convolve(
     shrink: usize,
     out: &mut [f32],
 ) {
-    let (height, width) = input.window.seen;
-    let (across, down) = (width.div_ceil(TILE), height.div_ceil(TILE));
+    let (height, across_pixels) = input.window.seen;
+    let (across, down) = (across_pixels.div_ceil(TILE), height.div_ceil(TILE));
     let rows = input.pictures * down;
     let most = (MAX_BAND / (POINTS * kernel.from * across).max(1)).clamp(1, rows.max(1));
     // Bands of nearly equal size.
@@ -186,19 +234,31 @@ pub(super) fn convolve(
     let per_band = rows.div_ceil(bands).max(1);
     for first in (0..rows).step_by(per_band) {
         let band = Band::new((across, down), first..rows.min(first + per_band));
-        let len = kernel.from * band.channel();
-        scratch::with(len, |v| {
-            v.par_chunks_mut(band.channel())
-                .enumerate()
-                .for_each(|(c, v)| vectorised(|| band.transform_inputs(&input, kernel.from, c, v)));
-            band.multiply(
-                v,
-                kernel,
-                start,
-                (height / shrink, width / shrink),
-                shrink,
-                out,
-            );
+        let padded = band.padded();
+        scratch::with(POINTS * kernel.from * padded, |v| {
+            let width = kernel.from * padded;
+            tiles(v, width, POINTS, CHANNELS_AT_A_TIME * padded)
+                .into_par_iter()
+                .for_each(|mut v| {
+                    let first = v.from.1 / padded;
+                    scratch::with(band.phases(), |buffer| {
+                        for c in 0..v.columns / padded {
+                            vectorised(|| {
+                                band.transform_inputs(
+                                    &input,
+                                    kernel.from,
+                                    first + c,
+                                    buffer,
+                                    |p, t, values| {
+                                        v.row(p)[c * padded + t..][..LANES].copy_from_slice(values)
+                                    },
+                                );
+                            });
+                        }
+                    });
+                });
+            let size = (height / shrink, across_pixels / shrink);
+            band.multiply(v, kernel, start, size, shrink, out);
         });
     }
 }
@@ -225,110 +285,87 @@ impl Band {
         self.tiles().next_multiple_of(LANES)
     }
 
-    /// Numbers of one transformed channel; not a multiple of a page, for the sake of the cache.
-    fn channel(&self) -> usize {
-        POINTS * self.padded() + LANES
+    /// Pictures that the band has a part of.
+    fn pictures(&self) -> usize {
+        self.rows.end.div_ceil(self.down) - self.rows.start / self.down
     }
 
-    /// `Bᵀ·d·B` of all tiles of input channel `c`: `[POINTS, padded]`.
+    /// Numbers that [`Band::transform_inputs`] needs room for.
+    fn phases(&self) -> usize {
+        let rows = self.rows.len() + self.pictures();
+        TILE * (TILE * rows + 1) * (self.across + 1)
+    }
+
+    /// `Bᵀ·d·B` of all tiles of input channel `c`: point p of the tiles from t on to `store(p, t, ..)`.
     #[inline(always)]
-    fn transform_inputs(&self, input: &Input, channels: usize, c: usize, v: &mut [f32]) {
-        let (h, w) = input.window.stored;
-        let (seen, zoom) = (input.window.seen, input.window.zoom());
+    fn transform_inputs(
+        &self,
+        input: &Input,
+        channels: usize,
+        c: usize,
+        buffer: &mut [f32],
+        mut store: impl FnMut(usize, usize, &[f32; LANES]),
+    ) {
         // Pixel (4·ty + i − 1, 4·tx + j − 1) of the input, for i and j below 4, at `phases[i][j][(row, tx)]`; each picture's
         // part of the band has a row more than it has rows of tiles.
         let pitch = self.across + 1;
-        let pictures = self.rows.end.div_ceil(self.down) - self.rows.start / self.down;
-        let plane = (self.rows.len() + pictures) * pitch;
-        let padded = self.padded();
-        scratch::with(TILE * TILE * plane + TILE * pitch, |buffer| {
-            let (phases, line) = buffer.split_at_mut(TILE * TILE * plane);
-            line.fill(0.0);
-            let mut fill = |row: usize, picture: usize, ty: usize, i: usize| {
-                let y = TILE * ty + i;
-                let inside = 1 <= y && y <= seen.0;
-                if inside {
-                    let from = ((picture * channels + c) * h + (y - 1) / zoom) * w;
-                    let pixels = &input.x[from..from + w];
-                    let line = &mut line[1..=seen.1];
-                    if zoom == 1 {
-                        line.copy_from_slice(pixels);
-                    } else {
-                        for (pair, &v) in line.chunks_mut(2).zip(pixels) {
-                            pair.fill(v);
-                        }
-                    }
-                }
-                let at = i * TILE * plane + row * pitch;
-                if inside {
-                    let (p0, rest) = phases[at..].split_at_mut(plane);
-                    let (p1, rest) = rest.split_at_mut(plane);
-                    let (p2, p3) = rest.split_at_mut(plane);
-                    let targets = p0.iter_mut().zip(p1).zip(p2).zip(p3);
-                    for ((((a, b), c), d), four) in targets.zip(line.chunks_exact(TILE)) {
-                        (*a, *b, *c, *d) = (four[0], four[1], four[2], four[3]);
-                    }
-                } else {
-                    for j in 0..TILE {
-                        phases[at + j * plane..][..pitch].fill(0.0);
-                    }
-                }
-            };
-            let mut row = 0;
-            for r in self.rows.clone() {
-                let (picture, ty) = (r / self.down, r % self.down);
-                for i in 0..TILE {
-                    fill(row, picture, ty, i);
-                }
-                row += 1;
-                // The last two rows that a tile sees are the first two of the next, where there is one.
-                if ty + 1 == self.down || r + 1 == self.rows.end {
-                    for i in 0..SEEN - TILE {
-                        fill(row, picture, ty + 1, i);
-                    }
-                    row += 1;
-                }
+        let plane = (self.rows.len() + self.pictures()) * pitch;
+        let (phases, line) = buffer.split_at_mut(TILE * TILE * plane);
+        line.fill(0.0);
+        let mut row = 0;
+        for r in self.rows.clone() {
+            let (picture, ty) = (r / self.down, r % self.down);
+            // The last two rows that a tile sees are the first two of the next, where there is one.
+            let last = ty + 1 == self.down || r + 1 == self.rows.end;
+            for i in 0..if last { SEEN } else { TILE } {
+                let y = (TILE * ty + i).checked_sub(1);
+                let at = i % TILE * TILE * plane + (row + i / TILE) * pitch;
+                let inside = input.line(picture * channels + c, y, line);
+                split(line, inside, plane, pitch, &mut phases[at..]);
             }
-            let first_picture = self.rows.start / self.down;
-            // Where a tile's own pixels begin in a plane.
-            let place = |t: usize| {
-                let row = t / self.across;
-                let picture = (self.rows.start + row) / self.down;
-                (row + picture - first_picture) * pitch + t % self.across
-            };
-            let run = [16, 8, 4, 2].into_iter().find(|n| self.across % n == 0);
-            for t in (0..self.tiles()).step_by(LANES) {
-                let lanes = LANES.min(self.tiles() - t);
-                let mut d = [[0f32; LANES]; POINTS];
-                match run {
-                    Some(16) => gather::<16>(phases, plane, pitch, t, lanes, place, &mut d),
-                    Some(8) => gather::<8>(phases, plane, pitch, t, lanes, place, &mut d),
-                    Some(4) => gather::<4>(phases, plane, pitch, t, lanes, place, &mut d),
-                    Some(2) => gather::<2>(phases, plane, pitch, t, lanes, place, &mut d),
-                    _ => gather::<1>(phases, plane, pitch, t, lanes, place, &mut d),
-                }
-                let mut points = [[0f32; LANES]; POINTS];
-                for lane in 0..LANES {
-                    let mut half = [[0f32; SEEN]; SEEN];
-                    for x in 0..SEEN {
-                        let column = std::array::from_fn(|y| d[SEEN * y + x][lane]);
-                        let column = input_1d(column);
-                        for y in 0..SEEN {
-                            half[y][x] = column[y];
-                        }
-                    }
+            row += if last { 2 } else { 1 };
+        }
+        let first_picture = self.rows.start / self.down;
+        // Where a tile's own pixels begin in a plane.
+        let place = |t: usize| {
+            let row = t / self.across;
+            let picture = (self.rows.start + row) / self.down;
+            (row + picture - first_picture) * pitch + t % self.across
+        };
+        let run = [16, 8, 4, 2]
+            .into_iter()
+            .find(|n| self.across.is_multiple_of(*n));
+        for t in (0..self.tiles()).step_by(LANES) {
+            let lanes = LANES.min(self.tiles() - t);
+            let mut d = [[0f32; LANES]; POINTS];
+            match run {
+                Some(16) => gather::<16>(phases, plane, pitch, t, lanes, place, &mut d),
+                Some(8) => gather::<8>(phases, plane, pitch, t, lanes, place, &mut d),
+                Some(4) => gather::<4>(phases, plane, pitch, t, lanes, place, &mut d),
+                Some(2) => gather::<2>(phases, plane, pitch, t, lanes, place, &mut d),
+                _ => gather::<1>(phases, plane, pitch, t, lanes, place, &mut d),
+            }
+            let mut points = [[0f32; LANES]; POINTS];
+            for lane in 0..LANES {
+                let mut half = [[0f32; SEEN]; SEEN];
+                for x in 0..SEEN {
+                    let column = std::array::from_fn(|y| d[SEEN * y + x][lane]);
+                    let column = input_1d(column);
                     for y in 0..SEEN {
-                        let row = input_1d(half[y]);
-                        for x in 0..SEEN {
-                            points[SEEN * y + x][lane] = row[x];
-                        }
+                        half[y][x] = column[y];
                     }
                 }
-                for (p, values) in points.iter().enumerate() {
-                    v[p * padded + t..][..LANES].copy_from_slice(values);
+                for y in 0..SEEN {
+                    let row = input_1d(half[y]);
+                    for x in 0..SEEN {
+                        points[SEEN * y + x][lane] = row[x];
+                    }
                 }
             }
-        });
+            for (p, values) in points.iter().enumerate() {
+                store(p, t, values);
+            }
+        }
     }
 
     /// The products and `Aᵀ·m·A`, by blocks of output channels.
@@ -344,21 +381,22 @@ impl Band {
         let Kernel { from, to, .. } = kernel;
         let pixels = size.0 * size.1;
         let blocks = channel_blocks(out, to, pixels, MAX_CHANNELS);
-        let (padded, channel) = (self.padded(), self.channel());
+        let padded = self.padded();
         blocks.into_par_iter().for_each(|(channels, mut parts)| {
             let (first, n) = (channels.start, channels.len());
-            scratch::with(POINTS * n * from + n * channel, |buffer| {
+            scratch::with(POINTS * n * (from + padded), |buffer| {
                 let (u, m) = buffer.split_at_mut(POINTS * n * from);
                 vectorised(|| kernel.transform(first, n, u));
-                for p in 0..POINTS {
-                    let a = (&u[p * n * from..][..n * from], Strides::rows(from));
-                    let b = (&v[p * padded..], Strides::rows(channel));
-                    let c = (&mut m[p * padded..], Strides::rows(channel));
-                    product((n, from, self.tiles()), 1.0, a, b, c, Onto::Nothing);
+                let matrices = u.chunks(n * from).zip(v.chunks(from * padded));
+                for ((u, v), m) in matrices.zip(m.chunks_mut(n * padded)) {
+                    let (a, b) = ((u, Strides::rows(from)), (v, Strides::rows(padded)));
+                    let c = (m, Strides::rows(padded));
+                    product((n, from, padded), 1.0, a, b, c, Onto::Nothing);
                 }
-                for (o, m) in m.chunks(channel).enumerate() {
+                for o in 0..n {
                     vectorised(|| {
-                        self.transform_outputs(m, size, shrink, |picture, y, x, values| {
+                        let source = |p, t| &m[(p * n + o) * padded + t..][..LANES];
+                        self.transform_outputs(source, size, shrink, |picture, y, x, values| {
                             let at = o * pixels + y * size.1 + x;
                             let plane = picture * to + first + o;
                             let out = &mut parts[picture][at..at + values.len()];
@@ -372,20 +410,19 @@ impl Band {
 
     /// Hands over `Aᵀ·m·A` in pieces of rows: picture, row and column of the first value, values.
     #[inline(always)]
-    fn transform_outputs(
+    fn transform_outputs<'a>(
         &self,
-        m: &[f32],
+        source: impl Fn(usize, usize) -> &'a [f32],
         (height, width): (usize, usize),
         shrink: usize,
         mut each: impl FnMut(usize, usize, usize, &[f32]),
     ) {
-        let padded = self.padded();
         let side = TILE / shrink;
         for t in (0..self.tiles()).step_by(LANES) {
             let lanes = LANES.min(self.tiles() - t);
             let mut points = [[0f32; LANES]; POINTS];
             for (p, values) in points.iter_mut().enumerate() {
-                values.copy_from_slice(&m[p * padded + t..][..LANES]);
+                values.copy_from_slice(source(p, t));
             }
             // Row i of all tiles, one tile after the other.
             let mut lines = [[0f32; TILE * LANES]; TILE];
