@@ -2,12 +2,11 @@
 
 mod report;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Tensor;
-use cones::concept::{NeuronIndex, Site, SiteSelection, Subject, shut};
+use cones::concept::{NeuronIndex, Scope, SiteSelection, Subject, shut};
 use cones::eval::{
     Condition, DEFAULT_PROMPTS, HeldOut, Prompt, Scores, Study, Values, differences, mean_of,
     random_control, sheet,
@@ -56,6 +55,10 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
     for dose in &doses {
         shut(&weights, &dose.index)?;
     }
+    if index.provenance().scope == Scope::Words {
+        // The prompts of the losses are embedded once, for all conditions.
+        pipeline.mark(&index.provenance().subjects);
+    }
     let clip = encoder(global, args)?;
     for prompt in &prompts {
         let cut = pipeline.tokenizer().cut(&prompt.used)? + clip.cut(&prompt.described)?;
@@ -96,7 +99,6 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
         )?),
     };
     let mut bench = Bench {
-        weights,
         pipeline: &mut pipeline,
         study,
         held_out,
@@ -150,8 +152,6 @@ struct Measured {
 /// The model, and what it is measured by.
 struct Bench<'a> {
     pipeline: &'a mut Pipeline,
-    /// Of the model with nothing shut.
-    weights: BTreeMap<Site, Tensor>,
     study: Study<'a>,
     held_out: Option<HeldOut>,
     plain_predictions: Vec<Tensor>,
@@ -163,7 +163,7 @@ impl Bench<'_> {
     /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
     fn measure(&mut self, label: &str, shut: Option<&NeuronIndex>) -> anyhow::Result<Condition> {
         if let Some(index) = shut {
-            self.pipeline.shut(index)?;
+            self.pipeline.shut(&[index])?;
         }
         let mut meter = self.ui.meter(label);
         let mut condition = self
@@ -182,8 +182,7 @@ impl Bench<'_> {
             let losses = held_out.losses(&predictions, &self.plain_predictions)?;
             condition.add_losses(losses, self.prior_weight);
         }
-        let (unet, _) = self.pipeline.unet_mut();
-        unet.set_site_weights(self.weights.clone())?;
+        self.pipeline.shut(&[])?;
         Ok(condition)
     }
 

@@ -4,6 +4,10 @@
 //! largest. Shut together they overshoot: the scores are first-order. Here the mask follows its gradient instead. Each
 //! neuron has a share z in [0, 1] of being shut; the model computes with θ∘(1 − z), and ∂L/∂z = −θ∘∂L/∂θ is the
 //! negative score at the current mask. [`round`](super::round) then makes the shares whole.
+//!
+//! With [`Scope::Words`] the mask acts on K and V of the subject's own words only, and all gradients come from there. The
+//! rest of the prompt, and prompts without the words, meet the model as it is: no picture of the class is needed to
+//! keep them so.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,10 +17,10 @@ use rayon::prelude::*;
 
 use super::adam::Adam;
 use super::loss::Batch;
-use super::{Lesson, Site, SiteSelection, Step};
-use crate::Result;
+use super::{Lesson, Scope, Site, SiteSelection, Step};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
+use crate::{Error, Result};
 
 /// Settings of [`soft_mask`].
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +35,8 @@ pub struct Options {
     pub prior_weight: f64,
     /// Which sites to search.
     pub sites: SiteSelection,
+    /// At which tokens of the prompt the mask acts.
+    pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
 }
@@ -41,8 +47,8 @@ pub const STEPS: usize = 500;
 pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.05;
-/// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its complement.
-pub const DENSITY: f64 = 0.5;
+/// The most neurons that rounding may shut, unless told otherwise.
+pub const DENSITY: f64 = 0.1;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;
@@ -96,10 +102,11 @@ impl Mask {
 /// Learns the share z of every neuron in being shut: 0 is open, 1 is shut.
 ///
 /// Returns for each site its shares in row-major order of `[out, in]`. The model is given back unchanged, also after an
-/// error.
+/// error; it must have nothing shut at words. With [`Scope::Words`] the lesson's subject prompt tells which they are.
 ///
 /// # Errors
-/// If a list of pictures is empty, an error of `after_step`, or a loss that is not a number.
+/// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, an error of
+/// `after_step`, or a loss that is not a number.
 pub fn soft_mask(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
@@ -108,8 +115,16 @@ pub fn soft_mask(
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
     lesson.check()?;
+    if options.scope == Scope::Words && lesson.subject.context.words().len() != 1 {
+        return Err(Error::value(
+            "prompt",
+            "one whose words of one subject are marked",
+            format!("{} subjects", lesson.subject.context.words().len()),
+        ));
+    }
     let original = unet.site_weights(options.sites);
     let result = run(unet, schedule, lesson, options, after_step);
+    unet.set_word_weights(Vec::new())?;
     unet.set_site_weights(original)?;
     result
 }
@@ -136,7 +151,7 @@ fn run(
             options.seed.wrapping_add(k as u64),
             k,
         )?;
-        let (loss, gradients) = batch.gradients(unet, options.sites, k)?;
+        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
         let rate = options.rate * cooled(k, options.steps);
         let mut weights = BTreeMap::new();
         for (site, g) in gradients {
@@ -145,7 +160,7 @@ fn run(
                 weights.insert(site, mask.weight(&g)?);
             }
         }
-        unet.set_site_weights(weights)?;
+        unet.set_weights_of(options.scope, weights)?;
         after_step(Step {
             step: k,
             loss,

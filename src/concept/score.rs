@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::loss::Batch;
 use super::select::{Selection, Stability, stability};
-use super::{Lesson, Site, SiteSelection, Step};
+use super::{Lesson, Scope, Site, SiteSelection, Step};
 use crate::sampling::ScheduleConfig;
 use crate::{Result, model::UNet};
 
@@ -25,6 +25,8 @@ pub struct Options {
     pub prior_weight: f64,
     /// Which sites to score.
     pub sites: SiteSelection,
+    /// At which tokens of the prompt the neurons are to be shut: at which they are scored.
+    pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
     /// The choice of neurons whose stability is watched.
@@ -65,6 +67,7 @@ pub fn algorithm1(
     lesson.check()?;
     let original = unet.site_weights(options.sites);
     let result = run(unet, schedule, lesson, options, after_step);
+    unet.set_word_weights(Vec::new())?;
     unet.set_site_weights(original)?;
     result
 }
@@ -90,7 +93,7 @@ fn run(
                 Batch::stratified(schedule, lessons, half, options.prior_weight, seed, k)?
             }
         };
-        let (loss, gradients) = batch.gradients(unet, options.sites, k)?;
+        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
         for (site, g) in gradients {
             let Some(weight) = theta.get_mut(&site) else {
                 continue;
@@ -102,7 +105,7 @@ fn run(
             }
         }
         if options.rho > 0.0 {
-            unet.set_site_weights(theta.clone())?;
+            unet.set_weights_of(options.scope, theta.clone())?;
         }
         taken = k + 1;
         after_step(Step {

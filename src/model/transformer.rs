@@ -3,12 +3,12 @@
 use candle_core::Tensor;
 
 use super::attention::{Attention, AttentionSaved, AttentionStore, Projection, SiteGradients};
+use super::context::Context;
 use super::weights::Weights;
 use crate::Result;
 use crate::autograd::{
     Activation, AttentionGrad, GroupNorm, LayerNorm, Linear, geglu, geglu_backward,
 };
-use crate::concept::SiteSelection;
 
 /// How far a backward pass goes into a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +22,8 @@ pub(crate) enum Reach {
 /// What a backward pass reads and collects beside the gradient that it carries.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
-    /// The prompt's embedding, `[b, t, e]`.
-    pub(crate) context: &'a Tensor,
-    pub(crate) sites: SiteGradients,
+    pub(super) context: &'a Context,
+    pub(super) sites: SiteGradients,
 }
 
 /// Self-attention, cross-attention and a feed-forward layer, each behind a layer norm and beside a residual.
@@ -86,7 +85,7 @@ impl Block {
     fn forward(
         &self,
         x: &Tensor,
-        context: &Tensor,
+        context: &Context,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, BlockSaved)> {
         let (y, self_attention) =
@@ -141,7 +140,7 @@ impl Block {
             },
             &mut pass.sites,
         )?;
-        if reach == Reach::Sites && pass.sites.are(SiteSelection::Cross) {
+        if reach == Reach::Sites && pass.sites.are_cross() {
             return Ok(None);
         }
         let g = self.norm2.backward(&saved.after_self, &g)?;
@@ -223,12 +222,12 @@ impl Transformer {
         })
     }
 
-    /// `x: [b, c, h, w]` with `context: [b, t, e]` to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
+    /// `x: [b, c, h, w]` with b prompts to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
     /// kept there.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        context: &Tensor,
+        context: &Context,
         mut store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, TransformerSaved)> {
         if let Some(store) = &mut store {

@@ -273,16 +273,7 @@ fn the_pocket_model_measures_itself() {
     let dir = dir.path();
     let photos = repository().join("examples/pocket/subjects/blue-guide-dog");
     let photos = photos.display().to_string();
-    let find = [
-        "find",
-        "--subject",
-        "dog",
-        "--steps",
-        "2",
-        "--class-images",
-        &photos,
-        &photos,
-    ];
+    let find = ["find", "--subject", "dog", "--steps", "2", &photos];
     ok(dir, &find);
     let eval = [
         "eval", "dog.idx", "--images", &photos, "--count", "2", "--steps", "2",
@@ -321,7 +312,7 @@ fn held_out_losses_are_those_of_find() {
         };
         let lesson = Lesson {
             subject: examples("photos/subject", "a photo of a sks dog"),
-            class: examples("photos/class", "a photo of a dog"),
+            class: Some(examples("photos/class", "a photo of a dog")),
         };
         // A generator takes the low 32 bits of a seed.
         let seed = (1 << 32) - FIRST_SEED + settings["seed"].as_u64().unwrap();

@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
-use cones::concept::{Examples, Lesson, Site, SiteSelection, learn, tune};
+use cones::concept::tune::Open;
+use cones::concept::{
+    Examples, Lesson, Scope, Site, SiteIndices, SiteSelection, Subject, learn, tune,
+};
 use cones::source::Source;
 use cones::{Picture, Pipeline, list};
 use serde_json::Value;
@@ -79,9 +82,26 @@ fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
     listed
         .map(|prompts| Lesson {
             subject: examples("subject", &prompts[0]),
-            class: examples("class", &prompts[1]),
+            class: prompts.get(1).map(|prompt| examples("class", prompt)),
         })
         .collect()
+}
+
+/// Marks the subjects that the settings name, and says where weights act.
+fn mark(pipeline: &mut Pipeline, settings: &Value) -> Scope {
+    let Some(phrases) = settings.get("phrases") else {
+        return Scope::Prompt;
+    };
+    let subject = |phrase: &Value| {
+        let (token, noun) = phrase.as_str().unwrap().split_once(' ').unwrap();
+        Subject {
+            noun: noun.to_owned(),
+            token: token.to_owned(),
+        }
+    };
+    let subjects: Vec<Subject> = phrases.as_array().unwrap().iter().map(subject).collect();
+    pipeline.mark(&subjects);
+    Scope::Words
 }
 
 fn pipeline(model: &str) -> Pipeline {
@@ -91,11 +111,21 @@ fn pipeline(model: &str) -> Pipeline {
 
 #[test]
 fn soft_masks_are_equal() {
+    soft_masks("mask");
+}
+
+#[test]
+fn soft_masks_at_words_are_equal() {
+    soft_masks("mask-words");
+}
+
+fn soft_masks(kind: &str) {
     let golden = Golden::open();
-    let settings = &golden.cases["mask"];
+    let settings = &golden.cases[kind];
     let number = |key: &str| settings[key].as_f64().unwrap();
     for model in MODELS {
         let mut pipeline = pipeline(model);
+        let scope = mark(&mut pipeline, settings);
         let lesson = lessons(&pipeline, settings).remove(0);
         let options = learn::Options {
             steps: number("steps") as usize,
@@ -103,6 +133,7 @@ fn soft_masks_are_equal() {
             rate: number("rate"),
             prior_weight: number("prior_weight"),
             sites: SiteSelection::Cross,
+            scope,
             seed: number("seed") as u64,
         };
         let mut losses = Vec::new();
@@ -112,43 +143,46 @@ fn soft_masks_are_equal() {
             Ok(())
         })
         .unwrap();
-        golden.compare("mask", model, &masks, &losses);
+        golden.compare(kind, model, &masks, &losses);
     }
 }
 
 #[test]
 fn tuned_values_are_equal() {
+    tuned_values("values");
+}
+
+#[test]
+fn tuned_values_at_words_are_equal() {
+    tuned_values("values-words");
+}
+
+/// Every weight from the model's own; or at the words of two subjects every third and every fourth, from zero.
+fn tuned_values(kind: &str) {
     let golden = Golden::open();
-    let settings = &golden.cases["values"];
+    let settings = &golden.cases[kind];
     let number = |key: &str| settings[key].as_f64().unwrap();
     for model in MODELS {
         let mut pipeline = pipeline(model);
+        let scope = mark(&mut pipeline, settings);
         let lessons = lessons(&pipeline, settings);
         let options = tune::Options {
             steps: number("steps") as usize,
             half: number("half") as usize,
             rate: number("rate"),
             prior_weight: number("prior_weight"),
+            scope,
             seed: number("seed") as u64,
         };
-        let before: BTreeMap<Site, Vec<f32>> = pipeline
-            .unet()
-            .site_weights(SiteSelection::Cross)
+        let weights = pipeline.unet().site_weights(SiteSelection::Cross);
+        let open: BTreeMap<Site, Open> = weights
             .into_iter()
-            .map(|(site, w)| (site, w.flatten_all().unwrap().to_vec1().unwrap()))
+            .map(|(site, weight)| (site, open(&weight, scope)))
             .collect();
-        let rms = |w: &Vec<f32>| {
-            let squares: f64 = w.iter().map(|&v| f64::from(v).powi(2)).sum();
-            (squares / w.len() as f64).sqrt()
-        };
-        let scales = before.iter().map(|(s, w)| (s.clone(), rms(w))).collect();
-        let open = before
-            .iter()
-            .map(|(s, w)| (s.clone(), (0..w.len() as u32).collect()))
-            .collect();
+        let before = open.clone();
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let values = tune::values(unet, schedule, &lessons, open, &scales, &options, |step| {
+        let values = tune::values(unet, schedule, &lessons, open, &options, |step| {
             losses.push(step.loss);
             Ok(())
         })
@@ -156,10 +190,36 @@ fn tuned_values_are_equal() {
         let change = values
             .iter()
             .map(|(site, now)| {
-                let pairs = now.iter().zip(&before[site]);
+                let pairs = now.iter().zip(&before[site].values);
                 (site.clone(), pairs.map(|(n, b)| n - b).collect())
             })
             .collect();
-        golden.compare("values", model, &change, &losses);
+        golden.compare(kind, model, &change, &losses);
+    }
+}
+
+fn open(weight: &Tensor, scope: Scope) -> Open {
+    let (rows, columns) = weight.dims2().unwrap();
+    let values: Vec<f32> = weight.flatten_all().unwrap().to_vec1().unwrap();
+    let shape = [rows as u32, columns as u32];
+    let all = 0..values.len() as u32;
+    if scope == Scope::Prompt {
+        let neurons = SiteIndices::new(shape, all.collect()).unwrap();
+        return Open { neurons, values };
+    }
+    let union: Vec<u32> = all.filter(|i| i % 3 == 0 || i % 4 == 0).collect();
+    let every = |n| {
+        let places = (0u32..).zip(&union);
+        places
+            .filter(|(_, i)| *i % n == 0)
+            .map(|(p, _)| p)
+            .collect()
+    };
+    let owners = vec![every(3), every(4)];
+    Open {
+        values: vec![0.0; union.len()],
+        neurons: SiteIndices::new(shape, union)
+            .and_then(|set| set.with_owners(owners))
+            .unwrap(),
     }
 }
