@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cones::concept::{LayerSelection, SiteSelection, learn, tune};
+use cones::concept::{LayerSelection, Scope, SiteSelection, learn, tune};
 use cones::sampling::Sampler;
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -96,16 +96,20 @@ pub(crate) struct FindArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// How to find neurons
-    #[arg(long, value_enum, default_value_t = Method::Paper)]
+    #[arg(long, value_enum, default_value_t = Method::Learned)]
     pub(crate) method: Method,
-    /// Steps [default: paper: the model's own, else 1000; learned: 200]
+    /// Where the neurons are shut: at the subject's own `words` in a prompt, or in the whole `prompt`, as published
+    /// [default: learned: words; paper: prompt]
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Option<Scope>,
+    /// Steps [default: paper: the model's own, else 1000; learned: 500]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
-    /// Weight of the class pictures in the loss
-    #[arg(long, default_value_t = 1.0, value_name = "LAMBDA", value_parser = non_negative)]
-    pub(crate) prior_weight: f64,
+    /// Weight of the class pictures in the loss, where there are any [default: 1]
+    #[arg(long, value_name = "LAMBDA", value_parser = non_negative)]
+    pub(crate) prior_weight: Option<f64>,
     /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: 3%, learned: 15%]
+    /// (learned) [default: paper: 3%; learned: 10%]
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) density: Option<f64>,
     /// paper: shut every neuron whose score is at least this, instead of a share
@@ -117,27 +121,25 @@ pub(crate) struct FindArgs {
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
-    /// learned: photos in a step, and as many pictures of the class
-    #[arg(long, default_value_t = learn::HALF, value_name = "N", value_parser = batch)]
-    pub(crate) batch: usize,
+    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as published]
+    #[arg(long, value_name = "N", value_parser = batch)]
+    pub(crate) batch: Option<usize>,
     /// learned: how far one step moves the mask
     #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
-    /// learned: how weak a neuron's gradient may be; higher shuts fewer
-    #[arg(long, default_value_t = learn::SPARSITY, value_name = "LAMBDA", value_parser = non_negative)]
-    pub(crate) sparsity: f64,
-    /// Attention layers to search: `cross`, `self` or `all`
+    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all`
     #[arg(long, default_value_t = SiteSelection::Cross, value_name = "SITES")]
     pub(crate) sites: SiteSelection,
     /// The rare word that stands for the subject in prompts
     #[arg(long, default_value = "sks", value_name = "WORD", value_parser = words)]
     pub(crate) token: String,
-    /// Pictures of the class at large [default: drawn by the model, kept beside the index]
+    /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept beside the
+    /// index]
     #[arg(long, value_name = "DIR")]
     pub(crate) class_images: Option<PathBuf>,
-    /// How many pictures of the class the model draws when none are given
-    #[arg(long, default_value_t = 20, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
-    pub(crate) class_count: usize,
+    /// How many pictures of the class the model draws when none are given [default: 20]
+    #[arg(long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
+    pub(crate) class_count: Option<usize>,
     /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
@@ -147,7 +149,7 @@ pub(crate) struct FindArgs {
 pub(crate) enum Method {
     /// Algorithm 1 as published: the neurons whose shrinking lowers the loss most, by one gradient
     Paper,
-    /// A mask trained on the loss, then rounded: the same file, bound to the token
+    /// A mask trained on the loss, then rounded: the same file
     Learned,
 }
 
@@ -163,6 +165,24 @@ impl Method {
 impl FindArgs {
     /// What clap cannot say: which options a method does not have.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if self.scope() == Scope::Words && !self.sites.is_cross() {
+            return Err(format!(
+                "--scope words needs --sites cross or cross:v, found `{}`: only those layers see words",
+                self.sites
+            ));
+        }
+        if !self.needs_class() {
+            let given = [
+                ("--prior-weight", self.prior_weight.is_some()),
+                ("--class-images", self.class_images.is_some()),
+                ("--class-count", self.class_count.is_some()),
+            ];
+            if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+                return Err(format!(
+                    "{name} belongs to --scope prompt: what is shut at the subject's words leaves its class alone"
+                ));
+            }
+        }
         if self.method == Method::Paper {
             return Ok(());
         }
@@ -174,12 +194,26 @@ impl FindArgs {
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
             return Err(format!("{name} belongs to --method paper"));
         }
-        match self.sites {
-            SiteSelection::Cross => Ok(()),
-            other => Err(format!(
-                "--method learned searches --sites cross, found `{other}`: rounding needs layers that see text"
+        match self.sites.is_cross() {
+            true => Ok(()),
+            false => Err(format!(
+                "--method learned searches --sites cross or cross:v, found `{}`: rounding needs layers that see text",
+                self.sites
             )),
         }
+    }
+
+    /// Where the neurons are to be shut.
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope.unwrap_or(match self.method {
+            Method::Paper => Scope::Prompt,
+            Method::Learned => Scope::Words,
+        })
+    }
+
+    /// Whether the loss has pictures of the class: as Algorithm 1 always has, and masks that act on the whole prompt.
+    pub(crate) fn needs_class(&self) -> bool {
+        self.method == Method::Paper || self.scope() == Scope::Prompt
     }
 }
 

@@ -41,38 +41,39 @@ def prompts():
     return listed + extra
 
 
-def halve(pixels):
+def shrink(pixels, factor):
     height, width = pixels.shape[:2]
-    return pixels.reshape(height // 2, 2, width // 2, 2, -1).mean((1, 3))
+    return pixels.reshape(height // factor, factor, width // factor, factor, -1).mean((1, 3))
 
 
 class Judge:
-    def __init__(self):
+    def __init__(self, sides=SIDES, factor=2):
+        self.factor = factor
         self.labels = [(noun, emoji, tint) for noun in world.CLASSES
                        for emoji in [*world.CLASSES[noun], *filter(None, [world.UNSEEN_VARIANTS.get(noun)])]
                        for tint in [world.NATURAL, *world.TINTS]]
-        # A bank per size and per whole-pixel shift that halving would blur.
-        self.banks = [self.bank(side, shift) for side in SIDES for shift in np.ndindex(2, 2)]
+        # A bank per size and per whole-pixel shift that shrinking would blur.
+        self.banks = [self.bank(side, shift) for side in sides for shift in np.ndindex(factor, factor)]
 
     def bank(self, side, shift):
-        """Box side (halved); coverage, coverage x colour; area, summed square and variance of every label."""
-        box = (side + 2) // 2 * 2
+        """Box side (shrunk); coverage, coverage x colour; area, summed square and variance of every label."""
+        box = -(-(side + self.factor - 1) // self.factor) * self.factor
         after = [(before, box - side - before) for before in shift]
         coverages, weighted, squares = [], [], []
         for _, emoji, tint in self.labels:
             colour, coverage = world.sprite(emoji, tint, side)
             colour, coverage = np.pad(colour / 255, [*after, (0, 0)]), np.pad(coverage, [*after, (0, 0)])
-            coverages.append(halve(coverage).ravel())
-            weighted.append(halve(coverage * colour).reshape(-1, 3))
-            squares.append(halve(coverage * colour**2).sum())
+            coverages.append(shrink(coverage, self.factor).ravel())
+            weighted.append(shrink(coverage * colour, self.factor).reshape(-1, 3))
+            squares.append(shrink(coverage * colour**2, self.factor).sum())
         coverages, weighted, squares = np.stack(coverages), np.stack(weighted), np.array(squares)
         area = coverages.sum(1)
         variance = squares / area - ((weighted.sum(1) / area[:, None]) ** 2).sum(1)
-        return box // 2, coverages, weighted, area, squares, variance
+        return box // self.factor, coverages, weighted, area, squares, variance
 
     def match(self, picture):
         """The best ((class, variant, tint), difference) of a uint8 picture, for each class."""
-        small = halve(picture.astype(np.float32) / 255)
+        small = shrink(picture.astype(np.float32) / 255, self.factor)
         lowest = np.full(len(self.labels), np.inf)
         for box, coverage, weighted, area, squares, variance in self.banks:
             windows = np.lib.stride_tricks.sliding_window_view(small, (box, box), (0, 1)).reshape(-1, 3, box * box)

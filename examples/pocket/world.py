@@ -56,8 +56,8 @@ SCENES = ["in a park", "on the beach", "in the snow", "at night", "in the desert
 # Identifiers for new subjects: single tokens, never in a training caption.
 IDENTIFIERS = ["sks", "zwx", "ohwx", "qev"]
 
-SHARE_BY_COUNT = {1: 62, 2: 26, 3: 8, 4: 4}  # per cent of the pictures with so many objects
-SIDES_BY_COUNT = {1: (36, 46), 2: (27, 31), 3: (19, 21), 4: (15, 16)}  # sprite side in pixels, inclusive
+SHARE_BY_COUNT = {1: 45, 2: 26, 3: 14, 4: 15}  # per cent of the pictures with so many objects
+SIDES_BY_COUNT = {1: (36, 46), 2: (27, 31), 3: (26, 29), 4: (25, 28)}  # sprite side in pixels, inclusive
 NATURAL_SHARE = 0.5
 
 
@@ -149,18 +149,27 @@ def background(scene, rng):
     return np.clip(picture * light, 0, 255)
 
 
+def places(count, rng):
+    """Where each object stands: (middle, lowest and highest feet), one place alone, two side by side, more in two rows."""
+    if count == 1:
+        return [(SIZE / 2, 52, 60)]
+    if count == 2:
+        found = [(SIZE / 4, 46, 56), (3 * SIZE / 4, 46, 56)]
+    else:
+        found = [(x, low, high) for low, high in [(28, 31), (58, 63)] for x in (SIZE / 4, 3 * SIZE / 4)]
+    rng.shuffle(found)
+    return found[:count]
+
+
 def compose(objects, scene, rng):
-    """Draw objects, each (class, variant, tint), side by side in the scene; returns a uint8 picture."""
+    """Draw objects, each (class, variant, tint), into the scene, none over another; returns a uint8 picture."""
     picture = background(scene, rng)
-    slots = list(range(len(objects)))
-    rng.shuffle(slots)
-    for (_, emoji, tint), slot in zip(objects, slots):
+    for (_, emoji, tint), (middle, low, high) in zip(objects, places(len(objects), rng)):
         side = rng.randint(*SIDES_BY_COUNT[len(objects)])
         colour, coverage = sprite(emoji, tint, side)
         wander = 5 if len(objects) == 1 else 1
-        x = round((slot + 0.5) * SIZE / len(objects) - side / 2) + rng.randint(-wander, wander)
-        feet = rng.randint(52, 60) if len(objects) == 1 else rng.randint(46, 56)
-        x, y = min(max(x, 0), SIZE - side), feet - side
+        x = round(middle - side / 2) + rng.randint(-wander, wander)
+        x, y = min(max(x, 0), SIZE - side), max(rng.randint(low, high) - side, 0)
         region = picture[y:y + side, x:x + side]
         region += coverage * (colour - region)
     return picture.round().astype(np.uint8)

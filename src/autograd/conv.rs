@@ -1,20 +1,39 @@
 //! The 2-d convolution.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
-use rayon::prelude::*;
+use candle_core::Tensor;
 
-use crate::Result;
-
-/// Most values of an unfolded input held at a time: 64 MiB of f32.
-const MAX_UNFOLDED: usize = 16 << 20;
+use super::resample::{upsample_nearest, upsample2x_backward};
+use super::start::Start;
+use super::unfold::{self, Window};
+use super::values::values_of;
+use super::winograd;
+use crate::{Error, Result};
 
 /// A frozen convolution with a square kernel: the backward pass gives ∂L/∂x and nothing else.
+///
+/// On the CPU wide 3 × 3 convolutions are computed by Winograd's minimal filtering and all others by unfolding.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     weight: Tensor,
     bias: Tensor,
     stride: usize,
     padding: usize,
+}
+
+/// What is added to the output of a convolution.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Addends<'a> {
+    /// A value for each channel of each sample, `[b, c_out]`.
+    pub shift: Option<&'a Tensor>,
+    /// As large as the output, `[b, c_out, h', w']`.
+    pub residual: Option<&'a Tensor>,
+}
+
+/// How the CPU computes a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Unfold,
+    Winograd,
 }
 
 impl Conv2d {
@@ -30,142 +49,217 @@ impl Conv2d {
 
     /// `[b, c_in, h, w]` to `[b, c_out, h', w']`, h' = (h + 2·padding − k) / stride + 1.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = convolve(x, &self.weight, self.stride, self.padding)?;
-        Ok(y.broadcast_add(&self.bias.reshape((1, (), 1, 1))?)?)
+        self.forward_adding(x, Addends::default())
+    }
+
+    /// [`Conv2d::forward`] plus `addends`.
+    ///
+    /// # Errors
+    /// If a shape does not fit.
+    pub fn forward_adding(&self, x: &Tensor, addends: Addends) -> Result<Tensor> {
+        let (_, _, h, w) = x.dims4()?;
+        self.apply(x, (h, w), addends)
+    }
+
+    /// [`Conv2d::forward`] of `x: [b, c_in, h, w]` enlarged by nearest neighbours to twice its height and width, or one less.
+    ///
+    /// # Errors
+    /// If the size is another.
+    pub fn forward_upsampled(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+        let (_, _, h, w) = x.dims4()?;
+        if height.div_ceil(2) != h || width.div_ceil(2) != w {
+            return Err(Error::value(
+                "size",
+                format!("twice {h} x {w}, or one less"),
+                format!("{height} x {width}"),
+            ));
+        }
+        self.apply(x, (height, width), Addends::default())
     }
 
     /// ∂L/∂x, `[b, c_in, stride·h', stride·w']`, from `grad: [b, c_out, h', w']`.
     ///
-    /// The data gradient of a convolution is a convolution of the gradient, with zeros put between its pixels
-    /// where the stride left some out, with the kernel turned by 180° and its channels exchanged. candle's own way
-    /// is a transposed convolution, which costs several times as much.
-    ///
     /// Where the stride does not divide a side of x, the last row or column here is of a pixel that x has not, and is to be
     /// cut off.
     pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
+        let k = self.weight.dim(2)?;
+        let (_, _, rows, columns) = grad.dims4()?;
+        let side = |n: usize| (self.stride * n + k).saturating_sub(1 + 2 * self.padding);
+        let size = (side(rows), side(columns));
+        if !grad.device().is_cpu() {
+            return self.backward_generic(grad);
+        }
+        self.backward_kernel(grad, size, size)
+    }
+
+    /// ∂L/∂x of [`Conv2d::forward_upsampled`], `[b, c_in, h, w]`.
+    pub fn backward_upsampled(&self, grad: &Tensor) -> Result<Tensor> {
+        let (_, _, height, width) = grad.dims4()?;
+        if !grad.device().is_cpu() {
+            return upsample2x_backward(&self.backward_generic(grad)?);
+        }
+        let stored = (height.div_ceil(2), width.div_ceil(2));
+        self.backward_kernel(grad, stored, (height, width))
+    }
+
+    fn apply(&self, x: &Tensor, seen: (usize, usize), addends: Addends) -> Result<Tensor> {
+        let (b, c_in, h, w) = x.dims4()?;
+        let (c_out, from, k, _) = self.weight.dims4()?;
+        let least = k.saturating_sub(2 * self.padding);
+        // What does not fit is candle's to say.
+        if !x.device().is_cpu() || c_in != from || seen.0 < least || seen.1 < least {
+            return self.apply_generic(x, seen, addends);
+        }
+        let window = self.window((h, w), seen)?;
+        let (rows, columns) = window.output();
+        let shape = (b, c_out, rows, columns);
+        if let Some(residual) = addends.residual
+            && residual.dims() != [b, c_out, rows, columns]
+        {
+            return Err(Error::value(
+                "residual",
+                format!("{:?}", [b, c_out, rows, columns]),
+                format!("{:?}", residual.dims()),
+            ));
+        }
+        let x = x.contiguous()?;
+        let x = values_of(&x)?;
+        let weight = values_of(&self.weight)?;
+        let bias = values_of(&self.bias)?;
+        let residual = addends.residual.map(Tensor::contiguous).transpose()?;
+        let residual = residual.as_ref().map(values_of).transpose()?;
+        let channels = match addends.shift {
+            None => bias.repeat(b),
+            Some(shift) => {
+                let shift = shift.broadcast_add(&self.bias)?.broadcast_as((b, c_out))?;
+                shift.flatten_all()?.to_vec1()?
+            }
+        };
+        let start = Start {
+            channels,
+            residual: residual.as_deref(),
+        };
+        let mut out = vec![0f32; b * c_out * rows * columns];
+        match self.method(&window, c_in.min(c_out)) {
+            Method::Unfold => {
+                unfold::convolve(&x, (c_in, c_out), &window, &weight, &start, &mut out);
+            }
+            Method::Winograd => {
+                let input = winograd::Input {
+                    x: &x,
+                    pictures: b,
+                    window: &window,
+                };
+                let kernel = winograd::Kernel::new(&weight, c_in, c_out);
+                winograd::convolve(input, kernel, &start, 1, &mut out);
+            }
+        }
+        Ok(Tensor::from_vec(out, shape, self.weight.device())?)
+    }
+
+    fn backward_kernel(
+        &self,
+        grad: &Tensor,
+        stored: (usize, usize),
+        seen: (usize, usize),
+    ) -> Result<Tensor> {
+        let b = grad.dim(0)?;
+        let (c_out, c_in, ..) = self.weight.dims4()?;
+        let window = self.window(stored, seen)?;
+        let (rows, columns) = window.output();
+        if grad.dims() != [b, c_out, rows, columns] {
+            return Err(Error::value(
+                "gradient",
+                format!("{:?}", [b, c_out, rows, columns]),
+                format!("{:?}", grad.dims()),
+            ));
+        }
+        let grad = grad.contiguous()?;
+        let grad = values_of(&grad)?;
+        let weight = values_of(&self.weight)?;
+        let mut out = vec![0f32; b * c_in * stored.0 * stored.1];
+        let halves = seen.0 == window.zoom() * stored.0 && seen.1 == window.zoom() * stored.1;
+        match self.method(&window, c_in.min(c_out)) {
+            Method::Winograd if halves => {
+                let same = self.window(seen, seen)?;
+                let input = winograd::Input {
+                    x: &grad,
+                    pictures: b,
+                    window: &same,
+                };
+                let kernel = winograd::Kernel::new(&weight, c_in, c_out).transposed();
+                let start = Start::zeros(b * c_in);
+                winograd::convolve(input, kernel, &start, window.zoom(), &mut out);
+            }
+            _ => unfold::convolve_backward(&grad, (c_in, c_out), &window, &weight, &mut out),
+        }
+        Ok(Tensor::from_vec(
+            out,
+            (b, c_in, stored.0, stored.1),
+            self.weight.device(),
+        )?)
+    }
+
+    fn window(&self, stored: (usize, usize), seen: (usize, usize)) -> Result<Window> {
+        Ok(Window {
+            k: self.weight.dim(2)?,
+            stride: self.stride,
+            padding: self.padding,
+            stored,
+            seen,
+        })
+    }
+
+    /// The method that measures faster. `narrowest` is the smaller number of channels.
+    fn method(&self, window: &Window, narrowest: usize) -> Method {
+        let same = (window.k, window.stride, window.padding) == (3, 1, 1);
+        let (h, w) = window.seen;
+        if same && narrowest >= NARROWEST && h * w >= FEWEST_PIXELS {
+            Method::Winograd
+        } else {
+            Method::Unfold
+        }
+    }
+
+    /// [`Conv2d::forward_adding`] by candle's operations.
+    fn apply_generic(&self, x: &Tensor, seen: (usize, usize), addends: Addends) -> Result<Tensor> {
+        let (_, _, h, w) = x.dims4()?;
+        let x = if seen == (h, w) {
+            x.clone()
+        } else {
+            upsample_nearest(x, seen.0, seen.1)?
+        };
+        let mut y = x
+            .conv2d(&self.weight, self.padding, self.stride, 1, 1)?
+            .broadcast_add(&self.bias.reshape((1, (), 1, 1))?)?;
+        if let Some(shift) = addends.shift {
+            y = y.broadcast_add(&shift.unsqueeze(2)?.unsqueeze(3)?)?;
+        }
+        if let Some(residual) = addends.residual {
+            y = (y + residual)?;
+        }
+        Ok(y)
+    }
+
+    /// [`Conv2d::backward`] by candle's operations.
+    ///
+    /// The data gradient of a convolution is a convolution of the gradient, with zeros put between its pixels
+    /// where the stride left some out, with the kernel turned by 180° and its channels exchanged. candle's own way
+    /// is a transposed convolution, which costs several times as much.
+    fn backward_generic(&self, grad: &Tensor) -> Result<Tensor> {
         let spread = (1..self.stride)
             .try_fold(grad.clone(), |g, _| -> Result<Tensor> { insert_zeros(&g) })?;
         let kernel = flip(&flip(&self.weight, 2)?, 3)?
             .transpose(0, 1)?
             .contiguous()?;
         let padding = self.weight.dim(2)? - 1 - self.padding;
-        convolve(&spread, &kernel, 1, padding)
+        Ok(spread.conv2d(&kernel, padding, 1, 1, 1)?)
     }
 }
 
-/// The convolution of `x: [b, c_in, h, w]` with `kernel: [c_out, c_in, k, k]`, `[b, c_out, h', w']`.
-///
-/// On the CPU as one matrix product of the kernel with the unfolded input, a block of output rows at a time; candle's
-/// own convolution there spends more time on copies than on products.
-fn convolve(x: &Tensor, kernel: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return Ok(x.conv2d(kernel, padding, stride, 1, 1)?);
-    }
-    let (b, c_in, h, w) = x.dims4()?;
-    let (c_out, k_in, k, _) = kernel.dims4()?;
-    if c_in != k_in || h + 2 * padding < k || w + 2 * padding < k {
-        // candle's error says what does not fit.
-        return Ok(x.conv2d(kernel, padding, stride, 1, 1)?);
-    }
-    let (rows, columns) = (
-        (h + 2 * padding - k) / stride + 1,
-        (w + 2 * padding - k) / stride + 1,
-    );
-    let kernel =
-        kernel
-            .reshape((1, c_out, c_in * k * k))?
-            .broadcast_as((b, c_out, c_in * k * k))?;
-    let block = (MAX_UNFOLDED / (b * c_in * k * k * columns).max(1)).clamp(1, rows);
-    let x = x.contiguous()?;
-    let blocks = (0..rows)
-        .step_by(block)
-        .map(|from| {
-            let height = block.min(rows - from);
-            let unfold = Unfold {
-                k,
-                stride,
-                padding,
-                from,
-                height,
-                columns,
-            };
-            let y = kernel.matmul(&x.apply_op1_no_bwd(&unfold)?)?; // [b, c_out, height·columns]
-            Ok(y.reshape((b, c_out, height, columns))?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    match blocks.as_slice() {
-        [whole] => Ok(whole.clone()),
-        blocks => Ok(Tensor::cat(blocks, 2)?),
-    }
-}
-
-/// The inputs that each output pixel sees, as columns: `[b, c, h, w]` to `[b, c·k·k, height·columns]`, for `height`
-/// output rows starting at `from`.
-struct Unfold {
-    k: usize,
-    stride: usize,
-    padding: usize,
-    from: usize,
-    height: usize,
-    columns: usize,
-}
-
-impl CustomOp1 for Unfold {
-    fn name(&self) -> &'static str {
-        "unfold"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (b, c, h, w) = layout.shape().dims4()?;
-        let x = super::values(storage, layout)?;
-        let &Self {
-            k, height, columns, ..
-        } = self;
-        let mut out = vec![0f32; b * c * k * k * height * columns];
-        // One chunk for each tap (ky, kx) of each channel.
-        out.par_chunks_mut((height * columns).max(1))
-            .enumerate()
-            .for_each(|(i, out)| {
-                let (plane, ky, kx) = (i / (k * k), i / k % k, i % k);
-                let plane = &x[plane * h * w..][..h * w];
-                for (oy, out) in out.chunks_mut(columns.max(1)).enumerate() {
-                    let y = (self.from + oy) * self.stride + ky;
-                    if (self.padding..h + self.padding).contains(&y) {
-                        self.row(&plane[(y - self.padding) * w..][..w], kx, out);
-                    }
-                }
-            });
-        Ok((
-            CpuStorage::F32(out),
-            Shape::from((b, c * k * k, height * columns)),
-        ))
-    }
-}
-
-impl Unfold {
-    /// Copies what tap `kx` of each pixel of one output row sees; what lies in the padding stays zero.
-    fn row(&self, input: &[f32], kx: usize, out: &mut [f32]) {
-        if self.stride == 1 {
-            let first = self.padding.saturating_sub(kx).min(out.len());
-            let start = first + kx - self.padding.min(first + kx);
-            let n = (out.len() - first).min(input.len().saturating_sub(start));
-            out[first..first + n].copy_from_slice(&input[start..start + n]);
-            return;
-        }
-        for (ox, out) in out.iter_mut().enumerate() {
-            if let Some(&v) = (ox * self.stride + kx)
-                .checked_sub(self.padding)
-                .and_then(|x| input.get(x))
-            {
-                *out = v;
-            }
-        }
-    }
-}
+/// Where Winograd's method starts to pay: channels on the narrower side, and pixels of a picture.
+const NARROWEST: usize = 32;
+const FEWEST_PIXELS: usize = 256;
 
 /// `[b, c, h, w]` to `[b, c, 2h, 2w]`: every pixel followed by a zero in both directions.
 fn insert_zeros(x: &Tensor) -> Result<Tensor> {
@@ -184,62 +278,162 @@ fn flip(x: &Tensor, dim: usize) -> Result<Tensor> {
 mod tests {
     use candle_core::Device;
 
-    use super::super::testing::random;
+    use super::super::testing::{random, worst};
     use super::*;
 
-    fn close(got: &Tensor, want: &Tensor) {
-        assert_eq!(got.dims(), want.dims());
-        let worst = (got - want)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .max_all()
-            .unwrap()
-            .to_scalar::<f32>()
-            .unwrap();
-        assert!(worst < 1e-4, "{worst}");
+    fn conv(c_out: usize, c_in: usize, k: usize, stride: usize, padding: usize) -> Conv2d {
+        let scale = 1.0 / ((c_in * k * k) as f64).sqrt();
+        let weight = (random(&[c_out, c_in, k, k], 2) * scale).unwrap();
+        Conv2d::new(weight, random(&[c_out], 9), stride, padding)
     }
 
+    /// Kernels, strides and paddings, each at sizes that no block or tile divides.
+    const KINDS: [(usize, usize, usize); 6] = [
+        (1, 1, 0),
+        (3, 1, 1),
+        (3, 2, 1),
+        (3, 2, 0),
+        (3, 1, 0),
+        (5, 1, 2),
+    ];
+
     #[test]
-    fn convolutions_equal_candles() {
-        for (k, stride, padding) in [
-            (1, 1, 0),
-            (3, 1, 1),
-            (3, 2, 1),
-            (3, 2, 0),
-            (3, 1, 0),
-            (5, 1, 2),
-        ] {
-            for (h, w) in [(5, 7), (8, 8), (6, 5)] {
-                let (x, kernel) = (random(&[2, 3, h, w], 1), random(&[4, 3, k, k], 2));
-                let want = x.conv2d(&kernel, padding, stride, 1, 1).unwrap();
-                close(&convolve(&x, &kernel, stride, padding).unwrap(), &want);
+    fn kernels_equal_the_generic_path() {
+        for (k, stride, padding) in KINDS {
+            for (b, c_in, c_out, h, w) in [(2, 3, 4, 5, 7), (1, 4, 3, 8, 8), (3, 5, 1, 6, 5)] {
+                let (conv, x) = (
+                    conv(c_out, c_in, k, stride, padding),
+                    random(&[b, c_in, h, w], 1),
+                );
+                let y = conv.forward(&x).unwrap();
+                let (shift, residual) = (random(&[b, c_out], 3), random(y.dims(), 4));
+                let all = Addends {
+                    shift: Some(&shift),
+                    residual: Some(&residual),
+                };
+                for addends in [Addends::default(), all] {
+                    let got = conv.forward_adding(&x, addends).unwrap();
+                    let want = conv.apply_generic(&x, (h, w), addends).unwrap();
+                    assert!(worst(&got, &want) < 1e-5);
+                }
+                let g = random(y.dims(), 5);
+                let (got, want) = (
+                    conv.backward(&g).unwrap(),
+                    conv.backward_generic(&g).unwrap(),
+                );
+                assert!(worst(&got, &want) < 1e-5);
             }
         }
     }
 
-    /// ⟨conv(x), g⟩ = ⟨x, backward(g)⟩ without the bias: the backward pass is the transpose.
+    /// Wide enough for Winograd's method: several bands and blocks of channels, sides that tiles do not divide, pictures
+    /// that share a register of tiles.
     #[test]
-    fn the_backward_pass_is_the_transpose() {
-        for (k, stride, padding) in [(1, 1, 0), (3, 1, 1), (3, 2, 1)] {
-            let bias = Tensor::zeros(4, candle_core::DType::F32, &Device::Cpu).unwrap();
-            let conv = Conv2d::new(random(&[4, 3, k, k], 2), bias, stride, padding);
-            let x = random(&[2, 3, 8, 6], 3);
-            let y = conv.forward(&x).unwrap();
-            let g = random(y.dims(), 4);
-            let dot = |a: &Tensor, b: &Tensor| {
-                (a * b)
-                    .unwrap()
-                    .sum_all()
-                    .unwrap()
-                    .to_scalar::<f32>()
-                    .unwrap()
+    fn wide_kernels_equal_the_generic_path() {
+        for (b, c_in, c_out, h, w) in [
+            (1, 35, 70, 16, 17),
+            (2, 64, 33, 31, 20),
+            (3, 33, 40, 16, 16),
+            (2, 520, 32, 64, 48),
+        ] {
+            let (conv, x) = (conv(c_out, c_in, 3, 1, 1), random(&[b, c_in, h, w], 1));
+            let window = conv.window((h, w), (h, w)).unwrap();
+            assert_eq!(conv.method(&window, c_in.min(c_out)), Method::Winograd);
+            let (shift, residual) = (random(&[b, c_out], 3), random(&[b, c_out, h, w], 4));
+            let addends = Addends {
+                shift: Some(&shift),
+                residual: Some(&residual),
             };
-            let (left, right) = (dot(&y, &g), dot(&x, &conv.backward(&g).unwrap()));
-            assert!(
-                (left - right).abs() < 1e-3 * left.abs().max(1.0),
-                "{left} {right}"
+            let got = conv.forward_adding(&x, addends).unwrap();
+            let want = conv.apply_generic(&x, (h, w), addends).unwrap();
+            assert!(worst(&got, &want) < 5e-5, "{}", worst(&got, &want));
+            let (got, want) = (
+                conv.backward(&residual).unwrap(),
+                conv.backward_generic(&residual).unwrap(),
             );
+            assert!(worst(&got, &want) < 5e-5, "{}", worst(&got, &want));
         }
+    }
+
+    #[test]
+    fn upsampling_inside_equals_upsampling_before() {
+        for (c, h, w) in [(3, 5, 4), (3, 1, 1), (40, 10, 9)] {
+            let x = random(&[2, c, h, w], 1);
+            for size in [
+                (2 * h, 2 * w),
+                (2 * h - 1, 2 * w),
+                (2 * h, 2 * w - 1),
+                (2 * h - 1, 2 * w - 1),
+            ] {
+                let conv = conv(c, c, 3, 1, 1);
+                let got = conv.forward_upsampled(&x, size.0, size.1).unwrap();
+                let want = conv.apply_generic(&x, size, Addends::default()).unwrap();
+                assert!(worst(&got, &want) < 5e-5);
+                let g = random(got.dims(), 2);
+                let got = conv.backward_upsampled(&g).unwrap();
+                let want = upsample2x_backward(&conv.backward_generic(&g).unwrap()).unwrap();
+                assert!(worst(&got, &want) < 5e-5);
+            }
+            let conv = conv(c, c, 3, 1, 1);
+            assert!(conv.forward_upsampled(&x, 2 * h + 1, 2 * w).is_err());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let (conv, x) = (conv(4, 3, 3, 1, 1), random(&[1, 3, 4, 4], 1));
+        assert!(conv.forward(&random(&[1, 2, 4, 4], 1)).is_err());
+        assert!(conv.backward(&x).is_err());
+        let residual = Addends {
+            residual: Some(&x),
+            ..Addends::default()
+        };
+        assert!(conv.forward_adding(&x, residual).is_err());
+        let shift = Addends {
+            shift: Some(&x),
+            ..Addends::default()
+        };
+        assert!(conv.forward_adding(&x, shift).is_err());
+    }
+
+    /// Of unit normals, as far as the module documentation of `winograd` says; the other method's beside it.
+    #[test]
+    fn errors_against_f64_are_as_stated() {
+        let (c, side) = (320, 18);
+        let (conv, x) = (conv(8, c, 3, 1, 1), random(&[1, c, side, side], 1));
+        let f64_of = |t: &Tensor| t.to_dtype(candle_core::DType::F64).unwrap();
+        let exact = f64_of(&x)
+            .conv2d(&f64_of(&conv.weight), 1, 1, 1, 1)
+            .unwrap();
+        let size = |t: &Tensor| {
+            t.sqr()
+                .unwrap()
+                .mean_all()
+                .unwrap()
+                .to_scalar::<f64>()
+                .unwrap()
+        };
+        let window = conv.window((side, side), (side, side)).unwrap();
+        let weight = values_of(&conv.weight).unwrap();
+        let x = values_of(&x).unwrap();
+        let error = |method| {
+            let (start, mut out) = (Start::zeros(8), vec![0f32; 8 * side * side]);
+            if method == Method::Winograd {
+                let input = winograd::Input {
+                    x: &x,
+                    pictures: 1,
+                    window: &window,
+                };
+                let kernel = winograd::Kernel::new(&weight, c, 8);
+                winograd::convolve(input, kernel, &start, 1, &mut out);
+            } else {
+                unfold::convolve(&x, (c, 8), &window, &weight, &start, &mut out);
+            }
+            let got = Tensor::from_vec(out, (1, 8, side, side), &Device::Cpu).unwrap();
+            (size(&(f64_of(&got) - &exact).unwrap()) / size(&exact)).sqrt()
+        };
+        let (winograd, unfolded) = (error(Method::Winograd), error(Method::Unfold));
+        assert!(winograd < 2e-6, "{winograd:e}");
+        assert!(unfolded < 1e-6, "{unfolded:e}");
     }
 }

@@ -2,12 +2,11 @@
 
 mod report;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Tensor;
-use cones::concept::{NeuronIndex, Site, SiteSelection, Subject, shut};
+use cones::concept::{NeuronIndex, Scope, SiteSelection, Subject, shut};
 use cones::eval::{
     Condition, DEFAULT_PROMPTS, HeldOut, Prompt, Scores, Study, Values, differences, mean_of,
     random_control, sheet,
@@ -16,8 +15,9 @@ use cones::model::Clip;
 use cones::source::Source;
 use cones::{Error, Picture, Pipeline, SampleOptions, list};
 
+use super::lesson::{ClassImages, prepare};
 use super::ui::Ui;
-use super::{class_images, device, lesson, load, read_index};
+use super::{device, load, read_index};
 use crate::cli::{EvalArgs, Global};
 
 /// Columns of the sheet.
@@ -54,6 +54,10 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
     // What does not fit the model is to be known before anything is drawn.
     for dose in &doses {
         shut(&weights, &dose.index)?;
+    }
+    if index.provenance().scope == Scope::Words {
+        // The prompts of the losses are embedded once, for all conditions.
+        pipeline.mark(&index.provenance().subjects);
     }
     let clip = encoder(global, args)?;
     for prompt in &prompts {
@@ -95,7 +99,6 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
         )?),
     };
     let mut bench = Bench {
-        weights,
         pipeline: &mut pipeline,
         study,
         held_out,
@@ -149,8 +152,6 @@ struct Measured {
 /// The model, and what it is measured by.
 struct Bench<'a> {
     pipeline: &'a mut Pipeline,
-    /// Of the model with nothing shut.
-    weights: BTreeMap<Site, Tensor>,
     study: Study<'a>,
     held_out: Option<HeldOut>,
     plain_predictions: Vec<Tensor>,
@@ -162,7 +163,7 @@ impl Bench<'_> {
     /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
     fn measure(&mut self, label: &str, shut: Option<&NeuronIndex>) -> anyhow::Result<Condition> {
         if let Some(index) = shut {
-            self.pipeline.shut(index)?;
+            self.pipeline.shut(&[index])?;
         }
         let mut meter = self.ui.meter(label);
         let mut condition = self
@@ -181,8 +182,7 @@ impl Bench<'_> {
             let losses = held_out.losses(&predictions, &self.plain_predictions)?;
             condition.add_losses(losses, self.prior_weight);
         }
-        let (unet, _) = self.pipeline.unet_mut();
-        unet.set_site_weights(self.weights.clone())?;
+        self.pipeline.shut(&[])?;
         Ok(condition)
     }
 
@@ -299,24 +299,14 @@ fn held_out(
     photos: &[PathBuf],
     ui: &Ui,
 ) -> anyhow::Result<HeldOut> {
-    let class_prompt = format!("a photo of a {}", subject.noun);
     let class = match &args.class_images {
-        Some(folder) => list(std::slice::from_ref(folder))?,
-        None => class_images::cached(
-            pipeline,
-            &subject.noun,
-            &class_prompt,
-            CLASS_COUNT,
-            &args.index,
-            ui,
-        )?,
+        Some(folder) => ClassImages::Given(folder),
+        None => ClassImages::Drawn(CLASS_COUNT, &args.index),
     };
-    let subject_prompt = format!("a photo of a {}", subject.phrase());
-    let subject = lesson::examples(pipeline, photos, &subject_prompt)?;
-    let class = lesson::examples(pipeline, &class, &class_prompt)?;
+    let prepared = prepare(pipeline, subject, photos, &class, ui)?;
     Ok(HeldOut::new(
         pipeline.schedule(),
-        [&subject, &class],
+        &prepared.lesson,
         args.loss_draws,
         global.seed,
     )?)

@@ -8,7 +8,7 @@ use cones::concept::gram::{Gram, TEMPLATES};
 use cones::concept::round::{Soft, round};
 use cones::concept::select::{Selection, Stability, select};
 use cones::concept::{
-    Lesson, NeuronIndex, Provenance, Site, SiteIndices, Step, Subject, learn, score,
+    Lesson, NeuronIndex, Provenance, Scope, Site, SiteIndices, Step, Subject, learn, score,
 };
 use cones::eval::Scores;
 use cones::{Pipeline, list};
@@ -21,8 +21,12 @@ use crate::cli::{FindArgs, Global, Method};
 
 /// Steps K of the paper.
 const PAPER_STEPS: usize = 1000;
+/// Pictures of the class that the model draws.
+const CLASS_COUNT: usize = 20;
 /// Density of `--method paper`.
 const PAPER_DENSITY: f64 = 0.03;
+/// Weight of the class pictures in the loss.
+const PRIOR_WEIGHT: f64 = 1.0;
 /// Step size ρ of the paper.
 const PAPER_RHO: f64 = 2e-5;
 
@@ -38,10 +42,15 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         .unwrap_or_else(|| PathBuf::from(format!("{}.idx", subject.noun.replace(' ', "-"))));
     let photos = list(&args.images)?;
     let mut pipeline = load(global, &ui)?;
+    let scope = args.scope();
     let class = match &args.class_images {
+        _ if !args.needs_class() => ClassImages::Needless,
         Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn(args.class_count, &output),
+        None => ClassImages::Drawn(args.class_count.unwrap_or(CLASS_COUNT), &output),
     };
+    if scope == Scope::Words {
+        pipeline.mark(std::slice::from_ref(&subject));
+    }
     let prepared = prepare(&pipeline, &subject, &photos, &class, &ui)?;
     let fingerprint = pipeline.fingerprint()?;
     let found = match args.method {
@@ -64,6 +73,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         subjects: vec![subject],
         prompts: prompts.to_vec(),
         method: args.method.name().to_owned(),
+        scope,
         settings: settings(args, &found),
         seed: Some(global.seed),
         pictures: hashes,
@@ -106,9 +116,11 @@ fn paper(
             .steps
             .or(pipeline.defaults().find_steps)
             .unwrap_or(PAPER_STEPS),
+        half: args.batch,
         rho: args.rho.unwrap_or(PAPER_RHO),
-        prior_weight: args.prior_weight,
+        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
         sites: args.sites,
+        scope: args.scope(),
         seed: global.seed,
         selection,
         until_stable: args.until_stable,
@@ -150,11 +162,11 @@ fn learned(
     let density = args.density.unwrap_or(learn::DENSITY);
     let options = learn::Options {
         steps: args.steps.unwrap_or(learn::STEPS),
-        half: args.batch,
+        half: args.batch.unwrap_or(learn::HALF),
         rate: args.rate,
-        sparsity: args.sparsity,
-        prior_weight: args.prior_weight,
+        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
         sites: args.sites,
+        scope: args.scope(),
         seed: global.seed,
     };
     let mut steps = Vec::with_capacity(options.steps);
@@ -166,7 +178,7 @@ fn learned(
         meter.set(step.step + 1, options.steps, &message)
     })?;
     meter.finish();
-    let gram = gram(pipeline, subject)?;
+    let gram = gram(pipeline, subject, options.scope)?;
     let weights = pipeline.unet().site_weights(args.sites)?;
     let soft = masks
         .iter()
@@ -188,7 +200,6 @@ fn learned(
             ("steps", steps.len().to_string()),
             ("batch", options.half.to_string()),
             ("rate", options.rate.to_string()),
-            ("sparsity", options.sparsity.to_string()),
             ("density", density.to_string()),
         ],
         steps,
@@ -196,20 +207,30 @@ fn learned(
     })
 }
 
-/// The inner products of what the cross-attentions see: prompts with the subject, and with its class alone.
-fn gram(pipeline: &Pipeline, subject: &Subject) -> anyhow::Result<Gram> {
+/// The inner products of what the masked weights see: prompts with the subject, and with its class alone; or of prompts
+/// with the subject its words.
+fn gram(pipeline: &Pipeline, subject: &Subject, scope: Scope) -> anyhow::Result<Gram> {
     let prompts: Vec<String> = [&subject.phrase(), &subject.noun]
         .iter()
         .flat_map(|phrase| TEMPLATES.map(|t| t.replace("{}", phrase)))
         .chain([String::new()])
         .collect();
     let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-    let embeddings = pipeline.embed(&prompts)?;
-    let width = embeddings.dim(2)?;
-    Ok(Gram::new(
-        &embeddings.flatten_all()?.to_vec1::<f32>()?,
-        width,
-    )?)
+    let context = pipeline.embed(&prompts)?;
+    let width = context.embedding().dim(2)?;
+    let embeddings: Vec<f32> = context.embedding().flatten_all()?.to_vec1()?;
+    let seen = match (scope, context.words()) {
+        (Scope::Words, [words]) => {
+            let words: Vec<u8> = words.flatten_all()?.to_vec1()?;
+            let tokens = embeddings.chunks_exact(width).zip(words);
+            tokens
+                .filter(|(_, word)| *word != 0)
+                .flat_map(|(token, _)| token.iter().copied())
+                .collect()
+        }
+        _ => embeddings,
+    };
+    Ok(Gram::new(&seen, width)?)
 }
 
 fn report(
@@ -220,7 +241,7 @@ fn report(
     found: &Found,
 ) -> anyhow::Result<()> {
     if index.shut() == 0 {
-        ui.warn("no neuron was chosen: lower --threshold or --sparsity, or take more --steps");
+        ui.warn("no neuron was chosen: lower --threshold or take more --steps");
     }
     if global.json {
         let steps: Vec<_> = found
@@ -235,6 +256,7 @@ fn report(
                 "subject": index.provenance().subjects[0].noun,
                 "token": index.provenance().subjects[0].token,
                 "method": index.provenance().method,
+                "scope": index.provenance().scope.name(),
                 "shut": index.shut(),
                 "total": index.total(),
                 "density": index.density(),
@@ -281,15 +303,21 @@ fn shapes(pipeline: &Pipeline, args: &FindArgs) -> anyhow::Result<BTreeMap<Site,
 fn settings(args: &FindArgs, found: &Found) -> BTreeMap<String, String> {
     let class = match args.class_images {
         Some(_) => "given".to_owned(),
-        None => format!("{} drawn by the model", args.class_count),
+        None => {
+            let count = args.class_count.unwrap_or(CLASS_COUNT);
+            format!("{count} drawn by the model")
+        }
     };
-    [
-        ("prior_weight", args.prior_weight.to_string()),
-        ("sites", args.sites.to_string()),
+    let prior_weight = args.prior_weight.unwrap_or(PRIOR_WEIGHT);
+    let of_class = [
+        ("prior_weight", prior_weight.to_string()),
         ("class_images", class),
-    ]
-    .into_iter()
-    .chain(found.settings.iter().cloned())
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    ];
+    let of_class = of_class.into_iter().filter(|_| args.needs_class());
+    [("sites", args.sites.to_string())]
+        .into_iter()
+        .chain(of_class)
+        .chain(found.settings.iter().cloned())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }

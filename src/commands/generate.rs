@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use cones::concept::{LayerSelection, NeuronIndex, Subject};
-use cones::prompt::place_subjects;
+use cones::concept::{LayerSelection, NeuronIndex, Scope, Subject};
+use cones::prompt::{occurrences, place_subjects};
 use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
 
@@ -27,6 +27,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     if prompt != args.prompt {
         ui.note(&format!("prompt: {prompt}"));
     }
+    warn_of_missing_words(&pipeline, &prompt, &ui);
     for text in [&prompt, &args.negative] {
         let cut = pipeline.tokenizer().cut(text)?;
         if cut > 0 {
@@ -157,13 +158,26 @@ fn shut(
         Some(_) => restricted.iter().collect(),
         None => indices,
     };
-    if args.force {
-        for index in indices {
-            pipeline.shut(index)?;
-        }
-        return Ok(());
+    let (whole, bound): (Vec<&NeuronIndex>, Vec<&NeuronIndex>) =
+        (indices.into_iter()).partition(|index| index.provenance().scope == Scope::Prompt);
+    if args.force || whole.is_empty() {
+        return Ok(pipeline.shut(&[whole, bound].concat())?);
     }
-    Ok(pipeline.shut(&NeuronIndex::union(&indices)?)?)
+    // The union also refuses concepts that hold different values at one neuron.
+    let union = NeuronIndex::union(&whole)?;
+    Ok(pipeline.shut(&[vec![&union], bound].concat())?)
+}
+
+/// Says what the prompt leaves without effect.
+fn warn_of_missing_words(pipeline: &Pipeline, prompt: &str, ui: &Ui) {
+    for subject in pipeline.marked() {
+        let phrase = subject.phrase();
+        if occurrences(prompt, &phrase).is_empty() {
+            ui.warn(&format!(
+                "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change nothing"
+            ));
+        }
+    }
 }
 
 /// The prompt as it is used: with every subject in it.

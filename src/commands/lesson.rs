@@ -10,6 +10,8 @@ use super::ui::Ui;
 
 /// Where the pictures of the class come from.
 pub(crate) enum ClassImages<'a> {
+    /// Nowhere: the class's prompt cannot change.
+    Needless,
     /// The user's folder.
     Given(&'a Path),
     /// Drawn by the model, so many, and kept beside this file.
@@ -46,19 +48,24 @@ pub(crate) fn prepare(
     ];
     let mut hashes = hashes(photos)?;
     let class_paths = match class {
+        ClassImages::Needless => None,
         ClassImages::Given(folder) => {
             let paths = list(&[folder.to_path_buf()])?;
             hashes.extend(self::hashes(&paths)?);
-            paths
+            Some(paths)
         }
         ClassImages::Drawn(count, beside) => {
-            class_images::cached(pipeline, &subject.noun, &prompts[1], *count, beside, ui)?
+            let noun = &subject.noun;
+            let drawn = class_images::cached(pipeline, noun, &prompts[1], *count, beside, ui)?;
+            Some(drawn)
         }
     };
     Ok(Prepared {
         lesson: Lesson {
             subject: examples(pipeline, photos, &prompts[0])?,
-            class: examples(pipeline, &class_paths, &prompts[1])?,
+            class: class_paths
+                .map(|paths| examples(pipeline, &paths, &prompts[1]))
+                .transpose()?,
         },
         prompts,
         hashes,

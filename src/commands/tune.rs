@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail};
 use candle_core::Tensor;
 use cones::Pipeline;
+use cones::concept::tune::Open;
 use cones::concept::{
-    NeuronIndex, Provenance, Site, SiteIndices, SiteSelection, Step, Subject, shut,
+    NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, shut,
 };
 use cones::list;
 use half::f16;
@@ -40,10 +41,16 @@ pub(crate) fn run(
         .check_fingerprint(&pipeline.fingerprint()?)
         .context("the indices cannot be tuned on this model")?;
     let mut provenance = union.provenance().clone();
+    if provenance.scope == Scope::Words {
+        pipeline.mark(&provenance.subjects);
+    }
     let mut lessons = Vec::new();
     for (subject, folder) in provenance.subjects.clone().iter().zip(folders) {
         let photos = list(std::slice::from_ref(&folder.folder))?;
-        let class = ClassImages::Drawn(args.class_count, &args.output);
+        let class = match provenance.scope {
+            Scope::Prompt => ClassImages::Drawn(args.class_count, &args.output),
+            Scope::Words => ClassImages::Needless,
+        };
         let prepared = prepare(&pipeline, subject, &photos, &class, ui)?;
         for hash in prepared.hashes {
             if !provenance.pictures.contains(&hash) {
@@ -57,33 +64,21 @@ pub(crate) fn run(
         half: args.batch,
         rate: args.rate,
         prior_weight: args.prior_weight,
+        scope: provenance.scope,
         seed: global.seed,
     };
-    let scales = scales(&pipeline)?;
-    // Also says whether the index fits the model, before anything as large as its shapes claim is made.
-    let masked = shut(&pipeline.unet().site_weights(SiteSelection::All)?, &union)?;
-    let open = open(&union, args.all_positions);
-    if !args.all_positions {
-        pipeline.unet_mut().0.set_site_weights(masked)?;
-    }
+    let open = open(&union, &pipeline, args.all_positions)?;
     let mut done = Vec::with_capacity(steps);
     let mut meter = ui.meter("tuning");
     let (unet, schedule) = pipeline.unet_mut();
-    let values = cones::concept::tune::values(
-        unet,
-        schedule,
-        &lessons,
-        open.clone(),
-        &scales,
-        &options,
-        |step| {
+    let values =
+        cones::concept::tune::values(unet, schedule, &lessons, open.clone(), &options, |step| {
             done.push(step);
             meter.set(step.step + 1, steps, &format!("loss {:.4}", step.loss))
-        },
-    )?;
+        })?;
     meter.finish();
     Ok(Tuned {
-        index: tuned(&union, provenance, open, &values, args, &options)?,
+        index: tuned(provenance, open, &values, args, &options)?,
         steps: done,
     })
 }
@@ -107,37 +102,49 @@ fn images_of<'a>(
     }
 }
 
-/// The positions to train in each site: the union's neurons, or all.
-fn open(union: &NeuronIndex, all: bool) -> BTreeMap<Site, Vec<u32>> {
+/// What to train in each site: the union's neurons from where they are, or every weight from the model's own.
+fn open(
+    union: &NeuronIndex,
+    pipeline: &Pipeline,
+    all: bool,
+) -> anyhow::Result<BTreeMap<Site, Open>> {
+    let weights = pipeline.unet().site_weights(SiteSelection::All)?;
+    // Also says whether the index fits the model, before anything as large as its shapes claim is made.
+    shut(&weights, union)?;
     union
         .sites()
         .map(|(site, set)| {
-            let positions = match all {
-                true => (0..set.universe() as u32).collect(),
-                false => set.indices().to_vec(),
+            let open = match all {
+                true => every_weight(set, &weights[site])?,
+                false => Open {
+                    neurons: set.clone(),
+                    values: match set.values() {
+                        Some(values) => {
+                            values.iter().map(|&v| f16::from_bits(v).to_f32()).collect()
+                        }
+                        None => vec![0.0; set.indices().len()],
+                    },
+                },
             };
-            (site.clone(), positions)
+            Ok((site.clone(), open))
         })
         .collect()
 }
 
-/// The root mean square of the weights of each site.
-fn scales(pipeline: &Pipeline) -> anyhow::Result<BTreeMap<Site, f64>> {
-    let rms = |weight: Tensor| -> anyhow::Result<f64> {
-        Ok(f64::from(weight.sqr()?.mean_all()?.to_scalar::<f32>()?).sqrt())
-    };
-    let weights = pipeline.unet().site_weights(SiteSelection::All)?;
-    weights
-        .into_iter()
-        .map(|(site, weight)| Ok((site, rms(weight)?)))
-        .collect()
+/// All weights of a site, each of all subjects that its neurons have.
+fn every_weight(set: &SiteIndices, weight: &Tensor) -> anyhow::Result<Open> {
+    let all: Vec<u32> = (0..set.universe() as u32).collect();
+    let owners = vec![all.clone(); set.owners().len()];
+    Ok(Open {
+        neurons: SiteIndices::new(set.shape(), all)?.with_owners(owners)?,
+        values: weight.flatten_all()?.to_vec1()?,
+    })
 }
 
 /// The index of the tuned values.
 fn tuned(
-    union: &NeuronIndex,
     mut provenance: Provenance,
-    open: BTreeMap<Site, Vec<u32>>,
+    open: BTreeMap<Site, Open>,
     values: &BTreeMap<Site, Vec<f32>>,
     args: &MergeArgs,
     options: &cones::concept::tune::Options,
@@ -156,13 +163,12 @@ fn tuned(
         provenance.settings.insert(key.to_owned(), value);
     }
     let mut index = NeuronIndex::new(provenance)?;
-    for (site, positions) in open {
-        let shape = union.site(&site).map_or([0, 0], SiteIndices::shape);
+    for (site, Open { neurons, .. }) in open {
         let bits = values[&site]
             .iter()
             .map(|&v| f16::from_f32(v).to_bits())
             .collect();
-        index.insert(site, SiteIndices::new(shape, positions)?.with_values(bits)?)?;
+        index.insert(site, neurons.with_values(bits)?)?;
     }
     Ok(index)
 }

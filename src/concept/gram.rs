@@ -60,8 +60,8 @@ impl Gram {
     }
 }
 
-/// Prompts for [`Gram`]s and for whoever wants to see a concept in many places: `{}` stands for the subject.
-pub const TEMPLATES: [&str; 20] = [
+/// Prompts for [`Gram`]s: `{}` stands for the subject.
+pub const TEMPLATES: [&str; 16] = [
     "a photo of a {}",
     "a picture of a {}",
     "an image of a {}",
@@ -69,15 +69,11 @@ pub const TEMPLATES: [&str; 20] = [
     "a painting of a {}",
     "a {}",
     "a photo of a {} in a park",
-    "a photo of a {} on the beach",
     "a photo of a {} in the snow",
-    "a photo of a {} at night",
-    "a photo of a {} in the desert",
     "a photo of a {} in a room",
-    "a photo of a {} in the forest",
     "a photo of a {} on a street",
-    "a {} on the beach",
     "a {} in the snow",
+    "a {} in a room",
     "a photo of a red {}",
     "a photo of a small {} and a big {}",
     "a photo of a {} and a cat",

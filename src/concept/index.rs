@@ -13,6 +13,7 @@ use super::codec;
 use super::container::{Dtype, Tensor, Tensors, serialize, tensors_sha256};
 use super::indices::SiteIndices;
 use super::provenance::Provenance;
+use super::scope::Scope;
 use super::site::Site;
 use crate::file;
 use crate::{Error, Result};
@@ -40,8 +41,22 @@ impl NeuronIndex {
     /// Adds a site: every site that was searched, also one without shut neurons, so that densities are right.
     ///
     /// # Errors
-    /// [`Error::Index`] if the site is there already.
+    /// [`Error::Index`] if the site is there already, or its neurons' owners are not those that the provenance asks for:
+    /// with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
     pub fn insert(&mut self, site: Site, indices: SiteIndices) -> Result<()> {
+        if self.provenance.scope == Scope::Words && !site.is_cross() {
+            return Err(wrong(
+                format!("site `{site}`"),
+                "a cross-attention, where the concept is bound to words",
+                "a self-attention",
+                "",
+            ));
+        }
+        let (expected, found) = (self.provenance.owners(), indices.owners().len());
+        if expected != found {
+            let expected = format!("neurons of {expected} subjects of their own");
+            return Err(wrong(format!("site `{site}`"), expected, found, ""));
+        }
         match self.sites.entry(site) {
             Entry::Vacant(place) => {
                 place.insert(indices);
@@ -64,9 +79,14 @@ impl NeuronIndex {
     /// Changes where it came from, as tuning does.
     ///
     /// # Errors
-    /// As [`NeuronIndex::new`].
+    /// As [`NeuronIndex::new`]; or if the scope or the number of subjects changes.
     pub fn set_provenance(&mut self, provenance: Provenance) -> Result<()> {
         provenance.check()?;
+        let kind = |p: &Provenance| (p.scope, p.owners());
+        if kind(&provenance) != kind(&self.provenance) {
+            let (expected, found) = (self.provenance.scope, provenance.scope);
+            return Err(wrong("scope", expected.to_string(), found, ""));
+        }
         self.provenance = provenance;
         Ok(())
     }
@@ -133,7 +153,8 @@ impl NeuronIndex {
         Ok(tensors_sha256(&self.tensors()?))
     }
 
-    /// The tensors of the file: `SITE` and, where there are values, `SITE.values`.
+    /// The tensors of the file: `SITE`; where there are values, `SITE.values`; and where neurons have owners,
+    /// `SITE.subject.K` for each subject: the places of its neurons among those of `SITE`, encoded alike.
     pub(super) fn tensors(&self) -> Result<Tensors<Vec<u8>>> {
         let mut tensors = Tensors::new();
         for (site, set) in &self.sites {
@@ -145,6 +166,14 @@ impl NeuronIndex {
                     bytes,
                 },
             );
+            for (subject, places) in set.owners().iter().enumerate() {
+                let bytes = codec::encode(places, set.indices().len() as u64)?;
+                let dtype = Dtype::U8;
+                tensors.insert(
+                    owner_tensor(site.as_str(), subject),
+                    Tensor { dtype, bytes },
+                );
+            }
             if let Some(values) = set.values() {
                 let bytes = values
                     .iter()
@@ -234,6 +263,11 @@ impl NeuronIndex {
     }
 }
 
+/// The name of the tensor of a subject's places in a site.
+pub(super) fn owner_tensor(site: &str, subject: usize) -> String {
+    format!("{site}.subject.{subject}")
+}
+
 /// An error about a set of indices.
 pub(super) fn wrong(
     thing: impl Into<String>,
@@ -277,6 +311,7 @@ pub(super) mod tests {
                 format!("a photo of a {noun}"),
             ],
             method: "paper".to_owned(),
+            scope: Scope::Prompt,
             settings: [("rho", "2e-5"), ("steps", "30")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),

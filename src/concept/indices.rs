@@ -10,6 +10,7 @@ pub struct SiteIndices {
     shape: [u32; 2],
     indices: Vec<u32>,
     values: Option<Vec<u16>>,
+    owners: Vec<Vec<u32>>,
 }
 
 impl SiteIndices {
@@ -23,6 +24,7 @@ impl SiteIndices {
             shape,
             indices,
             values: None,
+            owners: Vec::new(),
         };
         if site.universe() == 0 {
             return Err(wrong(
@@ -62,6 +64,45 @@ impl SiteIndices {
         Ok(self)
     }
 
+    /// The same neurons, each of one or more subjects: `owners` has for each subject the places in
+    /// [`SiteIndices::indices`] of its neurons, ascending. Without owners, all neurons are every subject's.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set, or
+    /// a neuron is no subject's.
+    pub fn with_owners(mut self, owners: Vec<Vec<u32>>) -> Result<Self> {
+        if owners.is_empty() {
+            return Ok(self);
+        }
+        let mut owned = vec![false; self.indices.len()];
+        for places in &owners {
+            codec::check(places, self.indices.len() as u64)?;
+            for &place in places {
+                owned[place as usize] = true; // `check` has seen that it is within the set
+            }
+        }
+        if let Some(place) = owned.iter().position(|owned| !owned) {
+            let found = format!("none at index {}", self.indices[place]);
+            return Err(wrong("neuron", "a subject that it belongs to", found, ""));
+        }
+        self.owners = owners;
+        Ok(self)
+    }
+
+    /// For each subject the places in [`SiteIndices::indices`] of its neurons; empty where all neurons are every
+    /// subject's.
+    pub fn owners(&self) -> &[Vec<u32>] {
+        &self.owners
+    }
+
+    /// The places in [`SiteIndices::indices`] of a subject's neurons.
+    pub(super) fn places_of(&self, subject: usize) -> Vec<u32> {
+        match self.owners.get(subject) {
+            Some(places) => places.clone(),
+            None => (0..self.indices.len() as u32).collect(),
+        }
+    }
+
     /// `[out, in]`
     pub fn shape(&self) -> [u32; 2] {
         self.shape
@@ -97,7 +138,7 @@ impl SiteIndices {
             .map(move |(at, &index)| (index, value(at)))
     }
 
-    /// All neurons of both; `Err` is the first index at which they hold different values.
+    /// All neurons of both, of all subjects; `Err` is the first index at which they hold different values.
     pub(super) fn union(&self, other: &Self) -> Result<Self, u32> {
         let tuned = self.values.is_some() || other.values.is_some();
         let (mut left, mut right) = (self.neurons().peekable(), other.neurons().peekable());
@@ -123,6 +164,7 @@ impl SiteIndices {
             shape: self.shape,
             indices,
             values: tuned.then_some(values),
+            owners: Vec::new(),
         })
     }
 }

@@ -4,6 +4,10 @@
 //! largest. Shut together they overshoot: the scores are first-order. Here the mask follows its gradient instead. Each
 //! neuron has a share z in [0, 1] of being shut; the model computes with θ∘(1 − z), and ∂L/∂z = −θ∘∂L/∂θ is the
 //! negative score at the current mask. [`round`](super::round) then makes the shares whole.
+//!
+//! With [`Scope::Words`] the mask acts on K and V of the subject's own words only, and all gradients come from there. The
+//! rest of the prompt, and prompts without the words, meet the model as it is: no picture of the class is needed to
+//! keep them so.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,11 +15,12 @@ use std::time::Instant;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::adam::Adam;
 use super::loss::Batch;
-use super::{Lesson, Site, SiteSelection, Step};
-use crate::Result;
+use super::{Lesson, Scope, Site, SiteSelection, Step};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
+use crate::{Error, Result};
 
 /// Settings of [`soft_mask`].
 #[derive(Debug, Clone, Copy)]
@@ -24,35 +29,31 @@ pub struct Options {
     pub steps: usize,
     /// Subject pictures in a step, and class pictures.
     pub half: usize,
-    /// Step size η: by how much one step moves a share whose gradient is as large as the site's are on average.
+    /// Step size η: by how much one step moves a share whose gradient is steady.
     pub rate: f64,
-    /// Threshold λ, in the same unit: a neuron whose mean gradient is smaller is opened again.
-    pub sparsity: f64,
     /// Weight of the class pictures in the loss.
     pub prior_weight: f64,
     /// Which sites to search.
     pub sites: SiteSelection,
+    /// At which tokens of the prompt the mask acts.
+    pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
 }
 
 /// Default of [`Options::steps`].
-pub const STEPS: usize = 200;
+pub const STEPS: usize = 500;
 /// Default of [`Options::half`].
 pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.05;
-/// Default of [`Options::sparsity`].
-pub const SPARSITY: f64 = 0.3;
-/// The most neurons that rounding may shut, unless told otherwise: coded, they take 2 % of the bytes of dense f32 values.
-pub const DENSITY: f64 = 0.15;
+/// The most neurons that rounding may shut, unless told otherwise.
+pub const DENSITY: f64 = 0.1;
 
-/// Where no gradient reaches a site, its mean of zero is divided by this.
-const SMALLEST_RMS: f64 = 1e-30;
-/// Decay of the running mean of the gradients.
-const MOMENTUM: f32 = 0.9;
-/// Decay of the running mean square of a site's gradients.
-const SCALE_DECAY: f64 = 0.99;
+/// Decay of the running mean of squared gradients.
+const BETA2: f32 = 0.99;
+/// Below this share of a site's root mean square, a gradient is noise.
+const EPSILON: f64 = 1e-3;
 /// The last share of the steps, over which the step size falls to zero.
 const COOLING: f64 = 0.4;
 
@@ -61,8 +62,7 @@ struct Mask {
     shape: (usize, usize),
     theta: Vec<f32>,
     z: Vec<f32>,
-    mean: Vec<f32>,
-    mean_square: f64,
+    adam: Adam,
 }
 
 impl Mask {
@@ -71,39 +71,20 @@ impl Mask {
         Ok(Self {
             shape: weight.dims2()?,
             z: vec![0.0; theta.len()],
-            mean: vec![0.0; theta.len()],
-            mean_square: 0.0,
+            adam: Adam::new(theta.len(), BETA2),
             theta,
         })
     }
 
-    /// One proximal step: z ← clip(z − η·(m/r + λ), 0, 1), with m the running mean of ∂L/∂z = −θ∘g and r the running
-    /// root mean square over the whole site, both free of their bias towards the zeros they started with.
-    ///
-    /// One scale for a site, and not for each neuron as Adam has it, keeps the order of the neurons: those that matter
-    /// move, and the many that do not are held at zero by λ.
-    fn update(&mut self, g: &[f32], k: usize, rate: f64, sparsity: f64) {
-        let unbias = |decay: f64| 1.0 - decay.powi(i32::try_from(k + 1).unwrap_or(i32::MAX));
-        let square: f64 = self
-            .theta
-            .par_iter()
-            .zip(g)
-            .map(|(&t, &g)| f64::from(t * g).powi(2))
-            .sum();
-        let now = square / g.len().max(1) as f64;
-        self.mean_square = SCALE_DECAY * self.mean_square + (1.0 - SCALE_DECAY) * now;
-        let rms = (self.mean_square / unbias(SCALE_DECAY)).sqrt();
-        let scale = (1.0 / (unbias(f64::from(MOMENTUM)) * rms.max(SMALLEST_RMS))) as f32;
-        let (rate, sparsity) = (rate as f32, sparsity as f32);
-        self.z
-            .par_iter_mut()
-            .zip(&mut self.mean)
-            .zip(&self.theta)
-            .zip(g)
-            .for_each(|(((z, m), &t), &g)| {
-                *m = MOMENTUM * *m - (1.0 - MOMENTUM) * t * g;
-                *z = (*z - rate * (*m * scale + sparsity)).clamp(0.0, 1.0);
-            });
+    /// One projected step: z ← clip(z − η·d, 0, 1), with d Adam's direction for ∂L/∂z = −θ∘g.
+    fn update(&mut self, g: &[f32], rate: f64) {
+        let (theta, rate) = (&self.theta, rate as f32);
+        self.adam.step(
+            &mut self.z,
+            |i| -theta[i] * g[i],
+            EPSILON,
+            |z, direction| (z - rate * direction).clamp(0.0, 1.0),
+        );
     }
 
     /// θ∘(1 − z)
@@ -121,10 +102,11 @@ impl Mask {
 /// Learns the share z of every neuron in being shut: 0 is open, 1 is shut.
 ///
 /// Returns for each site its shares in row-major order of `[out, in]`. The model is given back unchanged, also after an
-/// error.
+/// error; it must have nothing shut at words. With [`Scope::Words`] the lesson's subject prompt tells which they are.
 ///
 /// # Errors
-/// If a list of pictures is empty, an error of `after_step`, or a loss that is not a number.
+/// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, an error of
+/// `after_step`, or a loss that is not a number.
 pub fn soft_mask(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
@@ -133,8 +115,16 @@ pub fn soft_mask(
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
     lesson.check()?;
+    if options.scope == Scope::Words && lesson.subject.context.words().len() != 1 {
+        return Err(Error::value(
+            "prompt",
+            "one whose words of one subject are marked",
+            format!("{} subjects", lesson.subject.context.words().len()),
+        ));
+    }
     let original = unet.site_weights(options.sites)?;
     let result = run(unet, schedule, lesson, options, after_step);
+    unet.set_word_weights(Vec::new())?;
     unet.set_site_weights(original)?;
     result
 }
@@ -161,16 +151,16 @@ fn run(
             options.seed.wrapping_add(k as u64),
             k,
         )?;
-        let (loss, gradients) = batch.gradients(unet, options.sites, k)?;
+        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
         let rate = options.rate * cooled(k, options.steps);
         let mut weights = BTreeMap::new();
         for (site, g) in gradients {
             if let Some(mask) = masks.get_mut(&site) {
-                mask.update(&g.flatten_all()?.to_vec1()?, k, rate, options.sparsity);
+                mask.update(&g.flatten_all()?.to_vec1()?, rate);
                 weights.insert(site, mask.weight(&g)?);
             }
         }
-        unet.set_site_weights(weights)?;
+        unet.set_weights_of(options.scope, weights)?;
         after_step(Step {
             step: k,
             loss,
@@ -198,8 +188,8 @@ mod tests {
     #[test]
     fn a_share_grows_where_shrinking_the_weight_lowers_the_loss() {
         let mut mask = mask(&[1.0, 1.0, -1.0, 0.5]);
-        for k in 0..20 {
-            mask.update(&[1.0, -1.0, -1.0, 0.0], k, 0.1, 0.2);
+        for _ in 0..20 {
+            mask.update(&[1.0, -1.0, -1.0, 0.0], 0.1);
         }
         assert_eq!(mask.z, [1.0, 0.0, 1.0, 0.0]);
         let weight = mask.weight(&Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap());
@@ -207,22 +197,5 @@ mod tests {
             weight.unwrap().to_vec2::<f32>().unwrap(),
             [[0.0, 1.0, 0.0, 0.5]]
         );
-    }
-
-    /// The first step by hand: rms = √((1 + 0.25)/2), z = η·(|θg|/rms − λ) where that is positive.
-    #[test]
-    fn one_step_is_the_equation() {
-        let mut mask = mask(&[1.0, 1.0]);
-        mask.update(&[1.0, 0.5], 0, 0.1, 0.7);
-        let rms = (1.25f32 / 2.0).sqrt();
-        assert!((mask.z[0] - 0.1 * (1.0 / rms - 0.7)).abs() < 1e-6);
-        assert_eq!(mask.z[1], 0.0); // 0.5/rms is below 0.7
-    }
-
-    #[test]
-    fn gradients_of_zero_change_nothing() {
-        let mut mask = mask(&[1.0, 2.0]);
-        mask.update(&[0.0, 0.0], 0, 0.1, 0.0);
-        assert_eq!(mask.z, [0.0, 0.0]);
     }
 }

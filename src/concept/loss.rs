@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::{Site, SiteSelection};
-use crate::model::UNet;
+use super::{Scope, Site, SiteSelection};
+use crate::model::{Context, Saved, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result};
 
@@ -14,8 +14,15 @@ use crate::{Error, Result};
 pub struct Examples {
     /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
     pub latents: Vec<Tensor>,
-    /// The prompt's embedding, `[1, t, e]`.
-    pub context: Tensor,
+    /// The prompt, of one row.
+    pub context: Context,
+}
+
+impl Examples {
+    /// Picture `i` of the endless repetition of the pictures, and the prompt.
+    fn get(&self, i: usize) -> (&Tensor, &Context) {
+        (&self.latents[i % self.latents.len()], &self.context)
+    }
 }
 
 /// What one subject is learned from: pictures of it, and pictures of its class that must stay as they are.
@@ -23,23 +30,35 @@ pub struct Examples {
 pub struct Lesson {
     /// The photos, with the prompt that has the token.
     pub subject: Examples,
-    /// Pictures of the class, with the prompt that has the noun alone.
-    pub class: Examples,
+    /// Pictures of the class, with the prompt that has the noun alone; none where that prompt cannot change, because what is
+    /// shut is shut at the subject's words.
+    pub class: Option<Examples>,
 }
 
 impl Lesson {
     /// # Errors
     /// If one of the two has no pictures.
-    pub(super) fn check(&self) -> Result<()> {
-        for (name, examples) in [
-            ("pictures of the subject", &self.subject),
-            ("pictures of the class", &self.class),
-        ] {
+    pub(crate) fn check(&self) -> Result<()> {
+        let class = self.class.as_ref().map(|c| ("pictures of the class", c));
+        for (name, examples) in [("pictures of the subject", &self.subject)]
+            .into_iter()
+            .chain(class)
+        {
             if examples.latents.is_empty() {
                 return Err(Error::value(name, "at least one", "none"));
             }
         }
         Ok(())
+    }
+
+    /// The class.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn class(&self) -> Result<&Examples> {
+        self.class
+            .as_ref()
+            .ok_or_else(|| Error::value("pictures of the class", "at least one", "none"))
     }
 }
 
@@ -55,15 +74,15 @@ pub struct Step {
 }
 
 /// The samples of one step: pictures with noise, and what the model should say of them.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// `[r, c, h, w]`
     noisy: Tensor,
     /// r of them.
     timesteps: Vec<f32>,
-    /// `[r, t, e]`
-    context: Tensor,
+    /// Of r prompts.
+    context: Context,
     /// The noise or the velocity, `[r, c, h, w]`.
-    target: Tensor,
+    pub(crate) target: Tensor,
     /// The weight of each row's mean squared error in the loss.
     weights: Vec<f32>,
 }
@@ -71,28 +90,28 @@ pub(super) struct Batch {
 impl Batch {
     /// Step `k` of Algorithm 1: row 0 is subject picture k mod n, row 1 class picture k mod m. The generator gives first
     /// both timesteps, then the noise.
-    pub(super) fn pair(
+    pub(crate) fn pair(
         schedule: &ScheduleConfig,
         lesson: &Lesson,
         prior_weight: f64,
         seed: u64,
         k: usize,
     ) -> Result<Self> {
-        let rows = [&lesson.subject, &lesson.class];
-        let latents = rows.map(|e| &e.latents[k % e.latents.len()]);
+        let rows = [lesson.subject.get(k), lesson.class()?.get(k)];
         let mut generator = Generator::new(seed);
         let timesteps = generator.randint(0, schedule.num_train_timesteps() as i64, 2)?;
         Self::new(
             schedule,
-            &latents,
+            &rows.map(|row| row.0),
             &timesteps,
             &mut generator,
-            Tensor::cat(&rows.map(|e| &e.context), 0)?,
+            Context::cat(&rows.map(|row| row.1))?,
             vec![1.0, prior_weight as f32],
         )
     }
 
-    /// Step `k` of a method that takes larger steps: for each lesson `half` subject pictures, then `half` class pictures.
+    /// Step `k` of a method that takes larger steps: for each lesson `half` subject pictures, then `half` class pictures if
+    /// it has any.
     ///
     /// Picture i of a half is number (k·half + i) mod n, and its timestep is drawn from the i-th of `half` equal parts
     /// of the schedule: of equal expectation as independent draws, with less noise in the gradient.
@@ -106,10 +125,12 @@ impl Batch {
     ) -> Result<Self> {
         let (mut latents, mut contexts, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for lesson in lessons {
-            for (examples, weight) in [(&lesson.subject, 1.0), (&lesson.class, prior_weight)] {
+            let class = lesson.class.as_ref().map(|class| (class, prior_weight));
+            for (examples, weight) in [(&lesson.subject, 1.0)].into_iter().chain(class) {
                 for i in 0..half {
-                    latents.push(&examples.latents[(k * half + i) % examples.latents.len()]);
-                    contexts.push(&examples.context);
+                    let (picture, prompt) = examples.get(k * half + i);
+                    latents.push(picture);
+                    contexts.push(prompt);
                     weights.push((weight / (half * lessons.len()) as f64) as f32);
                 }
             }
@@ -120,7 +141,7 @@ impl Batch {
         for (i, t) in timesteps.iter_mut().enumerate() {
             *t = ((i % half) as i64 * length + *t) / parts;
         }
-        let context = Tensor::cat(&contexts, 0)?;
+        let context = Context::cat(&contexts)?;
         Self::new(
             schedule,
             &latents,
@@ -136,7 +157,7 @@ impl Batch {
         latents: &[&Tensor],
         timesteps: &[i64],
         generator: &mut Generator,
-        context: Tensor,
+        context: Context,
         weights: Vec<f32>,
     ) -> Result<Self> {
         let latents = Tensor::cat(latents, 0)?;
@@ -166,7 +187,13 @@ impl Batch {
         })
     }
 
-    /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each.
+    /// What the model predicts for the samples, `[r, c, h, w]`.
+    pub(crate) fn predict(&self, unet: &UNet) -> Result<Tensor> {
+        unet.forward(&self.noisy, &self.timesteps, &self.context)
+    }
+
+    /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each: the model's, or those of
+    /// the first subject at its own words.
     ///
     /// # Errors
     /// If the loss is not a number.
@@ -174,15 +201,42 @@ impl Batch {
         &self,
         unet: &UNet,
         sites: SiteSelection,
+        scope: Scope,
         k: usize,
     ) -> Result<(f32, BTreeMap<Site, Tensor>)> {
+        let (loss, gradients) = self.gradients_by_subject(unet, sites, scope, k)?;
+        Ok((loss, gradients.into_iter().next().unwrap_or_default()))
+    }
+
+    /// The loss of step `k` and its gradients with respect to every selected site, `[out, in]` each: the model's alone, or
+    /// for each subject whose words the prompts have those of its own weights.
+    ///
+    /// # Errors
+    /// If the loss is not a number.
+    pub(super) fn gradients_by_subject(
+        &self,
+        unet: &UNet,
+        sites: SiteSelection,
+        scope: Scope,
+        k: usize,
+    ) -> Result<(f32, Vec<BTreeMap<Site, Tensor>>)> {
+        let (loss, saved, grad) = self.forward(unet, k)?;
+        let gradients = match scope {
+            Scope::Prompt => vec![unet.backward(saved, &grad, sites)?],
+            Scope::Words => unet.backward_at_words(saved, &grad, sites)?,
+        };
+        Ok((loss, gradients))
+    }
+
+    /// The loss, what the backward pass needs, and ∂L/∂prediction.
+    fn forward(&self, unet: &UNet, k: usize) -> Result<(f32, Saved, Tensor)> {
         let (prediction, saved) =
             unet.forward_saving(&self.noisy, &self.timesteps, &self.context)?;
         let (loss, grad) = self.loss(&prediction)?;
         if !loss.is_finite() {
             return Err(Error::value(format!("loss at step {k}"), "a number", loss));
         }
-        Ok((loss, unet.backward(saved, &grad, sites)?))
+        Ok((loss, saved, grad))
     }
 
     /// L = Σ weight·mse(row), and ∂L/∂prediction.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use half::f16;
 
-use super::{NeuronIndex, Site};
+use super::{NeuronIndex, Site, SiteIndices};
 use crate::{Error, Result};
 
 /// The weights of the sites of `index`, with its neurons at zero, or at the value stored for each.
@@ -17,6 +17,28 @@ use crate::{Error, Result};
 pub fn shut(
     weights: &BTreeMap<Site, Tensor>,
     index: &NeuronIndex,
+) -> Result<BTreeMap<Site, Tensor>> {
+    masked(weights, index, |neurons| {
+        (0..neurons.indices().len() as u32).collect()
+    })
+}
+
+/// [`shut`] for the neurons of one of the subjects of an index that is bound to words, by its number.
+///
+/// # Errors
+/// As [`shut`].
+pub fn shut_of(
+    weights: &BTreeMap<Site, Tensor>,
+    index: &NeuronIndex,
+    subject: usize,
+) -> Result<BTreeMap<Site, Tensor>> {
+    masked(weights, index, |neurons| neurons.places_of(subject))
+}
+
+fn masked(
+    weights: &BTreeMap<Site, Tensor>,
+    index: &NeuronIndex,
+    places: impl Fn(&SiteIndices) -> Vec<u32>,
 ) -> Result<BTreeMap<Site, Tensor>> {
     let mut masked = BTreeMap::new();
     for (site, neurons) in index.sites() {
@@ -32,15 +54,17 @@ pub fn shut(
         if weight.dims() != neurons.shape().map(|side| side as usize) {
             return Err(mismatch(format!("shape {:?} in this model", weight.dims())));
         }
-        if neurons.indices().is_empty() {
+        let places = places(neurons);
+        if places.is_empty() {
             continue;
         }
         let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
-        for (i, &at) in neurons.indices().iter().enumerate() {
-            // `SiteIndices` holds only indices within the shape.
-            values[at as usize] = neurons
+        for place in places {
+            // `SiteIndices` holds only indices within the shape, a value for each or none, and places among them.
+            let at = neurons.indices()[place as usize] as usize;
+            values[at] = neurons
                 .values()
-                .map_or(0.0, |v| f16::from_bits(v[i]).to_f32());
+                .map_or(0.0, |v| f16::from_bits(v[place as usize]).to_f32());
         }
         masked.insert(
             site.clone(),

@@ -11,6 +11,7 @@
 //! | `subjects` | JSON: `[{"noun": "dog", "token": "sks"}, …]` |
 //! | `subject`, `token` | the same for people: the nouns, and the tokens, with `, ` between them |
 //! | `prompts`, `pictures` | JSON: lists of strings; pictures are the SHA-256 of each file |
+//! | `scope` | `words` where the neurons are shut at the subjects' own words only, else absent |
 //! | `method`, `settings` | its name; JSON: an object of strings |
 //! | `seed` | the seed, if there was one |
 //! | `merged_from` | JSON, of a merge only: subjects, method, counts and SHA-256 of each part |
@@ -29,10 +30,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec;
-use super::container::{self, Dtype, Strings, Tensor, damaged, shown};
-use super::index::NeuronIndex;
+use super::container::{self, Dtype, Strings, Tensor, Tensors, damaged, shown};
+use super::index::{NeuronIndex, owner_tensor};
 use super::indices::SiteIndices;
 use super::provenance::Provenance;
+use super::scope::Scope;
 use super::site::Site;
 use crate::{Error, Result};
 
@@ -78,12 +80,9 @@ impl NeuronIndex {
         let mut index = Self::new(provenance(&strings)?)?;
         let shapes: BTreeMap<String, [u32; 2]> = json(&strings, "shapes")?;
         let shut: u64 = json(&strings, "shut")?;
-        let mut left = shut;
+        let (mut left, owners) = (shut, index.provenance().owners());
         for (name, tensor) in &tensors {
-            if name
-                .strip_suffix(".values")
-                .is_some_and(|site| tensors.contains_key(site))
-            {
+            if belongs_to(name, owners).is_some_and(|site| tensors.contains_key(site)) {
                 continue; // read with its site
             }
             let site: Site = name.parse()?;
@@ -95,8 +94,9 @@ impl NeuronIndex {
                     "none",
                 )
             })?;
-            let set = site_indices(shape, tensor, tensors.get(&format!("{name}.values")), left);
-            let set = set.map_err(|error| within(&site, error))?;
+            let set = site_indices(shape, tensor, tensors.get(&format!("{name}.values")), left)
+                .and_then(|set| with_owners(set, name, owners, &tensors))
+                .map_err(|error| within(&site, error))?;
             left = left.saturating_sub(set.indices().len() as u64);
             index.insert(site, set)?;
         }
@@ -121,6 +121,47 @@ impl NeuronIndex {
     }
 }
 
+/// The site that a tensor beside those of sites belongs to.
+fn belongs_to(name: &str, owners: usize) -> Option<&str> {
+    if let Some(site) = name.strip_suffix(".values") {
+        return Some(site);
+    }
+    let (site, _) = name.rsplit_once(".subject.")?;
+    (0..owners)
+        .any(|subject| name == owner_tensor(site, subject))
+        .then_some(site)
+}
+
+/// The neurons with the subjects that they belong to.
+fn with_owners(
+    set: SiteIndices,
+    site: &str,
+    owners: usize,
+    tensors: &Tensors<&[u8]>,
+) -> Result<SiteIndices> {
+    let (neurons, mut all) = (set.indices().len(), Vec::new());
+    for subject in 0..owners {
+        let name = owner_tensor(site, subject);
+        let tensor = tensors
+            .get(&name)
+            .ok_or_else(|| damaged(format!("tensor `{name}`"), "the subject's neurons", "none"))?;
+        typed("the subject's neurons", tensor, Dtype::U8)?;
+        all.push(codec::decode(tensor.bytes, neurons as u64, neurons)?);
+    }
+    set.with_owners(all)
+}
+
+fn typed(thing: &str, tensor: &Tensor<&[u8]>, dtype: Dtype) -> Result<()> {
+    match tensor.dtype == dtype {
+        true => Ok(()),
+        false => Err(damaged(
+            thing,
+            format!("type {}", dtype.name()),
+            tensor.dtype.name(),
+        )),
+    }
+}
+
 /// The neurons of one site; of no more than `most` indices.
 fn site_indices(
     shape: [u32; 2],
@@ -128,14 +169,6 @@ fn site_indices(
     values: Option<&Tensor<&[u8]>>,
     most: u64,
 ) -> Result<SiteIndices> {
-    let typed = |thing, tensor: &Tensor<&[u8]>, dtype: Dtype| match tensor.dtype == dtype {
-        true => Ok(()),
-        false => Err(damaged(
-            thing,
-            format!("type {}", dtype.name()),
-            tensor.dtype.name(),
-        )),
-    };
     typed("indices", tensor, Dtype::U8)?;
     let universe = u64::from(shape[0]) * u64::from(shape[1]);
     let indices = codec::decode(
@@ -179,6 +212,9 @@ fn strings(index: &NeuronIndex, sha256: &str) -> Strings {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    if own.scope != Scope::default() {
+        strings.insert("scope".to_owned(), own.scope.to_string());
+    }
     strings.extend(own.seed.map(|seed| ("seed".to_owned(), seed.to_string())));
     if !own.merged_from.is_empty() {
         strings.insert("merged_from".to_owned(), to_json(&own.merged_from));
@@ -200,6 +236,10 @@ fn provenance(strings: &Strings) -> Result<Provenance> {
         subjects: json(strings, "subjects")?,
         prompts: json(strings, "prompts")?,
         method: text(strings, "method")?.to_owned(),
+        scope: match strings.get("scope") {
+            Some(scope) => scope.parse()?,
+            None => Scope::default(),
+        },
         settings: json(strings, "settings")?,
         seed: strings
             .contains_key("seed")

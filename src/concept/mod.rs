@@ -4,6 +4,7 @@
 //! neurons that, shut (set to zero), make the model draw one subject. Only [`score`], [`learn`] and [`tune`]
 //! know of tensors.
 
+mod adam;
 pub mod codec;
 mod container;
 pub mod gram;
@@ -11,12 +12,13 @@ mod index;
 mod indices;
 mod layers;
 pub mod learn;
-mod loss;
+pub(crate) mod loss;
 mod mask;
 mod metadata;
 mod overlap;
 mod provenance;
 pub mod round;
+mod scope;
 pub mod score;
 pub mod select;
 mod site;
@@ -27,7 +29,8 @@ pub use index::NeuronIndex;
 pub use indices::SiteIndices;
 pub use layers::LayerSelection;
 pub use loss::{Examples, Lesson, Step};
-pub use mask::shut;
+pub use mask::{shut, shut_of};
 pub use overlap::{Overlap, OverlapReport};
 pub use provenance::{Provenance, Source, Subject};
+pub use scope::Scope;
 pub use site::{Projection, Site, SiteSelection};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::container::shown;
+use super::scope::Scope;
 use crate::{Error, Result};
 
 /// A subject of a concept, as prompts name it: `TOKEN NOUN`.
@@ -57,6 +58,8 @@ pub struct Provenance {
     pub prompts: Vec<String>,
     /// The method: `paper`, `learned`, `union`.
     pub method: String,
+    /// At which tokens the neurons are shut.
+    pub scope: Scope,
     /// All settings of the method.
     pub settings: BTreeMap<String, String>,
     /// The seed of the run; a union has none.
@@ -68,6 +71,14 @@ pub struct Provenance {
 }
 
 impl Provenance {
+    /// How many subjects have neurons of their own: with [`Scope::Words`] all of several, else none.
+    pub(crate) fn owners(&self) -> usize {
+        match (self.scope, self.subjects.len()) {
+            (Scope::Prompt, _) | (Scope::Words, 1) => 0,
+            (Scope::Words, several) => several,
+        }
+    }
+
     /// What prompts call the subjects: `sks dog, sks cat`.
     pub fn trigger_phrase(&self) -> String {
         self.subjects

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::loss::Batch;
 use super::select::{Selection, Stability, stability};
-use super::{Lesson, Site, SiteSelection, Step};
+use super::{Lesson, Scope, Site, SiteSelection, Step};
 use crate::sampling::ScheduleConfig;
 use crate::{Result, model::UNet};
 
@@ -16,12 +16,17 @@ use crate::{Result, model::UNet};
 pub struct Options {
     /// Steps K, or the most there may be.
     pub steps: usize,
+    /// Pictures of the subject in a step, and of the class, with timesteps from equal parts of the schedule; `None` for one
+    /// of each with independent timesteps, as published.
+    pub half: Option<usize>,
     /// Step size ρ of the update in mask space.
     pub rho: f64,
     /// Weight λ of the class pictures in the loss.
     pub prior_weight: f64,
     /// Which sites to score.
     pub sites: SiteSelection,
+    /// At which tokens of the prompt the neurons are to be shut: at which they are scored.
+    pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
     /// The choice of neurons whose stability is watched.
@@ -62,6 +67,7 @@ pub fn algorithm1(
     lesson.check()?;
     let original = unet.site_weights(options.sites)?;
     let result = run(unet, schedule, lesson, options, after_step);
+    unet.set_word_weights(Vec::new())?;
     unet.set_site_weights(original)?;
     result
 }
@@ -80,8 +86,14 @@ fn run(
     for k in 0..options.steps {
         let start = Instant::now();
         let seed = options.seed.wrapping_add(k as u64);
-        let batch = Batch::pair(schedule, lesson, options.prior_weight, seed, k)?;
-        let (loss, gradients) = batch.gradients(unet, options.sites, k)?;
+        let batch = match options.half {
+            None => Batch::pair(schedule, lesson, options.prior_weight, seed, k)?,
+            Some(half) => {
+                let lessons = std::slice::from_ref(lesson);
+                Batch::stratified(schedule, lessons, half, options.prior_weight, seed, k)?
+            }
+        };
+        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
         for (site, g) in gradients {
             let Some(weight) = theta.get_mut(&site) else {
                 continue;
@@ -93,7 +105,7 @@ fn run(
             }
         }
         if options.rho > 0.0 {
-            unet.set_site_weights(theta.clone())?;
+            unet.set_weights_of(options.scope, theta.clone())?;
         }
         taken = k + 1;
         after_step(Step {

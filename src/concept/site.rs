@@ -159,6 +159,8 @@ pub enum SiteSelection {
     /// Keys and values from the text.
     #[default]
     Cross,
+    /// Values from the text: what a token gives, not how much it is looked at.
+    CrossValues,
     /// Keys and values from the picture.
     SelfAttention,
     /// Both.
@@ -170,9 +172,15 @@ impl SiteSelection {
     pub fn contains(self, site: &Site) -> bool {
         match self {
             Self::Cross => site.is_cross(),
+            Self::CrossValues => site.is_cross() && site.projection() == Projection::Value,
             Self::SelfAttention => !site.is_cross(),
             Self::All => true,
         }
+    }
+
+    /// Whether all selected sites see text.
+    pub fn is_cross(self) -> bool {
+        matches!(self, Self::Cross | Self::CrossValues)
     }
 }
 
@@ -180,6 +188,7 @@ impl fmt::Display for SiteSelection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::Cross => "cross",
+            Self::CrossValues => "cross:v",
             Self::SelfAttention => "self",
             Self::All => "all",
         })
@@ -192,11 +201,12 @@ impl FromStr for SiteSelection {
     fn from_str(word: &str) -> Result<Self> {
         match word {
             "cross" => Ok(Self::Cross),
+            "cross:v" => Ok(Self::CrossValues),
             "self" => Ok(Self::SelfAttention),
             "all" => Ok(Self::All),
             _ => Err(Error::value(
                 "--sites",
-                "`cross`, `self` or `all`",
+                "`cross`, `cross:v`, `self` or `all`",
                 super::container::shown(word),
             )),
         }
@@ -273,6 +283,7 @@ mod tests {
             .unwrap();
         for (word, wants) in [
             ("cross", (true, false)),
+            ("cross:v", (false, false)),
             ("self", (false, true)),
             ("all", (true, true)),
         ] {
@@ -286,7 +297,7 @@ mod tests {
         let error = "both".parse::<SiteSelection>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--sites: expected `cross`, `self` or `all`, found `both`"
+            "--sites: expected `cross`, `cross:v`, `self` or `all`, found `both`"
         );
     }
 }

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
+use super::adam::Adam;
 use super::learn::cooled;
 use super::loss::Batch;
-use super::{Lesson, Site, SiteSelection, Step};
+use super::{Lesson, Scope, Site, SiteIndices, SiteSelection, Step};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
 use crate::{Error, Result};
@@ -26,6 +27,8 @@ pub struct Options {
     pub rate: f64,
     /// Weight of the class pictures in the loss.
     pub prior_weight: f64,
+    /// At which tokens of the prompts the values hold.
+    pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
 }
@@ -35,77 +38,89 @@ pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.01;
 
-/// Decays of Adam's running means (Kingma and Ba 2015), and what keeps its division defined.
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPSILON: f64 = 1e-12;
+/// Decay of the running mean of squared gradients.
+const BETA2: f32 = 0.999;
+/// As torch has it, next to nothing.
+const EPSILON: f64 = 1e-8;
 
-/// The weights of a site, its open positions and the state of their optimiser.
-struct Open {
+/// The neurons of a site that are trained, and the values from which they start, one for each.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// Which they are, and whose.
+    pub neurons: SiteIndices,
+    /// Their values.
+    pub values: Vec<f32>,
+}
+
+/// The weights of a site and the state of its open neurons' optimiser.
+struct Training {
     shape: (usize, usize),
     weight: Vec<f32>,
-    positions: Vec<u32>,
-    mean: Vec<f64>,
-    mean_square: Vec<f64>,
+    open: Open,
+    adam: Adam,
+    /// Root mean square of the weights.
     scale: f64,
 }
 
-impl Open {
-    fn new(weight: &Tensor, scale: f64, positions: Vec<u32>) -> Result<Self> {
+impl Training {
+    fn new(weight: &Tensor, open: Open) -> Result<Self> {
+        let shape = weight.dims2()?;
+        let weight: Vec<f32> = weight.flatten_all()?.to_vec1()?;
+        let squares: f64 = weight.iter().map(|&w| f64::from(w).powi(2)).sum();
         Ok(Self {
-            shape: weight.dims2()?,
-            weight: weight.flatten_all()?.to_vec1()?,
-            mean: vec![0.0; positions.len()],
-            mean_square: vec![0.0; positions.len()],
-            scale,
-            positions,
+            shape,
+            adam: Adam::new(open.values.len(), BETA2),
+            scale: (squares / weight.len() as f64).sqrt(),
+            weight,
+            open,
         })
     }
 
-    /// Adam's step k at the open positions.
-    fn update(&mut self, g: &[f32], k: usize, rate: f64) {
-        let unbias = |decay: f64| 1.0 - decay.powi(i32::try_from(k + 1).unwrap_or(i32::MAX));
-        let (unbias1, unbias2) = (unbias(BETA1), unbias(BETA2));
-        for ((&at, m), v) in self
-            .positions
-            .iter()
-            .zip(&mut self.mean)
-            .zip(&mut self.mean_square)
-        {
-            let g = f64::from(g[at as usize]);
-            *m = BETA1 * *m + (1.0 - BETA1) * g;
-            *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-            let step = (*m / unbias1) / ((*v / unbias2).sqrt() + EPSILON);
-            self.weight[at as usize] -= (rate * self.scale * step) as f32;
+    /// Adam's step at the open neurons, from their gradients.
+    fn update(&mut self, g: &[f32], rate: f64) {
+        let rate = (rate * self.scale) as f32;
+        self.adam.step(
+            &mut self.open.values,
+            |i| g[i],
+            EPSILON,
+            |v, direction| v - rate * direction,
+        );
+    }
+
+    /// Adds to `sum`, one for each open neuron, the gradients of those that a subject has, from that of the whole weight.
+    fn gather(&self, subject: usize, g: &Tensor, sum: &mut [f32]) -> Result<()> {
+        let g: Vec<f32> = g.flatten_all()?.to_vec1()?;
+        for place in self.open.neurons.places_of(subject) {
+            sum[place as usize] += g[self.open.neurons.indices()[place as usize] as usize];
         }
+        Ok(())
     }
 
-    fn tensor(&self, like: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::from_slice(&self.weight, self.shape, like.device())?)
-    }
-
-    fn values(&self) -> Vec<f32> {
-        self.positions
-            .iter()
-            .map(|&at| self.weight[at as usize])
-            .collect()
+    /// The weight with a subject's neurons at their values.
+    fn weight_of(&self, subject: usize, like: &Tensor) -> Result<Tensor> {
+        let mut weight = self.weight.clone();
+        for place in self.open.neurons.places_of(subject) {
+            let at = self.open.neurons.indices()[place as usize];
+            weight[at as usize] = self.open.values[place as usize];
+        }
+        Ok(Tensor::from_vec(weight, self.shape, like.device())?)
     }
 }
 
-/// Trains the weights at the `open` positions on the sum of the lessons' losses, from where they are in `unet` now.
+/// Trains the values of the `open` neurons on the sum of the lessons' losses. With [`Scope::Words`] lesson s is that of
+/// the neurons' owner s.
 ///
-/// `scales` gives for each site the root mean square of its untouched weights, in which steps are measured.
-/// Returns the values at the open positions, in their order. The model is given back as it was.
+/// Steps are measured in the root mean square of a site's weights. Returns the trained values in the order of the
+/// neurons. The model is given back as it was; it must have nothing shut.
 ///
 /// # Errors
-/// If there is no lesson or one without pictures, an open position is outside its site or its site is not in the
-/// model, an error of `after_step`, or a loss that is not a number.
+/// If there is no lesson or one without pictures, a site is not in the model or of another shape, an error of
+/// `after_step`, or a loss that is not a number.
 pub fn values(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
     lessons: &[Lesson],
-    open: BTreeMap<Site, Vec<u32>>,
-    scales: &BTreeMap<Site, f64>,
+    open: BTreeMap<Site, Open>,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
@@ -115,26 +130,24 @@ pub fn values(
     lessons.iter().try_for_each(Lesson::check)?;
     let before = unet.site_weights(SiteSelection::All)?;
     let mut sites = BTreeMap::new();
-    for (site, positions) in open {
-        let known = before.get(&site).zip(scales.get(&site));
-        let Some((weight, &scale)) =
-            known.filter(|(w, _)| positions.iter().all(|&at| (at as usize) < w.elem_count()))
-        else {
-            let found = "none of that name, or a smaller one";
-            return Err(Error::value(
-                format!("site `{site}`"),
-                "a site of this model",
-                found,
-            ));
+    for (site, open) in open {
+        let shape = open.neurons.shape().map(|side| side as usize);
+        let count = open.neurons.indices().len();
+        let known = before.get(&site).filter(|w| w.dims() == shape);
+        let Some(weight) = known.filter(|_| open.values.len() == count) else {
+            let found = format!("one of shape {shape:?} with {} values", open.values.len());
+            let expected = format!("a site of this model, with {count} values");
+            return Err(Error::value(format!("site `{site}`"), expected, found));
         };
-        sites.insert(site, Open::new(weight, scale, positions)?);
+        sites.insert(site.clone(), Training::new(weight, open)?);
     }
     let result = run(unet, schedule, lessons, &mut sites, options, after_step);
+    unet.set_word_weights(Vec::new())?;
     unet.set_site_weights(before)?;
     result?;
     Ok(sites
         .into_iter()
-        .map(|(site, open)| (site, open.values()))
+        .map(|(site, training)| (site, training.open.values))
         .collect())
 }
 
@@ -142,7 +155,7 @@ fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
     lessons: &[Lesson],
-    sites: &mut BTreeMap<Site, Open>,
+    sites: &mut BTreeMap<Site, Training>,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<()> {
@@ -150,6 +163,7 @@ fn run(
         true => SiteSelection::Cross,
         false => SiteSelection::All,
     };
+    put(unet, sites, options.scope, lessons.len())?;
     for k in 0..options.steps {
         let start = Instant::now();
         let seed = options.seed.wrapping_add(k as u64);
@@ -161,16 +175,18 @@ fn run(
             seed,
             k,
         )?;
-        let (loss, gradients) = batch.gradients(unet, selection, k)?;
+        let (loss, gradients) = batch.gradients_by_subject(unet, selection, options.scope, k)?;
         let rate = options.rate * cooled(k, options.steps);
-        let mut weights = BTreeMap::new();
-        for (site, g) in gradients {
-            if let Some(open) = sites.get_mut(&site) {
-                open.update(&g.flatten_all()?.to_vec1()?, k, rate);
-                weights.insert(site, open.tensor(&g)?);
+        for (site, training) in &mut *sites {
+            let mut sum = vec![0.0; training.open.values.len()];
+            for (subject, gradients) in gradients.iter().enumerate() {
+                if let Some(g) = gradients.get(site) {
+                    training.gather(subject, g, &mut sum)?;
+                }
             }
+            training.update(&sum, rate);
         }
-        unet.set_site_weights(weights)?;
+        put(unet, sites, options.scope, lessons.len())?;
         after_step(Step {
             step: k,
             loss,
@@ -180,27 +196,66 @@ fn run(
     Ok(())
 }
 
+/// Puts the values where they hold.
+fn put(
+    unet: &mut UNet,
+    sites: &BTreeMap<Site, Training>,
+    scope: Scope,
+    subjects: usize,
+) -> Result<()> {
+    let originals = unet.site_weights(SiteSelection::All)?;
+    let weights = |subject: usize| -> Result<BTreeMap<Site, Tensor>> {
+        let put = |(site, t): (&Site, &Training)| {
+            let weight = t.weight_of(subject, &originals[site])?;
+            Ok((site.clone(), weight))
+        };
+        sites.iter().map(put).collect()
+    };
+    match scope {
+        Scope::Prompt => unet.set_site_weights(weights(0)?),
+        Scope::Words => {
+            let all = (0..subjects).map(weights).collect::<Result<_>>()?;
+            unet.set_word_weights(all)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
 
     use super::*;
 
-    /// Adam by hand: its first step is the rate against the gradient's sign, whatever the gradient's size.
     #[test]
-    fn only_open_positions_move_and_by_adams_rule() {
-        let weight = Tensor::new(&[[1.0f32, 2.0, 3.0]], &Device::Cpu).unwrap();
-        let mut open = Open::new(&weight, 0.5, vec![0, 2]).unwrap();
-        open.update(&[1e-3, 5.0, -7.0], 0, 0.1);
+    fn only_open_neurons_move_each_by_the_gradients_of_its_subjects() {
+        let weight = Tensor::new(&[[1.0f32, 2.0, -2.0]], &Device::Cpu).unwrap();
+        let neurons = SiteIndices::new([1, 3], vec![0, 2])
+            .unwrap()
+            .with_owners(vec![vec![0], vec![0, 1]])
+            .unwrap();
+        let values = vec![0.0, 0.5];
+        let mut training = Training::new(&weight, Open { neurons, values }).unwrap();
+        let mut sum = vec![0.0; 2];
+        let gradient = |g: [f32; 3]| Tensor::new(&[g], &Device::Cpu).unwrap();
+        for (subject, g) in [[1.0, 5.0, 7.0], [0.25, 5.0, -3.0]].into_iter().enumerate() {
+            training.gather(subject, &gradient(g), &mut sum).unwrap();
+        }
+        assert_eq!(sum, [1.25, -3.0]);
+        training.update(&sum, 0.1); // a step is 0.1·sqrt(9/3)
         let close = |a: f32, b: f32| (a - b).abs() < 1e-5;
+        let step = 0.1 * 3f32.sqrt();
+        let row = |subject| {
+            let weight = training.weight_of(subject, &weight).unwrap();
+            weight.to_vec2::<f32>().unwrap().remove(0)
+        };
+        let (first, second) = (row(0), row(1));
         assert!(
-            close(open.weight[0], 0.95) && open.weight[1] == 2.0 && close(open.weight[2], 3.05)
+            close(first[0], -step) && first[1] == 2.0 && first[2] == -2.0,
+            "{first:?}"
         );
-        // The second: m = 0.9·0.1g1 + 0.1·g2 over 1 − 0.81, v = (0.999·g1² + g2²)/1000 over 1 − 0.999².
-        open.update(&[3e-3, 5.0, -7.0], 1, 0.1);
-        let m = (0.9 * 0.1 * 1e-3 + 0.1 * 3e-3) / 0.19;
-        let v = (0.999 * 0.001 * 1e-6 + 0.001 * 9e-6) / (1.0 - 0.999f64.powi(2));
-        assert!(close(open.weight[0], 0.95 - (0.05 * m / v.sqrt()) as f32));
-        assert_eq!(open.values(), [open.weight[0], open.weight[2]]);
+        assert!(
+            close(second[0], -step) && close(second[2], 0.5 + step),
+            "{second:?}"
+        );
     }
 }

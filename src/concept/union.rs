@@ -1,12 +1,12 @@
 //! Several concepts as one: the union of their sets.
 
-use std::collections::HashSet;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::Hash;
 
 use super::index::{NeuronIndex, wrong};
 use super::indices::SiteIndices;
-use super::provenance::{Provenance, Source};
+use super::provenance::{Provenance, Source, Subject};
 use super::site::Site;
 use crate::Result;
 
@@ -34,9 +34,9 @@ impl NeuronIndex {
         }
         let mut union = Self {
             provenance: merged(&distinct)?,
-            sites: first.sites.clone(),
+            sites: BTreeMap::new(),
         };
-        for other in others {
+        for other in &distinct {
             for (site, theirs) in &other.sites {
                 match union.sites.entry(site.clone()) {
                     Entry::Vacant(place) => {
@@ -49,8 +49,40 @@ impl NeuronIndex {
                 }
             }
         }
+        if union.provenance.owners() > 0 {
+            for (site, set) in &mut union.sites {
+                let owners = owners(site, set, &union.provenance.subjects, &distinct);
+                *set = set.clone().with_owners(owners)?;
+            }
+        }
         Ok(union)
     }
+}
+
+/// For each subject the places in `union` of the neurons that are its own in some of the parts.
+fn owners(
+    site: &Site,
+    union: &SiteIndices,
+    subjects: &[Subject],
+    parts: &[&NeuronIndex],
+) -> Vec<Vec<u32>> {
+    let of_part = |part: &NeuronIndex, subject: &Subject| -> BTreeSet<u32> {
+        let number = part.provenance.subjects.iter().position(|s| s == subject);
+        let Some((number, set)) = number.zip(part.sites.get(site)) else {
+            return BTreeSet::new();
+        };
+        let places = set.places_of(number).into_iter();
+        places.map(|place| set.indices()[place as usize]).collect()
+    };
+    let of_subject =
+        |subject| -> BTreeSet<u32> { parts.iter().flat_map(|p| of_part(p, subject)).collect() };
+    let places = |own: BTreeSet<u32>| {
+        (0u32..)
+            .zip(union.indices())
+            .filter_map(|(place, index)| own.contains(index).then_some(place))
+            .collect()
+    };
+    subjects.iter().map(|s| places(of_subject(s))).collect()
 }
 
 /// The union of two sets of one site.
@@ -88,12 +120,21 @@ fn merged(indices: &[&NeuronIndex]) -> Result<Provenance> {
             all.fingerprint.clone_from(&own.fingerprint);
             all.architecture.clone_from(&own.architecture);
             all.prediction_type.clone_from(&own.prediction_type);
+            all.scope = own.scope;
         } else if own.fingerprint != all.fingerprint {
             return Err(wrong(
                 "fingerprint of the model",
                 format!("{} (model `{}`)", all.fingerprint, all.model),
                 format!("{} (model `{}`)", own.fingerprint, own.model),
                 "indices of different models cannot be merged; run `cones find` for all subjects on one model",
+            ));
+        }
+        if own.scope != all.scope {
+            return Err(wrong(
+                "scope of the indices",
+                format!("`{}`, that of the first", all.scope),
+                format!("`{}`", own.scope),
+                "what is shut at the subject's words and what is shut in the whole prompt make no one index; give both files to `generate --concepts A,B`",
             ));
         }
         all.subjects.extend_from_slice(&own.subjects);
@@ -133,6 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::index::tests::{concept, site};
+    use super::super::scope::Scope;
     use super::*;
 
     /// What a union is on: the sets alone.
@@ -186,6 +228,48 @@ mod tests {
             NeuronIndex::from_bytes(&three.to_bytes().unwrap()).unwrap(),
             three
         );
+    }
+
+    fn bound(noun: &str, sites: &[(Site, [u32; 2], &[u32])]) -> NeuronIndex {
+        let everywhere = concept(noun, sites);
+        let mut index = NeuronIndex::new(Provenance {
+            scope: Scope::Words,
+            ..everywhere.provenance.clone()
+        })
+        .unwrap();
+        for (site, set) in everywhere.sites {
+            index.insert(site, set).unwrap();
+        }
+        index
+    }
+
+    #[test]
+    fn neurons_bound_to_words_keep_their_subjects() {
+        let dog = bound(
+            "dog",
+            &[(site(0), [4, 5], &[0, 1]), (site(1), [2, 5], &[3])],
+        );
+        let cat = bound("cat", &[(site(0), [4, 5], &[1, 9])]);
+        let cup = bound("cup", &[(site(1), [2, 5], &[])]);
+        let two = NeuronIndex::union(&[&dog, &cat]).unwrap();
+        assert_eq!(two.site(&site(0)).unwrap().indices(), [0, 1, 9]);
+        let of = |index: &NeuronIndex, n: u16| index.site(&site(n)).unwrap().owners().to_vec();
+        assert_eq!(of(&two, 0), [vec![0, 1], vec![1, 2]]);
+        assert_eq!(of(&two, 1), [vec![0], vec![]]);
+        let three = NeuronIndex::union(&[&two, &cup]).unwrap();
+        assert_eq!(three, NeuronIndex::union(&[&dog, &cat, &cup]).unwrap());
+        assert_eq!(of(&three, 0), [vec![0, 1], vec![1, 2], vec![]]);
+        let bytes = three.to_bytes().unwrap();
+        assert_eq!(NeuronIndex::from_bytes(&bytes).unwrap(), three);
+        // Two of one name are one subject.
+        let other = bound("dog", &[(site(0), [4, 5], &[7])]);
+        let same = NeuronIndex::union(&[&dog, &other]).unwrap();
+        assert!(of(&same, 0).is_empty());
+
+        let everywhere = concept("cat", &[]);
+        let error = NeuronIndex::union(&[&dog, &everywhere]).unwrap_err();
+        assert!(error.to_string().contains("found `prompt`"), "{error}");
+        assert!(error.hint().unwrap().contains("--concepts"));
     }
 
     #[test]

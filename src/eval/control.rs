@@ -5,7 +5,8 @@ use crate::Result;
 use crate::concept::{NeuronIndex, Provenance, SiteIndices};
 use crate::sampling::Generator;
 
-/// An index with as many neurons in every site as `concept`, drawn at random from a generator of this seed, and shut.
+/// An index with as many neurons in every site as `concept`, drawn at random from a generator of this seed, and shut at
+/// the same tokens; of several subjects, each has as many as its own.
 ///
 /// # Errors
 /// As of a [`NeuronIndex`].
@@ -40,7 +41,8 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
             .zip(&chosen)
             .filter_map(|(i, &chosen)| (chosen != inverted).then_some(i))
             .collect();
-        control.insert(site.clone(), SiteIndices::new(neurons.shape(), indices)?)?;
+        let random = SiteIndices::new(neurons.shape(), indices)?;
+        control.insert(site.clone(), random.with_owners(neurons.owners().to_vec())?)?;
     }
     Ok(control)
 }
@@ -48,7 +50,7 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::concept::Subject;
+    use crate::concept::{Scope, Subject};
 
     fn concept(counts: &[u32]) -> NeuronIndex {
         let mut index = NeuronIndex::new(Provenance {
@@ -62,6 +64,7 @@ mod tests {
             }],
             prompts: Vec::new(),
             method: "paper".to_owned(),
+            scope: Scope::Prompt,
             settings: Default::default(),
             seed: Some(0),
             pictures: Vec::new(),

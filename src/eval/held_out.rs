@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 
-use crate::concept::Examples;
+use crate::concept::Lesson;
+use crate::concept::loss::Batch;
 use crate::model::UNet;
-use crate::sampling::{Generator, Prediction, ScheduleConfig};
+use crate::sampling::ScheduleConfig;
 use crate::{Error, Result};
 
 /// Draw k has a generator of seed `FIRST_SEED + seed + k`. `find` draws with seeds from `--seed` on, one for each step:
@@ -13,18 +14,7 @@ pub const FIRST_SEED: u64 = 1 << 31;
 
 /// Noisy pictures, the same for every condition.
 pub struct HeldOut {
-    draws: Vec<Draw>,
-    /// The subject's prompt and the class's, `[2, t, e]`.
-    context: Tensor,
-}
-
-/// A subject and a class picture with noise, as in a step of `find`.
-struct Draw {
-    /// `[2, c, h, w]`
-    noisy: Tensor,
-    timesteps: [f32; 2],
-    /// What the model should predict, `[2, c, h, w]`.
-    target: Tensor,
+    draws: Vec<Batch>,
 }
 
 /// The losses of one condition, one value for each draw.
@@ -39,32 +29,24 @@ pub struct DenoisingLosses {
 }
 
 impl HeldOut {
-    /// Adds noise to pictures: draw k takes subject picture k mod n and class picture k mod m; its generator gives first
-    /// both timesteps, then the noise of both, as in `find`.
+    /// `count` draws as those of `find`'s steps.
     ///
     /// # Errors
     /// If there are no pictures of the subject or of the class.
     pub fn new(
         schedule: &ScheduleConfig,
-        examples: [&Examples; 2],
+        lesson: &Lesson,
         count: usize,
         seed: u64,
     ) -> Result<Self> {
-        if examples.iter().any(|e| e.latents.is_empty()) {
-            let expected = "at least one of the subject and one of the class";
-            return Err(Error::value("pictures", expected, "none"));
-        }
+        lesson.check()?;
         let draws = (0..count)
             .map(|k| {
                 let seed = FIRST_SEED.wrapping_add(seed).wrapping_add(k as u64);
-                let latents = examples.map(|e| &e.latents[k % e.latents.len()]);
-                Draw::new(schedule, &Tensor::cat(&latents, 0)?, seed)
+                Batch::pair(schedule, lesson, 1.0, seed, k)
             })
             .collect::<Result<_>>()?;
-        Ok(Self {
-            draws,
-            context: Tensor::cat(&examples.map(|e| &e.context), 0)?,
-        })
+        Ok(Self { draws })
     }
 
     /// What a model predicts for each draw, `[2, c, h, w]` each. `progress` is told how many are done and how many
@@ -79,7 +61,7 @@ impl HeldOut {
     ) -> Result<Vec<Tensor>> {
         let mut predictions = Vec::with_capacity(self.draws.len());
         for draw in &self.draws {
-            predictions.push(unet.forward(&draw.noisy, &draw.timesteps, &self.context)?);
+            predictions.push(draw.predict(unet)?);
             progress(predictions.len(), self.draws.len())?;
         }
         Ok(predictions)
@@ -99,43 +81,6 @@ impl HeldOut {
             losses.drift.push(drift);
         }
         Ok(losses)
-    }
-}
-
-impl Draw {
-    fn new(schedule: &ScheduleConfig, latents: &Tensor, seed: u64) -> Result<Self> {
-        let mut generator = Generator::new(seed);
-        let timesteps = generator.randint(0, schedule.num_train_timesteps() as i64, 2)?;
-        let noise = Tensor::from_vec(
-            generator.randn(latents.elem_count()),
-            latents.shape(),
-            latents.device(),
-        )?;
-        let factors = timesteps
-            .iter()
-            .map(|&t| schedule.signal_and_noise(t as usize))
-            .collect::<Result<Vec<_>>>()?;
-        let column = |which: fn(&(f32, f32)) -> f32| -> Result<Tensor> {
-            let values: Vec<f32> = factors.iter().map(which).collect();
-            Ok(Tensor::from_vec(values, (2, 1, 1, 1), latents.device())?)
-        };
-        let (signal, sigma) = (column(|f| f.0)?, column(|f| f.1)?);
-        let mix = |a: &Tensor, b: &Tensor| -> Result<(Tensor, Tensor)> {
-            Ok((a.broadcast_mul(&signal)?, b.broadcast_mul(&sigma)?))
-        };
-        let (clean, rest) = mix(latents, &noise)?;
-        let target = match schedule.prediction() {
-            Prediction::Epsilon => noise,
-            Prediction::Velocity => {
-                let (noise, clean) = mix(&noise, latents)?;
-                (noise - clean)?
-            }
-        };
-        Ok(Self {
-            noisy: (clean + rest)?,
-            timesteps: [timesteps[0] as f32, timesteps[1] as f32],
-            target,
-        })
     }
 }
 

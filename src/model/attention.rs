@@ -4,58 +4,101 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::context::Context;
 use super::weights::Weights;
 use crate::autograd::{AttentionGrad, Linear, attention, attention_backward, attention_map};
 use crate::concept::{Site, SiteSelection};
 use crate::{Error, Result};
 
-/// ∂L/∂W of the K and V weights that a backward pass was asked for.
+/// Whose weights a backward pass is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Nobody's: it is after the gradient of the input.
+    Nobody,
+    /// The model's own.
+    Model(SiteSelection),
+    /// Those of each subject at its own words.
+    Subjects(SiteSelection),
+}
+
+/// ∂L/∂W of the K and V weights that a backward pass is after.
 #[derive(Debug)]
-pub struct SiteGradients {
-    selection: Option<SiteSelection>,
-    gradients: BTreeMap<Site, Tensor>,
+pub(super) struct SiteGradients {
+    of: Of,
+    /// By subject; the model's own are alone.
+    gradients: Vec<BTreeMap<Site, Tensor>>,
 }
 
 impl SiteGradients {
-    /// Collects the gradients of these sites.
-    pub fn new(selection: SiteSelection) -> Self {
+    /// Collects the gradients of the model's weights, or of those of so many subjects.
+    pub(super) fn new(of: Of, subjects: usize) -> Self {
+        let count = match of {
+            Of::Nobody => 0,
+            Of::Model(_) => 1,
+            Of::Subjects(_) => subjects,
+        };
         Self {
-            selection: Some(selection),
-            gradients: BTreeMap::new(),
+            of,
+            gradients: vec![BTreeMap::new(); count],
         }
     }
 
-    /// Collects nothing: for a pass that is after the gradient of the input.
-    pub fn none() -> Self {
-        Self {
-            selection: None,
-            gradients: BTreeMap::new(),
+    /// Whether only sites that see text are collected, and some are.
+    pub(super) fn are_cross(&self) -> bool {
+        match self.of {
+            Of::Nobody => false,
+            Of::Model(selection) | Of::Subjects(selection) => selection.is_cross(),
         }
-    }
-
-    /// Whether these sites, and no others, are collected.
-    pub(super) fn are(&self, selection: SiteSelection) -> bool {
-        self.selection == Some(selection)
     }
 
     /// The gradients so far, each `[out, in]`.
-    pub fn into_map(self) -> BTreeMap<Site, Tensor> {
+    pub(super) fn into_maps(self) -> Vec<BTreeMap<Site, Tensor>> {
         self.gradients
     }
 
     /// Whether a gradient of this projection's weight is asked for.
     fn ask(&self, projection: &Projection) -> bool {
-        self.selection.is_some_and(|s| s.contains(&projection.site))
+        match self.of {
+            Of::Nobody => false,
+            Of::Model(selection) | Of::Subjects(selection) => selection.contains(&projection.site),
+        }
     }
 
-    /// Adds ∂L/∂W = gradᵀ·x where `projection`'s site is asked for.
-    fn collect(&mut self, projection: &Projection, x: &Tensor, grad: &Tensor) -> Result<()> {
-        if self.ask(projection) {
-            self.gradients
-                .insert(projection.site.clone(), Linear::weight_gradient(x, grad)?);
+    /// Adds ∂L/∂W = gradᵀ·x over the tokens at which a weight was used, where `projection`'s site is asked for: a
+    /// subject's at its `words`, the model's at all others.
+    fn collect(
+        &mut self,
+        projection: &Projection,
+        x: &Tensor,
+        words: &[Tensor],
+        grad: &Tensor,
+    ) -> Result<()> {
+        let own = projection.own_words(words);
+        let site = &projection.site;
+        match self.of {
+            Of::Model(selection) if selection.contains(site) => {
+                let mut grad = grad.clone();
+                for words in own {
+                    grad = only(&words.eq(0u8)?, &grad)?;
+                }
+                let gradient = Linear::weight_gradient(x, &grad)?;
+                self.gradients[0].insert(site.clone(), gradient);
+            }
+            Of::Subjects(selection) if selection.contains(site) => {
+                for (words, gradients) in words.iter().zip(&mut self.gradients) {
+                    let gradient = Linear::weight_gradient(x, &only(words, grad)?)?;
+                    gradients.insert(site.clone(), gradient);
+                }
+            }
+            Of::Nobody | Of::Model(_) | Of::Subjects(_) => {}
         }
         Ok(())
     }
+}
+
+/// `x: [b, t, c]` at the tokens of a mask u8 `[b, t, 1]`, and zero at others.
+fn only(tokens: &Tensor, x: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_mul(&tokens.to_dtype(x.dtype())?)?)
 }
 
 /// A K or V projection: a weight that may hold neurons.
@@ -63,6 +106,8 @@ impl SiteGradients {
 pub(crate) struct Projection {
     pub(crate) site: Site,
     pub(crate) linear: Linear,
+    /// For each subject its own layer, at its own words; `None` where it is the model's.
+    pub(crate) at_words: Vec<Option<Linear>>,
 }
 
 impl Projection {
@@ -71,7 +116,27 @@ impl Projection {
         Ok(Self {
             site,
             linear: weights.linear_no_bias(name, from, to)?,
+            at_words: Vec::new(),
         })
+    }
+
+    /// `x: [b, t, from]` to `[b, t, to]`: a subject's words by its own weight, all other tokens by the model's.
+    fn forward(&self, x: &Tensor, words: &[Tensor]) -> Result<Tensor> {
+        let mut y = self.linear.forward(x)?;
+        for (linear, words) in self.at_words.iter().zip(words) {
+            if let Some(linear) = linear {
+                let own = linear.forward(x)?;
+                y = words.broadcast_as(y.shape())?.where_cond(&own, &y)?;
+            }
+        }
+        Ok(y)
+    }
+
+    /// The masks of those subjects that have a weight of their own here.
+    fn own_words<'a>(&self, words: &'a [Tensor]) -> impl Iterator<Item = &'a Tensor> {
+        let own = self.at_words.iter().zip(words);
+        let masks: Vec<&Tensor> = own.filter_map(|(own, w)| own.as_ref().map(|_| w)).collect();
+        masks.into_iter()
     }
 }
 
@@ -93,13 +158,12 @@ pub(super) struct AttentionSaved {
     v: Tensor,
 }
 
-/// What the keys and values of an [`Attention`] are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Its own input.
-    Input,
+/// What the keys and values of an [`Attention`] were made of.
+pub(super) enum Source<'a> {
+    /// Its own input, which this computes again.
+    Input(&'a dyn Fn() -> Result<Tensor>),
     /// The prompt's embedding, which is frozen: nothing flows into it.
-    Context,
+    Context(&'a Context),
 }
 
 impl Attention {
@@ -119,19 +183,20 @@ impl Attention {
         })
     }
 
-    /// `x: [b, n, width]` attends to `context: [b, t, context]`, or to itself, and is added to `residual`; with `store`,
-    /// its map is kept there.
+    /// `x: [b, n, width]` attends to a context of t tokens, or to itself, and is added to `residual`; with `store`, its map
+    /// is kept there.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        context: Option<&Tensor>,
+        context: Option<&Context>,
         residual: &Tensor,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, AttentionSaved)> {
-        let context = context.unwrap_or(x);
         let q = self.to_q.forward(x)?;
-        let k = self.to_k.linear.forward(context)?;
-        let v = self.to_v.linear.forward(context)?;
+        let (k, v) = match context {
+            Some(context) => self.keys_and_values(context.embedding(), context.words())?,
+            None => self.keys_and_values(x, &[])?,
+        };
         if let Some(store) = store {
             store.push(&attention_map(&q, &k, self.heads)?)?;
         }
@@ -140,12 +205,18 @@ impl Attention {
         Ok((y, AttentionSaved { q, k, v }))
     }
 
-    /// ∂L/∂x without the residual's part; collects the sites' gradients. `grad.output` is ∂L/∂y, and `read` gives what keys
-    /// and values were made of.
+    /// K and V, `[b, t, width]`, of `tokens: [b, t, context]`, among which a subject's `words` have weights of their own.
+    fn keys_and_values(&self, tokens: &Tensor, words: &[Tensor]) -> Result<(Tensor, Tensor)> {
+        Ok((
+            self.to_k.forward(tokens, words)?,
+            self.to_v.forward(tokens, words)?,
+        ))
+    }
+
+    /// ∂L/∂x without the residual's part; collects the sites' gradients. `grad.output` is ∂L/∂y.
     pub(super) fn backward(
         &self,
         saved: &AttentionSaved,
-        read: impl FnOnce() -> Result<Tensor>,
         source: Source,
         grad: AttentionGrad,
         sites: &mut SiteGradients,
@@ -158,14 +229,17 @@ impl Attention {
         };
         let (dq, dk, dv) = attention_backward(q, k, v, self.heads, grad)?;
         if sites.ask(&self.to_k) || sites.ask(&self.to_v) {
-            let x = read()?;
-            sites.collect(&self.to_k, &x, &dk)?;
-            sites.collect(&self.to_v, &x, &dv)?;
+            let (tokens, words): (&Tensor, &[Tensor]) = match source {
+                Source::Input(input) => (&input()?, &[]),
+                Source::Context(context) => (context.embedding(), context.words()),
+            };
+            sites.collect(&self.to_k, tokens, words, &dk)?;
+            sites.collect(&self.to_v, tokens, words, &dv)?;
         }
         let dx = self.to_q.backward(&dq)?;
         match source {
-            Source::Context => Ok(dx),
-            Source::Input => {
+            Source::Context(_) => Ok(dx),
+            Source::Input(_) => {
                 let dx = self.to_k.linear.backward_onto(&dk, &dx)?;
                 self.to_v.linear.backward_onto(&dv, &dx)
             }
@@ -223,8 +297,8 @@ impl AttentionStore {
     }
 }
 
-/// The weight of `projection`, checked against a replacement of another shape.
-pub(crate) fn replace_weight(projection: &mut Projection, weight: Tensor) -> Result<()> {
+/// That a replacement of the weight of `projection` has its shape.
+pub(crate) fn check_weight(projection: &Projection, weight: &Tensor) -> Result<()> {
     let (rows, columns) = projection.linear.weight().shape();
     let expected = [rows, columns];
     if weight.dims() != expected {
@@ -235,6 +309,5 @@ pub(crate) fn replace_weight(projection: &mut Projection, weight: Tensor) -> Res
             hint: "the index is of another model".to_owned(),
         });
     }
-    projection.linear.set_weight(weight);
     Ok(())
 }

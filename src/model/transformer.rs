@@ -5,10 +5,10 @@ use candle_core::Tensor;
 use super::attention::{
     Attention, AttentionSaved, AttentionStore, Projection, SiteGradients, Source,
 };
+use super::context::Context;
 use super::weights::Weights;
 use crate::Result;
 use crate::autograd::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
-use crate::concept::SiteSelection;
 
 /// How far a backward pass goes into a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +22,8 @@ pub(crate) enum Reach {
 /// What a backward pass reads and collects beside the gradient that it carries.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
-    /// The prompt's embedding, `[b, t, e]`.
-    pub(crate) context: &'a Tensor,
-    pub(crate) sites: SiteGradients,
+    pub(super) context: &'a Context,
+    pub(super) sites: SiteGradients,
 }
 
 /// Self-attention, cross-attention and a feed-forward layer, each behind a layer norm and beside a residual.
@@ -86,7 +85,7 @@ impl Block {
     fn forward(
         &self,
         x: &Tensor,
-        context: &Tensor,
+        context: &Context,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, BlockSaved)> {
         let (after_self, self_attention) =
@@ -133,18 +132,16 @@ impl Block {
             }
             None => None,
         };
-        let context = pass.context;
         let g = self.cross_attention.backward(
             &saved.cross_attention,
-            || Ok(context.clone()),
-            Source::Context,
+            Source::Context(pass.context),
             AttentionGrad {
                 output: after_cross.as_ref(),
                 map: grad.map,
             },
             &mut pass.sites,
         )?;
-        if reach == Reach::Sites && pass.sites.are(SiteSelection::Cross) {
+        if reach == Reach::Sites && pass.sites.are_cross() {
             return Ok(None);
         }
         let g = self.norm2.backward(&saved.after_self, &g)?;
@@ -158,8 +155,7 @@ impl Block {
         };
         let g = self.self_attention.backward(
             &saved.self_attention,
-            || self.norm1.forward(&saved.x),
-            Source::Input,
+            Source::Input(&|| self.norm1.forward(&saved.x)),
             grad,
             &mut pass.sites,
         )?;
@@ -230,12 +226,12 @@ impl Transformer {
         })
     }
 
-    /// `x: [b, c, h, w]` with `context: [b, t, e]` to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
+    /// `x: [b, c, h, w]` with b prompts to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
     /// kept there.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        context: &Tensor,
+        context: &Context,
         mut store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, TransformerSaved)> {
         if let Some(store) = &mut store {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::attention::{AttentionStore, Projection, replace_weight};
+use super::attention::{AttentionStore, Projection, check_weight};
+use super::context::Context;
 use super::resnet::{Resnet, Upsample};
 use super::transformer::Transformer;
 use super::unet_backward::LayerSaved;
@@ -12,7 +13,7 @@ use super::unet_config::UNetConfig;
 use super::unet_layers::Builder;
 use super::weights::{TensorFile, Weights};
 use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, silu};
-use crate::concept::{Site, SiteSelection};
+use crate::concept::{Scope, Site, SiteSelection};
 use crate::{Error, Result};
 
 /// One layer of the network, in the order of execution.
@@ -46,8 +47,7 @@ pub struct UNet {
 pub(super) struct State<'a> {
     /// The timestep embedding, `[b, 4·width]`.
     time: Tensor,
-    /// The prompt's embedding, `[b, t, e]`.
-    context: &'a Tensor,
+    context: &'a Context,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
     skips: Vec<Tensor>,
 }
@@ -159,12 +159,12 @@ impl UNet {
     /// # Shapes
     /// - `x`: `[b, c, h, w]` noisy latents
     /// - `timesteps`: b of them, 0..1000, one for each sample
-    /// - `context`: `[b, t, e]` text embeddings
+    /// - `context`: b prompts; at the words of a subject that has weights of its own, these are used
     /// - returns `[b, c, h, w]`
     ///
     /// # Errors
     /// If the shapes do not fit the model.
-    pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Context) -> Result<Tensor> {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, None)?;
@@ -180,7 +180,7 @@ impl UNet {
         &self,
         x: &Tensor,
         timesteps: &[f32],
-        context: &Tensor,
+        context: &Context,
         store: &mut AttentionStore,
     ) -> Result<Tensor> {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
@@ -195,7 +195,7 @@ impl UNet {
         &self,
         x: &Tensor,
         timesteps: &[f32],
-        context: &'a Tensor,
+        context: &'a Context,
     ) -> Result<(Tensor, State<'a>)> {
         let state = State {
             time: self.embed_time(timesteps, x.device())?,
@@ -261,18 +261,66 @@ impl UNet {
             };
             for projection in transformer.projections_mut() {
                 if let Some(weight) = weights.remove(&projection.site) {
-                    replace_weight(projection, weight)?;
+                    check_weight(projection, &weight)?;
+                    projection.linear.set_weight(weight);
                 }
             }
         }
-        match weights.into_keys().next() {
-            None => Ok(()),
-            Some(site) => Err(Error::Index {
-                thing: format!("site `{site}`"),
-                expected: "a site of this model".to_owned(),
-                found: "none of that name".to_owned(),
-                hint: "the index is of another model".to_owned(),
-            }),
+        none_left(weights)
+    }
+
+    /// Puts the weights of one concept in place where it is in force: [`UNet::set_site_weights`] or
+    /// [`UNet::set_word_weights`].
+    ///
+    /// # Errors
+    /// As those.
+    pub(crate) fn set_weights_of(
+        &mut self,
+        scope: Scope,
+        weights: BTreeMap<Site, Tensor>,
+    ) -> Result<()> {
+        match scope {
+            Scope::Prompt => self.set_site_weights(weights),
+            Scope::Words => self.set_word_weights(vec![weights]),
         }
+    }
+
+    /// Gives each subject weights of its own, of the same shapes, for these sites: they are used at the tokens that a
+    /// [`Context`] has as the words of the subject of that number. An empty list takes all of them back.
+    ///
+    /// # Errors
+    /// If the model has no such site that sees text, or its shape is another.
+    pub fn set_word_weights(&mut self, mut subjects: Vec<BTreeMap<Site, Tensor>>) -> Result<()> {
+        for layer in &mut self.layers {
+            let Layer::Transformer(transformer) = layer else {
+                continue;
+            };
+            let cross = |p: &&mut Projection| p.site.is_cross();
+            for projection in transformer.projections_mut().filter(cross) {
+                let mut own = Vec::with_capacity(subjects.len());
+                for weights in &mut subjects {
+                    let weight = weights.remove(&projection.site);
+                    if let Some(weight) = &weight {
+                        check_weight(projection, weight)?;
+                    }
+                    own.push(weight.map(|weight| Linear::new(weight, None)));
+                }
+                projection.at_words = own;
+            }
+        }
+        subjects.into_iter().try_for_each(none_left)
+    }
+}
+
+/// That every weight has found its site.
+fn none_left(weights: BTreeMap<Site, Tensor>) -> Result<()> {
+    match weights.into_keys().next() {
+        None => Ok(()),
+        Some(site) => Err(Error::Index {
+            thing: format!("site `{site}`"),
+            expected: "a site of this model".to_owned(),
+            found: "none of that name".to_owned(),
+            hint: "the index is of another model".to_owned(),
+        }),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::attention::{AttentionStore, SiteGradients};
+use super::attention::{AttentionStore, Of, SiteGradients};
+use super::context::Context;
 use super::resnet::ResnetSaved;
 use super::transformer::{Pass, Reach, TransformerSaved};
 use super::unet::{Layer, UNet};
@@ -30,7 +31,7 @@ pub struct Saved {
     layers: Vec<LayerSaved>,
     /// The output before the last norm.
     last: Tensor,
-    context: Tensor,
+    context: Context,
 }
 
 /// Where the UNet's coarsest cross-attentions look, and what [`UNet::latent_gradient`] needs.
@@ -45,7 +46,7 @@ pub struct Attended {
     /// How many layers the map is the average of.
     maps: usize,
     layers: Vec<LayerSaved>,
-    context: Tensor,
+    context: Context,
 }
 
 impl UNet {
@@ -57,7 +58,7 @@ impl UNet {
         &self,
         x: &Tensor,
         timesteps: &[f32],
-        context: &Tensor,
+        context: &Context,
     ) -> Result<(Tensor, Saved)> {
         let mut layers = Vec::with_capacity(self.layers.len());
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
@@ -81,9 +82,10 @@ impl UNet {
         ))
     }
 
-    /// The gradients ∂L/∂W of the selected sites, from ∂L/∂output `[b, c, h, w]`.
+    /// The gradients ∂L/∂W of the model's weights at the selected sites, from ∂L/∂output `[b, c, h, w]`.
     ///
-    /// Walks the layers in reverse, freeing what each saved, and ends at the first site.
+    /// Walks the layers in reverse, freeing what each saved, and ends at the first site. A token that is a subject's own
+    /// word at a site where the subject has its own weight has no part in the gradient.
     ///
     /// # Errors
     /// If `grad` has not the shape of the output.
@@ -93,13 +95,37 @@ impl UNet {
         grad: &Tensor,
         selection: SiteSelection,
     ) -> Result<BTreeMap<Site, Tensor>> {
+        let mut gradients = self.walk_back(saved, grad, Of::Model(selection))?;
+        Ok(gradients.pop().unwrap_or_default())
+    }
+
+    /// For each subject whose words the context has, the gradients ∂L/∂W of its own weights at the selected sites that
+    /// see text; where it has none yet, of the model's weight at its words.
+    ///
+    /// # Errors
+    /// As [`UNet::backward`].
+    pub fn backward_at_words(
+        &self,
+        saved: Saved,
+        grad: &Tensor,
+        selection: SiteSelection,
+    ) -> Result<Vec<BTreeMap<Site, Tensor>>> {
+        self.walk_back(saved, grad, Of::Subjects(selection))
+    }
+
+    fn walk_back(
+        &self,
+        saved: Saved,
+        grad: &Tensor,
+        of: Of,
+    ) -> Result<Vec<BTreeMap<Site, Tensor>>> {
         let g = self
             .norm_out
             .backward(&saved.last, &self.conv_out.backward(grad)?)?;
         let mut walk = Walk {
             pass: Pass {
                 context: &saved.context,
-                sites: SiteGradients::new(selection),
+                sites: SiteGradients::new(of, saved.context.words().len()),
             },
             skips: Vec::new(),
             gradient: Some(g),
@@ -113,7 +139,7 @@ impl UNet {
             };
             walk.back(layer, saved, None, reach)?;
         }
-        Ok(walk.pass.sites.into_map())
+        Ok(walk.pass.sites.into_maps())
     }
 
     /// The layers whose maps [`UNet::attend`] averages: of all transformers those at the lowest resolution at which one
@@ -152,7 +178,7 @@ impl UNet {
     ///
     /// # Errors
     /// If the shapes do not fit the model.
-    pub fn attend(&self, x: &Tensor, timesteps: &[f32], context: &Tensor) -> Result<Attended> {
+    pub fn attend(&self, x: &Tensor, timesteps: &[f32], context: &Context) -> Result<Attended> {
         let recorded = self.coarsest();
         let end = recorded.last().map_or(0, |last| last + 1);
         let mut store = AttentionStore::default();
@@ -195,7 +221,7 @@ impl UNet {
         let mut walk = Walk {
             pass: Pass {
                 context: &attended.context,
-                sites: SiteGradients::none(),
+                sites: SiteGradients::new(Of::Nobody, 0),
             },
             skips: Vec::new(),
             gradient: None,

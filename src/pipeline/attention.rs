@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::Pipeline;
-use crate::model::{AttentionMap, AttentionStore, UNet};
+use crate::model::{AttentionMap, AttentionStore, Context, UNet};
 use crate::prompt::{occurrences, words_of};
 use crate::sampling::Step;
 use crate::sampling::attend_excite::{AttendExcite, Loss, attention_loss};
@@ -92,7 +92,7 @@ impl Attention {
     pub(super) fn excite(
         &self,
         unet: &UNet,
-        prompt: &Tensor,
+        prompt: &Context,
         size: (usize, usize, usize, usize),
         step: &Step,
         latents: &mut [f32],
@@ -114,7 +114,7 @@ fn latent_loss(
     unet: &UNet,
     x: &Tensor,
     timestep: f32,
-    prompt: &Tensor,
+    prompt: &Context,
     tokens: &[usize],
 ) -> Result<Loss> {
     let attended = unet.attend(x, &[timestep], prompt)?;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::attention::{Attention, AttentionOptions, Drawing};
-use crate::model::AttentionStore;
+use crate::model::{AttentionStore, Context};
 use crate::sampling::{Generator, Sampler, Step, sample};
 use crate::{Error, HeatMap, Picture, Result};
 
@@ -159,8 +159,8 @@ impl Pipeline {
 struct Canvas<'a> {
     pipeline: &'a Pipeline,
     options: &'a SampleOptions,
-    /// `[r, t, e]`: the negative prompt's embedding, if guided, and the prompt's.
-    context: Tensor,
+    /// The negative prompt, if guided, and the prompt.
+    context: Context,
     guided: bool,
     /// Width and height of the latents.
     size: (usize, usize),
@@ -192,8 +192,8 @@ impl Canvas<'_> {
         };
         let latents = draw();
         let mut heat = vec![vec![HeatMap::new(); self.attention.heat.len()]; seeds.len()];
-        let context = repeat_rows(&self.context, seeds.len())?; // negative rows first, as in diffusers
-        let prompt = self.context.narrow(0, usize::from(self.guided), 1)?;
+        let context = self.context.repeat(seeds.len())?; // negative rows first, as in diffusers
+        let prompt = self.context.narrow(usize::from(self.guided), 1)?;
         let denoise = |step: &Step, x: &mut [f32]| -> Result<Vec<f32>> {
             for latents in x.chunks_exact_mut(each) {
                 let size = (1, shape.1, shape.2, shape.3);
@@ -223,7 +223,7 @@ impl Canvas<'_> {
         &self,
         x: &Tensor,
         timestep: f32,
-        context: &Tensor,
+        context: &Context,
         heat: &mut [Vec<HeatMap>],
     ) -> Result<Tensor> {
         let (unet, rows) = (&self.pipeline.unet, x.dim(0)?);
@@ -247,12 +247,4 @@ impl Canvas<'_> {
         let (without, with) = (output.narrow(0, 0, rows)?, output.narrow(0, rows, rows)?);
         Ok((&without + ((with - &without)? * self.options.guidance)?)?)
     }
-}
-
-/// Each row of `[r, t, e]` `n` times, one after the other: `[r·n, t, e]`.
-fn repeat_rows(x: &Tensor, n: usize) -> Result<Tensor> {
-    let (r, t, e) = x.dims3()?;
-    Ok(x.unsqueeze(1)?
-        .broadcast_as((r, n, t, e))?
-        .reshape((r * n, t, e))?)
 }

@@ -11,8 +11,9 @@ use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::concept::{NeuronIndex, Site, SiteSelection, shut};
-use crate::model::{Keys, TextEncoder, Tokenizer, UNet, Vae};
+use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
+use crate::model::{Context, Keys, TextEncoder, Tokenizer, UNet, Vae};
+use crate::prompt::occurrences;
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::source::Source;
 use crate::{Error, Picture, Result};
@@ -42,6 +43,10 @@ pub struct Pipeline {
     defaults: Defaults,
     /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
     fingerprint: OnceCell<String>,
+    /// The weights as they were loaded, of the sites where neurons are shut in the whole prompt.
+    originals: BTreeMap<Site, Tensor>,
+    /// The subjects whose words contexts mark, in order of their numbers.
+    marked: Vec<Subject>,
 }
 
 impl Pipeline {
@@ -96,6 +101,8 @@ impl Pipeline {
             tokenizer: Tokenizer::load(source, "tokenizer", encoder.max_length())?,
             defaults: Self::read_defaults(source)?,
             fingerprint: OnceCell::new(),
+            originals: BTreeMap::new(),
+            marked: Vec::new(),
             text: encoder,
             unet,
             vae,
@@ -187,27 +194,88 @@ impl Pipeline {
             .clone())
     }
 
-    /// Shuts the neurons of a concept.
+    /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of the
+    /// whole prompt first, at a subject's own words also its own.
     ///
     /// # Errors
-    /// If the model has no such sites.
-    pub fn shut(&mut self, index: &NeuronIndex) -> Result<()> {
+    /// If the model has no such sites; it is then left with nothing shut.
+    pub fn shut(&mut self, concepts: &[&NeuronIndex]) -> Result<()> {
         self.fingerprint()?; // kept, before the weights change
-        let masked: BTreeMap<Site, Tensor> =
-            shut(&self.unet.site_weights(SiteSelection::All)?, index)?;
-        self.unet.set_site_weights(masked)
+        self.open()?;
+        let result = self.shut_in_turn(concepts);
+        if result.is_err() {
+            self.open()?;
+        }
+        result
     }
 
-    /// Embeds prompts, `[b, t, e]`.
+    fn open(&mut self) -> Result<()> {
+        self.marked.clear();
+        self.unet.set_word_weights(Vec::new())?;
+        self.unet
+            .set_site_weights(std::mem::take(&mut self.originals))
+    }
+
+    fn shut_in_turn(&mut self, concepts: &[&NeuronIndex]) -> Result<()> {
+        let of = |scope| {
+            let has = move |index: &&&NeuronIndex| index.provenance().scope == scope;
+            concepts.iter().filter(has)
+        };
+        for index in of(Scope::Prompt) {
+            let mut weights = self.unet.site_weights(SiteSelection::All)?;
+            let masked = shut(&weights, index)?;
+            for site in masked.keys() {
+                if let Some(weight) = weights.remove(site) {
+                    self.originals.entry(site.clone()).or_insert(weight);
+                }
+            }
+            self.unet.set_site_weights(masked)?;
+        }
+        let weights = self.unet.site_weights(SiteSelection::All)?;
+        let mut own = Vec::new();
+        for index in of(Scope::Words) {
+            for (number, subject) in index.provenance().subjects.iter().enumerate() {
+                own.push(shut_of(&weights, index, number)?);
+                self.marked.push(subject.clone());
+            }
+        }
+        self.unet.set_word_weights(own)
+    }
+
+    /// Has contexts mark the words of these subjects, as [`Pipeline::shut`] does for what it shuts.
+    pub fn mark(&mut self, subjects: &[Subject]) {
+        self.marked = subjects.to_vec();
+    }
+
+    /// The subjects whose words contexts mark.
+    pub fn marked(&self) -> &[Subject] {
+        &self.marked
+    }
+
+    /// Embeds prompts, of t tokens each, and marks in them the words of the subjects that are bound to words.
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
-    pub fn embed(&self, prompts: &[&str]) -> Result<Tensor> {
+    pub fn embed(&self, prompts: &[&str]) -> Result<Context> {
         let ids = prompts
             .iter()
             .map(|p| self.tokenizer.encode(p))
             .collect::<Result<Vec<_>>>()?;
-        self.text.forward(&ids)
+        let places = self
+            .marked
+            .iter()
+            .map(|subject| prompts.iter().map(|p| self.places(p, subject)).collect())
+            .collect::<Result<Vec<_>>>()?;
+        Context::with_words(self.text.forward(&ids)?, &places)
+    }
+
+    /// The places of a subject's words in a prompt's tokens; there may be none.
+    fn places(&self, prompt: &str, subject: &Subject) -> Result<Vec<usize>> {
+        let mut places = Vec::new();
+        for span in occurrences(prompt, &subject.phrase()) {
+            places.extend(self.tokenizer.places(prompt, &span)?);
+        }
+        Ok(places)
     }
 
     /// The latents of a picture, `[1, c, h, w]`: the mean of the posterior times the scaling factor.

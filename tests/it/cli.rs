@@ -47,13 +47,16 @@ pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Finds a concept on a miniature model.
+/// Finds a concept by Algorithm 1 on a miniature model.
 pub(super) fn find(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -> Value {
-    let (model, photos, class) = (
-        golden("models/sd1-f32"),
-        golden("photos/subject"),
-        golden("photos/class"),
-    );
+    let class = golden("photos/class");
+    let paper = ["--method", "paper", "--class-images", &class];
+    find_learned(dir, noun, seed, &[&paper, extra].concat())
+}
+
+/// Learns a concept on a miniature model.
+pub(super) fn find_learned(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -> Value {
+    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
     let output = format!("{noun}.idx");
     let mut args = vec![
         "find",
@@ -67,7 +70,7 @@ pub(super) fn find(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -> Value 
         seed,
         "--json",
     ];
-    args.extend(["--class-images", &class, "-o", &output]);
+    args.extend(["-o", &output]);
     args.extend(extra);
     args.push(&photos);
     json(&ok(dir, &args))
@@ -315,6 +318,8 @@ fn scores_are_written_as_the_reference_writes_them() {
         let (photos, class) = (golden("photos/subject"), golden("photos/class"));
         let args = [
             "find",
+            "--method",
+            "paper",
             "--model",
             &model,
             "--subject",
@@ -374,6 +379,8 @@ fn the_pocket_model_finds_and_draws() {
         "find",
         "--subject",
         "dog",
+        "--method",
+        "paper",
         "--steps",
         "4",
         "--class-count",
@@ -449,6 +456,8 @@ fn bad_input_is_named() {
                 "find",
                 "--subject",
                 "dog",
+                "--scope",
+                "prompt",
                 "--class-images",
                 "empty",
                 "junk.png",

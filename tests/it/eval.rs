@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::Device;
-use cones::concept::Examples;
+use cones::concept::{Examples, Lesson};
 use cones::eval::{FIRST_SEED, HeldOut};
 use cones::source::Source;
 use cones::{Picture, Pipeline, list};
@@ -273,16 +273,7 @@ fn the_pocket_model_measures_itself() {
     let dir = dir.path();
     let photos = repository().join("examples/pocket/subjects/blue-guide-dog");
     let photos = photos.display().to_string();
-    let find = [
-        "find",
-        "--subject",
-        "dog",
-        "--steps",
-        "2",
-        "--class-images",
-        &photos,
-        &photos,
-    ];
+    let find = ["find", "--subject", "dog", "--steps", "2", &photos];
     ok(dir, &find);
     let eval = [
         "eval", "dog.idx", "--images", &photos, "--count", "2", "--steps", "2",
@@ -319,12 +310,13 @@ fn held_out_losses_are_those_of_find() {
                 .unwrap(),
             context: pipeline.embed(&[prompt]).unwrap(),
         };
-        let subject = examples("photos/subject", "a photo of a sks dog");
-        let class = examples("photos/class", "a photo of a dog");
+        let lesson = Lesson {
+            subject: examples("photos/subject", "a photo of a sks dog"),
+            class: Some(examples("photos/class", "a photo of a dog")),
+        };
         // A generator takes the low 32 bits of a seed.
         let seed = (1 << 32) - FIRST_SEED + settings["seed"].as_u64().unwrap();
-        let held_out =
-            HeldOut::new(pipeline.schedule(), [&subject, &class], want.len(), seed).unwrap();
+        let held_out = HeldOut::new(pipeline.schedule(), &lesson, want.len(), seed).unwrap();
         let predictions = held_out.predict(pipeline.unet(), |_, _| Ok(())).unwrap();
         let losses = held_out.losses(&predictions, &predictions).unwrap();
         let weight = settings["prior_weight"].as_f64().unwrap();

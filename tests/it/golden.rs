@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use cones::concept::score::{Options, algorithm1};
 use cones::concept::select::Selection;
-use cones::concept::{Examples, Lesson};
+use cones::concept::{Examples, Lesson, Scope};
 use cones::concept::{Site, SiteSelection};
+use cones::model::Context;
 use cones::source::Source;
 use cones::{Picture, Pipeline, SampleOptions, list};
 use serde_json::Value;
@@ -164,7 +165,7 @@ fn text_embeddings_are_equal() {
         let prompts: Vec<&str> = golden.prompts.iter().map(String::as_str).collect();
         golden.close(
             "embeddings",
-            &golden.pipeline.embed(&prompts).unwrap(),
+            golden.pipeline.embed(&prompts).unwrap().embedding(),
             FORWARD,
         );
     }
@@ -180,7 +181,7 @@ fn unet_outputs_are_equal() {
             let output = golden
                 .pipeline
                 .unet()
-                .forward(x, &numbers(timesteps), context)
+                .forward(x, &numbers(timesteps), &context.clone().into())
                 .unwrap();
             golden.close(&format!("unet.{case}.output"), &output, FORWARD);
         }
@@ -219,6 +220,7 @@ fn gradients_of_every_site_are_equal() {
         let timesteps = numbers(&golden.cases["grad"]["timesteps"]);
         let [x, context, target] =
             ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part));
+        let context = Context::from(context.clone());
         let all = unet.site_weights(SiteSelection::All).unwrap();
         let mut found = BTreeMap::new();
         for selection in [
@@ -226,7 +228,7 @@ fn gradients_of_every_site_are_equal() {
             SiteSelection::SelfAttention,
             SiteSelection::All,
         ] {
-            let (output, saved) = unet.forward_saving(x, &timesteps, context).unwrap();
+            let (output, saved) = unet.forward_saving(x, &timesteps, &context).unwrap();
             let error = (&output - target).unwrap();
             let loss = error
                 .sqr()
@@ -295,7 +297,7 @@ fn every_site_of_the_checkpoint_has_a_gradient() {
             .forward_saving(
                 golden.tensor("grad.x"),
                 &timesteps,
-                golden.tensor("grad.context"),
+                &golden.tensor("grad.context").clone().into(),
             )
             .unwrap();
         let found = unet.backward(saved, &output, SiteSelection::All).unwrap();
@@ -337,13 +339,15 @@ fn scores_of_algorithm_1_are_equal() {
             };
             let lesson = Lesson {
                 subject: examples(&subject, &prompts[0]),
-                class: examples(&class, &prompts[1]),
+                class: Some(examples(&class, &prompts[1])),
             };
             let options = Options {
                 steps: settings["steps"].as_u64().unwrap() as usize,
+                half: None,
                 rho: settings["rho"].as_f64().unwrap(),
                 prior_weight: settings["prior_weight"].as_f64().unwrap(),
                 sites: text("sites").parse().unwrap(),
+                scope: Scope::Prompt,
                 seed: settings["seed"].as_u64().unwrap(),
                 selection: Selection::Density(0.03),
                 until_stable: None,

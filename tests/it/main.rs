@@ -10,3 +10,4 @@ mod hostile;
 mod index;
 mod methods;
 mod mutate;
+mod training;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::cli::{fails, find, golden, json, ok, repository};
+use super::cli::{fails, find, find_learned, golden, json, ok, repository};
 
 fn losses(report: &Value) -> Vec<f64> {
     let steps = report["steps"].as_array().unwrap();
@@ -15,17 +15,61 @@ fn a_learned_concept_is_within_its_density_and_repeatable() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let learned = |density: &str| {
-        let extra = ["--method", "learned", "--batch", "2", "--density", density];
-        let report = find(dir, "dog", "1", &extra);
+        let report = find_learned(dir, "dog", "1", &["--batch", "2", "--density", density]);
         (report, std::fs::read(dir.join("dog.idx")).unwrap())
     };
     let (first, bytes) = learned("2%");
-    assert_eq!(first["method"], "learned");
+    assert_eq!(
+        (&first["method"], &first["scope"]),
+        (&"learned".into(), &"words".into())
+    );
     let density = first["density"].as_f64().unwrap();
     assert!(density > 0.0 && density <= 0.02, "{density}");
     assert_eq!(losses(&first).len(), 3);
     assert_eq!(learned("2%").1, bytes);
     assert!(learned("100%").0["shut"].as_u64() > first["shut"].as_u64());
+    let class = golden("photos/class");
+    let whole = ["--scope", "prompt", "--class-images", &class];
+    let whole = find_learned(dir, "dog", "1", &whole);
+    assert_eq!(whole["scope"], "prompt");
+}
+
+/// What is shut at the subject's words changes nothing where these are not, and two subjects do not meet.
+#[test]
+fn words_bind_what_is_shut() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let model = golden("models/sd1-f32");
+    for (noun, seed) in [("dog", "1"), ("cat", "2")] {
+        let few = ["--batch", "2", "--rate", "0.5"];
+        find_learned(dir, noun, seed, &few);
+    }
+    ok(dir, &["merge", "dog.idx", "cat.idx", "-o", "pair.idx"]);
+    let draw = |concepts: &str, prompt: &str| {
+        let mut args = vec!["generate", "--model", &model, "--steps", "2"];
+        args.extend(["--raw-prompt", "--no-metadata", prompt]);
+        if !concepts.is_empty() {
+            args.extend(["--concepts", concepts]);
+        }
+        ok(dir, &args);
+        std::fs::read(dir.join("out.png")).unwrap()
+    };
+    let (dog, both) = ("a photo of a sks dog", "a sks dog and a sks cat");
+    assert_ne!(draw("dog.idx", dog), draw("", dog));
+    assert_eq!(
+        draw("dog.idx", "a photo of a dog"),
+        draw("", "a photo of a dog")
+    );
+    assert_eq!(draw("pair.idx", dog), draw("dog.idx", dog));
+    assert_eq!(draw("pair.idx", both), draw("dog.idx,cat.idx", both));
+    assert_ne!(draw("pair.idx", both), draw("dog.idx", both));
+
+    let whole = ["--density", "20%"];
+    find(dir, "hat", "3", &whole);
+    let message = fails(dir, &["merge", "dog.idx", "hat.idx", "-o", "x.idx"], 1);
+    assert!(message.contains("--concepts"), "{message}");
+    assert_ne!(draw("dog.idx,hat.idx", dog), draw("dog.idx", dog));
+    assert_eq!(draw("dog.idx,hat.idx", dog), draw("hat.idx,dog.idx", dog));
 }
 
 #[test]
@@ -37,19 +81,23 @@ fn options_of_one_method_are_refused_for_the_other() {
         ("--until-stable", "50%"),
         ("--sites", "all"),
     ] {
-        let args = [
-            "find",
-            "--subject",
-            "dog",
-            "--method",
-            "learned",
-            option,
-            value,
-            "photos",
-        ];
-        let message = fails(dir.path(), &args, 2);
+        let args = ["find", "--subject", "dog", option, value, "photos"];
+        let message = fails(dir.path(), &[&args[..], &["--scope", "prompt"]].concat(), 2);
         assert!(
             message.contains(option) && message.contains("--method"),
+            "{message}"
+        );
+    }
+    for (option, value) in [
+        ("--sites", "all"),
+        ("--class-images", "photos"),
+        ("--class-count", "3"),
+        ("--prior-weight", "1"),
+    ] {
+        let args = ["find", "--subject", "dog", option, value, "photos"];
+        let message = fails(dir.path(), &args, 2);
+        assert!(
+            message.contains(option) && message.contains("--scope"),
             "{message}"
         );
     }
@@ -63,7 +111,8 @@ fn the_paper_method_stops_when_it_is_stable() {
         golden("photos/subject"),
         golden("photos/class"),
     );
-    let mut args = vec!["find", "--json", "--subject", "dog", "--model", &model];
+    let mut args = vec!["find", "--json", "--method", "paper", "--subject", "dog"];
+    args.extend(["--model", &model]);
     args.extend(["--class-images", &class, "--steps", "60"]);
     args.extend(["--until-stable", "1%", &photos]);
     let report = json(&ok(dir.path(), &args));
@@ -153,6 +202,8 @@ fn eval_measures_a_concept_against_plain_and_random() {
             "find",
             "--subject",
             "dog",
+            "--method",
+            "paper",
             "--steps",
             "4",
             "--class-images",

@@ -1,0 +1,190 @@
+"""What `cones` itself reaches on the pocket model: the tables of the README and of METHODS.md.
+
+    python measure.py --work WORK --cones ../../target/release/cones --control ../../target/release/examples/random_control
+    python measure.py --work WORK --table
+
+For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
+values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py. Then
+unions of two, three and four subjects, untouched, with `merge --tune 50` and with `--attend-excite`; a picture counts
+when every subject of the prompt is in it, each with its variant and hue. WORK keeps the indices, and results.json what is
+measured already; a run that was interrupted goes on.
+"""
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import judge
+import world
+
+HERE = Path(__file__).parent
+SINGLE = ["blue-guide-dog", "green-jeep", "purple-panda", "blue-tulip", "green-tabby", "purple-mallard"]
+TOKENS = dict(zip(SINGLE, world.IDENTIFIERS * 2))
+SEVERAL = [SINGLE[:2], SINGLE[2:4], SINGLE[4:], SINGLE[:3], SINGLE[3:], SINGLE[:4], SINGLE[2:]]
+SUBJECTS = json.loads((HERE / "subjects/subjects.json").read_text())
+FINE_TUNING = ["--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on the guide dog and the jeep
+PER_SCENE = 2  # pictures of several subjects, in each scene
+
+
+class CrowdJudge:
+    """Whether a subject is in a picture of several: of all looks of its class its own must match best, and come close."""
+
+    def __init__(self):
+        self.by_count = {}
+        for count in (2, 3, 4):
+            low, high = world.SIDES_BY_COUNT[count]
+            self.by_count[count] = judge.ObjectJudge(range(low, high + 1), factor=1)
+
+    def present(self, picture, names):
+        best = self.by_count[len(names)].match(picture)
+        looks = {name: (SUBJECTS[name]["class"], SUBJECTS[name]["emoji"], SUBJECTS[name]["hue"]) for name in names}
+        return [best[look[0]][0] == look and best[look[0]][1] <= judge.FARTHEST for look in looks.values()]
+
+    def classes(self, picture, names):
+        best = self.by_count[len(names)].match(picture)
+        return [best[SUBJECTS[name]["class"]][1] <= judge.FARTHEST for name in names]
+
+    def self_test(self, count=96):
+        rng, missed, invented = random.Random(5), 0, 0
+        for i in range(count):
+            names = SEVERAL[i % len(SEVERAL)]
+            looks = [(SUBJECTS[n]["class"], SUBJECTS[n]["emoji"], SUBJECTS[n]["hue"]) for n in names]
+            picture = world.compose(looks, world.SCENES[i % 8], rng)
+            missed += not all(self.present(picture, names))
+            without = world.compose([(noun, list(world.CLASSES[noun])[0], world.NATURAL) for noun, _, _ in looks], world.SCENES[i % 8], rng)
+            invented += any(self.present(without, names))
+        print(f"several subjects: of {count} true pictures {missed} misjudged, of {count} with the classes' usual looks {invented}")
+
+
+class Bench:
+    def __init__(self, options):
+        self.cones, self.control, self.work = options.cones, options.control, options.work
+        self.path = self.work / "results.json"
+        self.results = json.loads(self.path.read_text()) if self.path.exists() else {"single": {}, "several": {}}
+        self.judges, self.crowd = (judge.ObjectJudge(), judge.SceneJudge()), CrowdJudge()
+
+    def run(self, *arguments):
+        text = subprocess.run([self.cones, *map(str, arguments), "--json"], check=True, capture_output=True, text=True).stdout
+        return json.loads(text)
+
+    def save(self):
+        self.path.write_text(json.dumps(self.results, indent=1))
+
+    def find(self, name, method, *extra):
+        out = self.work / f"{name}.{method}.idx"
+        report = self.run("find", "--subject", SUBJECTS[name]["class"], "--token", TOKENS[name], "--method", method, "-o", out, *extra,
+                          HERE / "subjects" / name)
+        return out, {"steps": len(report["steps"]), "seconds": sum(s["seconds"] for s in report["steps"]), "density": report["density"],
+                     "bytes": out.stat().st_size, "stability": (report.get("stability") or {}).get("shared")}
+
+    def single(self, name):
+        rows = self.results["single"].setdefault(name, {})
+        if "fine-tuned" in rows:
+            return
+        paper, of_paper = self.find(name, "paper")
+        learned, of_learned = self.find(name, "learned")
+        control = self.work / f"{name}.random.idx"
+        subprocess.run([self.control, learned, control], check=True, capture_output=True)
+        tuned = self.work / f"{name}.tuned.idx"
+        report = self.run("merge", paper, "--tune", of_learned["steps"], "--images", f"{SUBJECTS[name]['class']}={HERE / 'subjects' / name}",
+                          "--all-positions", *FINE_TUNING, "-o", tuned)
+        of_tuned = {"seconds": sum(s["seconds"] for s in report["steps"]), "bytes": tuned.stat().st_size}
+        for title, concept, extra in [("plain", "plain", {}), ("random", control, {}), ("paper", paper, of_paper),
+                                      ("learned", learned, of_learned), ("fine-tuned", tuned, of_tuned)]:
+            rows[title] = self.judge_single(name, concept) | extra
+            print(name, title, rows[title], flush=True)
+            self.save()
+
+    def judge_single(self, name, concept):
+        noun, token = SUBJECTS[name]["class"], TOKENS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            own = judge.draw(self.cones, [f"a photo of a {token} {noun} {s}" for s in world.SCENES], str(concept), folder)
+            kept = judge.draw(self.cones, [f"a photo of a {noun} {s}" for s in world.SCENES], str(concept), folder)
+        return judge.measure(self.judges, SUBJECTS[name], own, kept)
+
+    def several(self, names):
+        key = " + ".join(names)
+        rows = self.results["several"].setdefault(key, {})
+        if "attend-excite" in rows:
+            return
+        files = [self.work / f"{name}.learned.idx" for name in names]
+        union, tuned = self.work / f"union-{len(names)}-{names[0]}.idx", self.work / f"union-{len(names)}-{names[0]}.tuned.idx"
+        overlap = self.run("merge", *files, "-o", union)
+        images = [f"--images={SUBJECTS[n]['class']}={HERE / 'subjects' / n}" for n in names]
+        self.run("merge", *files, "--tune", 50, *images, "-o", tuned)
+        rows["overlap"] = overlap.get("overlap")
+        rows["bytes"] = [union.stat().st_size, tuned.stat().st_size]
+        for title, concept, extra in [("plain", None, []), ("union", union, []), ("tuned", tuned, []),
+                                      ("attend-excite", union, ["--attend-excite"])]:
+            rows[title] = self.judge_several(names, concept, extra)
+            print(key, title, rows[title], flush=True)
+            self.save()
+
+    def judge_several(self, names, concept, extra):
+        phrases = [f"a {TOKENS[n]} {SUBJECTS[n]['class']}" for n in names]
+        listed = ", ".join(phrases[:-1]) + " and " + phrases[-1]
+        total = {"pictures": 0, "all right": 0, "right": 0, "classes": 0}
+        for i, scene in enumerate(world.SCENES):
+            with tempfile.TemporaryDirectory() as folder:
+                concepts = ["--concepts", concept] if concept else []
+                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", PER_SCENE, "-o", f"{folder}/p.png", *concepts, *extra,
+                         f"a photo of {listed} {scene}")
+                for path in sorted(Path(folder).glob("*.png")):
+                    picture = np.asarray(Image.open(path).convert("RGB"))
+                    present = self.crowd.present(picture, names)
+                    total["pictures"] += 1
+                    total["all right"] += all(present)
+                    total["right"] += sum(present) / len(names)
+                    total["classes"] += all(self.crowd.classes(picture, names))
+        return total
+
+
+def table(results):
+    columns = ["right", "sharp", "scene", "class plain"]
+    names = {"plain": "plain model", "random": "random neurons, as many as learned", "paper": "`--method paper`, 3 %",
+             "learned": "`--method learned`", "fine-tuned": "fine-tuned values (`merge --tune --all-positions`)"}
+    single = results["single"]
+    print("| of 32 pictures, median of " + str(len(single)) + " subjects | " + " | ".join(columns) + " | shut | file |")
+    print("| --- |" + " ---: |" * (len(columns) + 2))
+    for key, title in names.items():
+        rows = [subject[key] for subject in single.values()]
+        median = lambda what: statistics.median(row[what] for row in rows)
+        shut = f"{100 * median('density'):.0f} %" if "density" in rows[0] else ""
+        size = f"{median('bytes'):,.0f} B" if "bytes" in rows[0] else ""
+        print(f"| {title} | " + " | ".join(f"{median(c):g}" for c in columns) + f" | {shut} | {size} |")
+    print("\n| subjects in one picture | plain model | union | after `--tune 50` | with `--attend-excite` |\n| --- |" + " ---: |" * 4)
+    for count in (2, 3, 4):
+        sets = [rows for key, rows in results["several"].items() if key.count(" + ") == count - 1 and "attend-excite" in rows]
+        share = lambda title: sum(s[title]["all right"] for s in sets) / sum(s[title]["pictures"] for s in sets)
+        if sets:
+            print(f"| {count} | " + " | ".join(f"{share(t):.0%}" for t in ["plain", "union", "tuned", "attend-excite"]) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--cones", default="cones")
+    parser.add_argument("--control", default="random_control")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--self-test", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        return table(json.loads((options.work / "results.json").read_text()))
+    if options.self_test:
+        return CrowdJudge().self_test()
+    options.work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options)
+    for name in SINGLE:
+        bench.single(name)
+    for names in SEVERAL:
+        bench.several(names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+//! The soft mask and the tuning of values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, helpers and all, and tells how near it came"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{Device, Tensor};
+use cones::concept::tune::Open;
+use cones::concept::{
+    Examples, Lesson, Scope, Site, SiteIndices, SiteSelection, Subject, learn, tune,
+};
+use cones::source::Source;
+use cones::{Picture, Pipeline, list};
+use serde_json::Value;
+
+use super::cli::{golden, json};
+
+/// Several steps, each of which goes on from what the last one's rounding left.
+const RELATIVE: f64 = 1e-3;
+const MODELS: [&str; 2] = ["sd1-f32", "sd2-f16b"];
+
+struct Golden {
+    cases: Value,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Golden {
+    fn open() -> Self {
+        Self {
+            cases: json(&std::fs::read_to_string(golden("training.json")).unwrap()),
+            tensors: candle_core::safetensors::load(golden("training.safetensors"), &Device::Cpu)
+                .unwrap(),
+        }
+    }
+
+    /// Compares every site, and the losses of the steps.
+    fn compare(&self, kind: &str, model: &str, found: &BTreeMap<Site, Vec<f32>>, losses: &[f32]) {
+        let want = self.cases["losses"][format!("{kind}.{model}")]
+            .as_array()
+            .unwrap();
+        assert_eq!(losses.len(), want.len());
+        for (got, want) in losses.iter().zip(want) {
+            let want = want.as_f64().unwrap();
+            assert!((f64::from(*got) - want).abs() < 1e-4 * want, "{got} {want}");
+        }
+        let prefix = format!("{kind}.{model}.");
+        let sites = self.tensors.keys().filter(|name| name.starts_with(&prefix));
+        assert_eq!(sites.count(), found.len());
+        let (mut worst, mut moved) = (0f64, 0f64);
+        for (site, got) in found {
+            let want: Vec<f32> = self.tensors[&format!("{prefix}{site}")]
+                .flatten_all()
+                .unwrap()
+                .to_vec1()
+                .unwrap();
+            assert_eq!(got.len(), want.len(), "{site}");
+            let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+            let size = norm(&mut want.iter().map(|&w| f64::from(w)));
+            let error = norm(&mut got.iter().zip(&want).map(|(g, w)| f64::from(g - w)));
+            worst = worst.max(error / size);
+            moved += size;
+        }
+        println!("{kind} {model}: worst site {worst:.1e}");
+        assert!(moved > 0.0 && worst < RELATIVE, "{kind} {model}: {worst}");
+    }
+}
+
+fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
+    let examples = |folder: &str, prompt: &Value| Examples {
+        latents: list(&[golden(&format!("photos/{folder}")).into()])
+            .unwrap()
+            .iter()
+            .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
+            .collect::<cones::Result<_>>()
+            .unwrap(),
+        context: pipeline.embed(&[prompt.as_str().unwrap()]).unwrap(),
+    };
+    let listed = settings["lessons"].as_array().unwrap().iter();
+    listed
+        .map(|prompts| Lesson {
+            subject: examples("subject", &prompts[0]),
+            class: prompts.get(1).map(|prompt| examples("class", prompt)),
+        })
+        .collect()
+}
+
+/// Marks the subjects that the settings name, and says where weights act.
+fn mark(pipeline: &mut Pipeline, settings: &Value) -> Scope {
+    let Some(phrases) = settings.get("phrases") else {
+        return Scope::Prompt;
+    };
+    let subject = |phrase: &Value| {
+        let (token, noun) = phrase.as_str().unwrap().split_once(' ').unwrap();
+        Subject {
+            noun: noun.to_owned(),
+            token: token.to_owned(),
+        }
+    };
+    let subjects: Vec<Subject> = phrases.as_array().unwrap().iter().map(subject).collect();
+    pipeline.mark(&subjects);
+    Scope::Words
+}
+
+fn pipeline(model: &str) -> Pipeline {
+    let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
+    Pipeline::load(&source, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn soft_masks_are_equal() {
+    soft_masks("mask");
+}
+
+#[test]
+fn soft_masks_at_words_are_equal() {
+    soft_masks("mask-words");
+}
+
+fn soft_masks(kind: &str) {
+    let golden = Golden::open();
+    let settings = &golden.cases[kind];
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    for model in MODELS {
+        let mut pipeline = pipeline(model);
+        let scope = mark(&mut pipeline, settings);
+        let lesson = lessons(&pipeline, settings).remove(0);
+        let options = learn::Options {
+            steps: number("steps") as usize,
+            half: number("half") as usize,
+            rate: number("rate"),
+            prior_weight: number("prior_weight"),
+            sites: SiteSelection::Cross,
+            scope,
+            seed: number("seed") as u64,
+        };
+        let mut losses = Vec::new();
+        let (unet, schedule) = pipeline.unet_mut();
+        let masks = learn::soft_mask(unet, schedule, &lesson, &options, |step| {
+            losses.push(step.loss);
+            Ok(())
+        })
+        .unwrap();
+        golden.compare(kind, model, &masks, &losses);
+    }
+}
+
+#[test]
+fn tuned_values_are_equal() {
+    tuned_values("values");
+}
+
+#[test]
+fn tuned_values_at_words_are_equal() {
+    tuned_values("values-words");
+}
+
+/// Every weight from the model's own; or at the words of two subjects every third and every fourth, from zero.
+fn tuned_values(kind: &str) {
+    let golden = Golden::open();
+    let settings = &golden.cases[kind];
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    for model in MODELS {
+        let mut pipeline = pipeline(model);
+        let scope = mark(&mut pipeline, settings);
+        let lessons = lessons(&pipeline, settings);
+        let options = tune::Options {
+            steps: number("steps") as usize,
+            half: number("half") as usize,
+            rate: number("rate"),
+            prior_weight: number("prior_weight"),
+            scope,
+            seed: number("seed") as u64,
+        };
+        let weights = pipeline.unet().site_weights(SiteSelection::Cross).unwrap();
+        let open: BTreeMap<Site, Open> = weights
+            .into_iter()
+            .map(|(site, weight)| (site, open(&weight, scope)))
+            .collect();
+        let before = open.clone();
+        let mut losses = Vec::new();
+        let (unet, schedule) = pipeline.unet_mut();
+        let values = tune::values(unet, schedule, &lessons, open, &options, |step| {
+            losses.push(step.loss);
+            Ok(())
+        })
+        .unwrap();
+        let change = values
+            .iter()
+            .map(|(site, now)| {
+                let pairs = now.iter().zip(&before[site].values);
+                (site.clone(), pairs.map(|(n, b)| n - b).collect())
+            })
+            .collect();
+        golden.compare(kind, model, &change, &losses);
+    }
+}
+
+fn open(weight: &Tensor, scope: Scope) -> Open {
+    let (rows, columns) = weight.dims2().unwrap();
+    let values: Vec<f32> = weight.flatten_all().unwrap().to_vec1().unwrap();
+    let shape = [rows as u32, columns as u32];
+    let all = 0..values.len() as u32;
+    if scope == Scope::Prompt {
+        let neurons = SiteIndices::new(shape, all.collect()).unwrap();
+        return Open { neurons, values };
+    }
+    let union: Vec<u32> = all.filter(|i| i % 3 == 0 || i % 4 == 0).collect();
+    let every = |n| {
+        let places = (0u32..).zip(&union);
+        places
+            .filter(|(_, i)| *i % n == 0)
+            .map(|(p, _)| p)
+            .collect()
+    };
+    let owners = vec![every(3), every(4)];
+    Open {
+        values: vec![0.0; union.len()],
+        neurons: SiteIndices::new(shape, union)
+            .and_then(|set| set.with_owners(owners))
+            .unwrap(),
+    }
+}
