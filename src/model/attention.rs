@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::context::Context;
+use super::context::{Context, KeysValues};
 use super::weights::Weights;
 use crate::autograd::{AttentionGrad, Linear, attention, attention_backward, attention_map};
 use crate::concept::{Site, SiteSelection};
@@ -194,7 +194,10 @@ impl Attention {
     ) -> Result<(Tensor, AttentionSaved)> {
         let q = self.to_q.forward(x)?;
         let (k, v) = match context {
-            Some(context) => self.keys_and_values(context.embedding(), context.words())?,
+            Some(context) => match context.projected(&self.to_k.site) {
+                Some(projected) => projected.clone(),
+                None => self.keys_and_values(context.embedding(), context.words())?,
+            },
             None => self.keys_and_values(x, &[])?,
         };
         if let Some(store) = store {
@@ -205,8 +208,14 @@ impl Attention {
         Ok((y, AttentionSaved { q, k, v }))
     }
 
+    /// K and V of a context, by the site of K.
+    pub(super) fn project(&self, context: &Context) -> Result<(Site, KeysValues)> {
+        let both = self.keys_and_values(context.embedding(), context.words())?;
+        Ok((self.to_k.site.clone(), both))
+    }
+
     /// K and V, `[b, t, width]`, of `tokens: [b, t, context]`, among which a subject's `words` have weights of their own.
-    fn keys_and_values(&self, tokens: &Tensor, words: &[Tensor]) -> Result<(Tensor, Tensor)> {
+    fn keys_and_values(&self, tokens: &Tensor, words: &[Tensor]) -> Result<KeysValues> {
         Ok((
             self.to_k.forward(tokens, words)?,
             self.to_v.forward(tokens, words)?,

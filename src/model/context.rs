@@ -1,8 +1,12 @@
 //! What the cross-attentions are told: the prompt's embedding, and which of its tokens are a subject's own words.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 
 use crate::Result;
+use crate::concept::Site;
 
 /// Text embeddings, with the tokens of subjects whose neurons are shut at their own words only.
 #[derive(Debug, Clone)]
@@ -11,7 +15,12 @@ pub struct Context {
     embedding: Tensor,
     /// For each subject, u8 `[b, t, 1]`: 1 at the tokens of its words.
     words: Vec<Tensor>,
+    /// By the site of K; see [`UNet::project`](super::UNet::project).
+    projected: Arc<BTreeMap<Site, KeysValues>>,
 }
+
+/// K and V of one cross-attention, `[b, t, width]` each.
+pub(super) type KeysValues = (Tensor, Tensor);
 
 impl From<Tensor> for Context {
     /// Embeddings `[b, t, e]` in which no words are a subject's own.
@@ -19,6 +28,7 @@ impl From<Tensor> for Context {
         Self {
             embedding,
             words: Vec::new(),
+            projected: Arc::default(),
         }
     }
 }
@@ -46,7 +56,11 @@ impl Context {
                 Ok(Tensor::from_vec(mask, (b, t, 1), embedding.device())?)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { embedding, words })
+        Ok(Self {
+            embedding,
+            words,
+            projected: Arc::default(),
+        })
     }
 
     /// `[b, t, e]`
@@ -57,6 +71,19 @@ impl Context {
     /// For each subject, u8 `[b, t, 1]`: 1 at the tokens of its words.
     pub fn words(&self) -> &[Tensor] {
         &self.words
+    }
+
+    /// The same with K and V of cross-attentions, which then do not compute them.
+    pub(super) fn with_projected(&self, projected: BTreeMap<Site, KeysValues>) -> Self {
+        Self {
+            projected: Arc::new(projected),
+            ..self.clone()
+        }
+    }
+
+    /// K and V of the cross-attention with this site of K, if they have been computed.
+    pub(super) fn projected(&self, site: &Site) -> Option<&KeysValues> {
+        self.projected.get(site)
     }
 
     /// Where it is held.
@@ -105,6 +132,7 @@ impl Context {
         Ok(Self {
             embedding: Tensor::cat(&embeddings, 0)?,
             words,
+            projected: Arc::default(),
         })
     }
 
@@ -124,6 +152,7 @@ impl Context {
         Ok(Self {
             embedding: f(&self.embedding)?,
             words: self.words.iter().map(f).collect::<Result<_>>()?,
+            projected: Arc::default(),
         })
     }
 }

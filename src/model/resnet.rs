@@ -4,9 +4,7 @@ use candle_core::Tensor;
 
 use super::weights::{ConvShape, Weights};
 use crate::Result;
-use crate::autograd::{
-    Activation, Conv2d, GroupNorm, Linear, silu, upsample_nearest, upsample2x_backward,
-};
+use crate::autograd::{Activation, Addends, Conv2d, GroupNorm, Linear, silu};
 
 /// What a residual block needs beside its weights.
 #[derive(Debug, Clone, Copy)]
@@ -85,16 +83,28 @@ impl Resnet {
         x: &Tensor,
         time: Option<&Tensor>,
     ) -> Result<(Tensor, ResnetSaved)> {
-        let mut middle = self.conv1.forward(&self.norm1.forward(x)?)?;
-        if let (Some(layer), Some(embedding)) = (&self.time, time) {
-            let shift = layer.forward(&silu(embedding)?)?; // [b, to]
-            middle = middle.broadcast_add(&shift.unsqueeze(2)?.unsqueeze(3)?)?;
-        }
-        let y = self.conv2.forward(&self.norm2.forward(&middle)?)?;
-        let y = match &self.shortcut {
-            Some(conv) => (conv.forward(x)? + y)?,
-            None => (x + y)?,
+        let shift = match (&self.time, time) {
+            (Some(layer), Some(embedding)) => Some(layer.forward(&silu(embedding)?)?), // [b, to]
+            _ => None,
         };
+        let addends = Addends {
+            shift: shift.as_ref(),
+            residual: None,
+        };
+        let middle = self
+            .conv1
+            .forward_adding(&self.norm1.forward(x)?, addends)?;
+        let shortcut = match &self.shortcut {
+            Some(conv) => &conv.forward(x)?,
+            None => x,
+        };
+        let addends = Addends {
+            shift: None,
+            residual: Some(shortcut),
+        };
+        let y = self
+            .conv2
+            .forward_adding(&self.norm2.forward(&middle)?, addends)?;
         Ok((
             y,
             ResnetSaved {
@@ -132,11 +142,11 @@ impl Upsample {
 
     /// `[b, c, h, w]` to `[b, c, height, width]`, which is `[b, c, 2h, 2w]` or one less where the way down rounded up.
     pub(crate) fn forward(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-        self.conv.forward(&upsample_nearest(x, height, width)?)
+        self.conv.forward_upsampled(x, height, width)
     }
 
     /// ∂L/∂x where the size was doubled exactly.
     pub(crate) fn backward(&self, grad: &Tensor) -> Result<Tensor> {
-        upsample2x_backward(&self.conv.backward(grad)?)
+        self.conv.backward_upsampled(grad)
     }
 }

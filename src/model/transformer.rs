@@ -289,6 +289,11 @@ impl Transformer {
         }))
     }
 
+    /// The attentions that see text.
+    pub(super) fn cross_attentions(&self) -> impl Iterator<Item = &Attention> {
+        self.blocks.iter().map(|b| &b.cross_attention)
+    }
+
     /// Its K and V projections.
     pub(crate) fn projections(&self) -> impl Iterator<Item = &Projection> {
         let attentions = self

@@ -172,6 +172,25 @@ impl UNet {
         self.leave(&hidden)
     }
 
+    /// `context` with the keys and values of every cross-attention, which are the same in all steps. It is of use as long as
+    /// the weights stay what they are.
+    ///
+    /// # Errors
+    /// If the embedding has not [`UNet::context_width`].
+    pub fn project(&self, context: &Context) -> Result<Context> {
+        let projected = self
+            .layers
+            .iter()
+            .filter_map(|layer| match layer {
+                Layer::Transformer(transformer) => Some(transformer.cross_attentions()),
+                _ => None,
+            })
+            .flatten()
+            .map(|attention| attention.project(context))
+            .collect::<Result<_>>()?;
+        Ok(context.with_projected(projected))
+    }
+
     /// [`UNet::forward`], keeping in `store` where the cross-attentions look: one map for each, in order of execution.
     ///
     /// # Errors
@@ -241,6 +260,7 @@ impl UNet {
     }
 
     /// The weights of the selected sites, each `[out, in]`.
+    ///
     /// # Errors
     /// If a weight cannot be read.
     pub fn site_weights(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {

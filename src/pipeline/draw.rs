@@ -192,8 +192,8 @@ impl Canvas<'_> {
         };
         let latents = draw();
         let mut heat = vec![vec![HeatMap::new(); self.attention.heat.len()]; seeds.len()];
-        let context = self.context.repeat(seeds.len())?; // negative rows first, as in diffusers
-        let prompt = self.context.narrow(usize::from(self.guided), 1)?;
+        let context = unet.project(&self.context.repeat(seeds.len())?)?; // negative rows first, as in diffusers
+        let prompt = unet.project(&self.context.narrow(usize::from(self.guided), 1)?)?;
         let denoise = |step: &Step, x: &mut [f32]| -> Result<Vec<f32>> {
             for latents in x.chunks_exact_mut(each) {
                 let size = (1, shape.1, shape.2, shape.3);

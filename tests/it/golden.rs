@@ -13,7 +13,7 @@ use cones::concept::score::{Options, algorithm1};
 use cones::concept::select::Selection;
 use cones::concept::{Examples, Lesson, Scope};
 use cones::concept::{Site, SiteSelection};
-use cones::model::Context;
+use cones::model::{Context, UNet};
 use cones::source::Source;
 use cones::{Picture, Pipeline, SampleOptions, list};
 use serde_json::Value;
@@ -185,6 +185,35 @@ fn unet_outputs_are_equal() {
                 .unwrap();
             golden.close(&format!("unet.{case}.output"), &output, FORWARD);
         }
+    }
+}
+
+/// Keys and values computed once give the same output, and are those of the weights of that time.
+#[test]
+fn projected_contexts_give_the_same_output() {
+    for name in MODELS {
+        let mut golden = Golden::open(name);
+        let (case, timesteps) = golden.cases["unet"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap();
+        let [x, context] =
+            ["x", "context"].map(|part| golden.tensor(&format!("unet.{case}.{part}")).clone());
+        let (timesteps, context) = (numbers(timesteps), Context::from(context));
+        let (unet, _) = golden.pipeline.unet_mut();
+        let projected = unet.project(&context).unwrap();
+        let output = |unet: &UNet, context| values(&unet.forward(&x, &timesteps, context).unwrap());
+        let before = output(unet, &context);
+        assert_eq!(output(unet, &projected), before, "{name}");
+        let weights = unet.site_weights(SiteSelection::Cross).unwrap();
+        let zeros = weights
+            .into_iter()
+            .map(|(site, weight)| (site, weight.zeros_like().unwrap()));
+        unet.set_site_weights(zeros.collect()).unwrap();
+        assert_eq!(output(unet, &projected), before, "{name}");
+        assert_ne!(output(unet, &context), before, "{name}");
     }
 }
 
