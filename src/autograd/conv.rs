@@ -6,7 +6,7 @@ use super::resample::{upsample_nearest, upsample2x_backward};
 use super::start::Start;
 use super::unfold::{self, Window};
 use super::values::values_of;
-use super::winograd;
+use super::{Weight, winograd};
 use crate::{Error, Result};
 
 /// A frozen convolution with a square kernel: the backward pass gives ∂L/∂x and nothing else.
@@ -14,7 +14,9 @@ use crate::{Error, Result};
 /// On the CPU wide 3 × 3 convolutions are computed by Winograd's minimal filtering and all others by unfolding.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
-    weight: Tensor,
+    /// `[c_out, c_in·k·k]`
+    weight: Weight,
+    k: usize,
     bias: Tensor,
     stride: usize,
     padding: usize,
@@ -37,14 +39,41 @@ enum Method {
 }
 
 impl Conv2d {
-    /// A convolution from its weight `[c_out, c_in, k, k]` and bias `[c_out]`; padding is by zeros on all sides.
-    pub fn new(weight: Tensor, bias: Tensor, stride: usize, padding: usize) -> Self {
+    /// A convolution from its weight `[c_out, c_in·k·k]` and bias `[c_out]`; padding is by zeros on all sides.
+    ///
+    /// # Panics
+    /// If the rows of the weight are not whole kernels.
+    pub fn new(
+        weight: impl Into<Weight>,
+        k: usize,
+        bias: Tensor,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
+        let weight = weight.into();
+        assert!(weight.shape().1.is_multiple_of(k * k));
         Self {
             weight,
+            k,
             bias,
             stride,
             padding,
         }
+    }
+
+    /// c_out and c_in.
+    fn channels(&self) -> (usize, usize) {
+        let (c_out, columns) = self.weight.shape();
+        (c_out, columns / (self.k * self.k))
+    }
+
+    /// The whole weight, `[c_out, c_in, k, k]`.
+    fn kernels(&self) -> Result<Tensor> {
+        let (c_out, c_in) = self.channels();
+        Ok(self
+            .weight
+            .tensor()?
+            .reshape((c_out, c_in, self.k, self.k))?)
     }
 
     /// `[b, c_in, h, w]` to `[b, c_out, h', w']`, h' = (h + 2·padding − k) / stride + 1.
@@ -82,9 +111,8 @@ impl Conv2d {
     /// Where the stride does not divide a side of x, the last row or column here is of a pixel that x has not, and is to be
     /// cut off.
     pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
-        let k = self.weight.dim(2)?;
         let (_, _, rows, columns) = grad.dims4()?;
-        let side = |n: usize| (self.stride * n + k).saturating_sub(1 + 2 * self.padding);
+        let side = |n: usize| (self.stride * n + self.k).saturating_sub(1 + 2 * self.padding);
         let size = (side(rows), side(columns));
         if !grad.device().is_cpu() {
             return self.backward_generic(grad);
@@ -104,13 +132,13 @@ impl Conv2d {
 
     fn apply(&self, x: &Tensor, seen: (usize, usize), addends: Addends) -> Result<Tensor> {
         let (b, c_in, h, w) = x.dims4()?;
-        let (c_out, from, k, _) = self.weight.dims4()?;
-        let least = k.saturating_sub(2 * self.padding);
+        let (c_out, from) = self.channels();
+        let least = self.k.saturating_sub(2 * self.padding);
         // What does not fit is candle's to say.
         if !x.device().is_cpu() || c_in != from || seen.0 < least || seen.1 < least {
             return self.apply_generic(x, seen, addends);
         }
-        let window = self.window((h, w), seen)?;
+        let window = self.window((h, w), seen);
         let (rows, columns) = window.output();
         let shape = (b, c_out, rows, columns);
         if let Some(residual) = addends.residual
@@ -122,9 +150,9 @@ impl Conv2d {
                 format!("{:?}", residual.dims()),
             ));
         }
+        let device = x.device();
         let x = x.contiguous()?;
         let x = values_of(&x)?;
-        let weight = values_of(&self.weight)?;
         let bias = values_of(&self.bias)?;
         let residual = addends.residual.map(Tensor::contiguous).transpose()?;
         let residual = residual.as_ref().map(values_of).transpose()?;
@@ -140,21 +168,22 @@ impl Conv2d {
             residual: residual.as_deref(),
         };
         let mut out = vec![0f32; b * c_out * rows * columns];
-        match self.method(&window, c_in.min(c_out)) {
-            Method::Unfold => {
-                unfold::convolve(&x, (c_in, c_out), &window, &weight, &start, &mut out);
-            }
-            Method::Winograd => {
-                let input = winograd::Input {
-                    x: &x,
-                    pictures: b,
-                    window: &window,
-                };
-                let kernel = winograd::Kernel::new(&weight, c_in, c_out);
-                winograd::convolve(input, kernel, &start, 1, &mut out);
-            }
-        }
-        Ok(Tensor::from_vec(out, shape, self.weight.device())?)
+        self.weight
+            .with_f32(|weight| match self.method(&window, c_in.min(c_out)) {
+                Method::Unfold => {
+                    unfold::convolve(&x, (c_in, c_out), &window, weight, &start, &mut out);
+                }
+                Method::Winograd => {
+                    let input = winograd::Input {
+                        x: &x,
+                        pictures: b,
+                        window: &window,
+                    };
+                    let kernel = winograd::Kernel::new(weight, c_in, c_out);
+                    winograd::convolve(input, kernel, &start, 1, &mut out);
+                }
+            })?;
+        Ok(Tensor::from_vec(out, shape, device)?)
     }
 
     fn backward_kernel(
@@ -164,8 +193,8 @@ impl Conv2d {
         seen: (usize, usize),
     ) -> Result<Tensor> {
         let b = grad.dim(0)?;
-        let (c_out, c_in, ..) = self.weight.dims4()?;
-        let window = self.window(stored, seen)?;
+        let (c_out, c_in) = self.channels();
+        let window = self.window(stored, seen);
         let (rows, columns) = window.output();
         if grad.dims() != [b, c_out, rows, columns] {
             return Err(Error::value(
@@ -174,40 +203,41 @@ impl Conv2d {
                 format!("{:?}", grad.dims()),
             ));
         }
+        let device = grad.device();
         let grad = grad.contiguous()?;
         let grad = values_of(&grad)?;
-        let weight = values_of(&self.weight)?;
         let mut out = vec![0f32; b * c_in * stored.0 * stored.1];
         let halves = seen.0 == window.zoom() * stored.0 && seen.1 == window.zoom() * stored.1;
-        match self.method(&window, c_in.min(c_out)) {
-            Method::Winograd if halves => {
-                let same = self.window(seen, seen)?;
-                let input = winograd::Input {
-                    x: &grad,
-                    pictures: b,
-                    window: &same,
-                };
-                let kernel = winograd::Kernel::new(&weight, c_in, c_out).transposed();
-                let start = Start::zeros(b * c_in);
-                winograd::convolve(input, kernel, &start, window.zoom(), &mut out);
-            }
-            _ => unfold::convolve_backward(&grad, (c_in, c_out), &window, &weight, &mut out),
-        }
+        self.weight
+            .with_f32(|weight| match self.method(&window, c_in.min(c_out)) {
+                Method::Winograd if halves => {
+                    let same = self.window(seen, seen);
+                    let input = winograd::Input {
+                        x: &grad,
+                        pictures: b,
+                        window: &same,
+                    };
+                    let kernel = winograd::Kernel::new(weight, c_in, c_out).transposed();
+                    let start = Start::zeros(b * c_in);
+                    winograd::convolve(input, kernel, &start, window.zoom(), &mut out);
+                }
+                _ => unfold::convolve_backward(&grad, (c_in, c_out), &window, weight, &mut out),
+            })?;
         Ok(Tensor::from_vec(
             out,
             (b, c_in, stored.0, stored.1),
-            self.weight.device(),
+            device,
         )?)
     }
 
-    fn window(&self, stored: (usize, usize), seen: (usize, usize)) -> Result<Window> {
-        Ok(Window {
-            k: self.weight.dim(2)?,
+    fn window(&self, stored: (usize, usize), seen: (usize, usize)) -> Window {
+        Window {
+            k: self.k,
             stride: self.stride,
             padding: self.padding,
             stored,
             seen,
-        })
+        }
     }
 
     /// The method that measures faster. `narrowest` is the smaller number of channels.
@@ -230,7 +260,7 @@ impl Conv2d {
             upsample_nearest(x, seen.0, seen.1)?
         };
         let mut y = x
-            .conv2d(&self.weight, self.padding, self.stride, 1, 1)?
+            .conv2d(&self.kernels()?, self.padding, self.stride, 1, 1)?
             .broadcast_add(&self.bias.reshape((1, (), 1, 1))?)?;
         if let Some(shift) = addends.shift {
             y = y.broadcast_add(&shift.unsqueeze(2)?.unsqueeze(3)?)?;
@@ -249,10 +279,10 @@ impl Conv2d {
     fn backward_generic(&self, grad: &Tensor) -> Result<Tensor> {
         let spread = (1..self.stride)
             .try_fold(grad.clone(), |g, _| -> Result<Tensor> { insert_zeros(&g) })?;
-        let kernel = flip(&flip(&self.weight, 2)?, 3)?
+        let kernel = flip(&flip(&self.kernels()?, 2)?, 3)?
             .transpose(0, 1)?
             .contiguous()?;
-        let padding = self.weight.dim(2)? - 1 - self.padding;
+        let padding = self.k - 1 - self.padding;
         Ok(spread.conv2d(&kernel, padding, 1, 1, 1)?)
     }
 }
@@ -276,15 +306,17 @@ fn flip(x: &Tensor, dim: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use std::sync::Arc;
+
+    use candle_core::{DType, Device};
 
     use super::super::testing::{random, worst};
     use super::*;
 
     fn conv(c_out: usize, c_in: usize, k: usize, stride: usize, padding: usize) -> Conv2d {
         let scale = 1.0 / ((c_in * k * k) as f64).sqrt();
-        let weight = (random(&[c_out, c_in, k, k], 2) * scale).unwrap();
-        Conv2d::new(weight, random(&[c_out], 9), stride, padding)
+        let weight = (random(&[c_out, c_in * k * k], 2) * scale).unwrap();
+        Conv2d::new(weight, k, random(&[c_out], 9), stride, padding)
     }
 
     /// Kernels, strides and paddings, each at sizes that no block or tile divides.
@@ -337,7 +369,7 @@ mod tests {
             (2, 520, 32, 64, 48),
         ] {
             let (conv, x) = (conv(c_out, c_in, 3, 1, 1), random(&[b, c_in, h, w], 1));
-            let window = conv.window((h, w), (h, w)).unwrap();
+            let window = conv.window((h, w), (h, w));
             assert_eq!(conv.method(&window, c_in.min(c_out)), Method::Winograd);
             let (shift, residual) = (random(&[b, c_out], 3), random(&[b, c_out, h, w], 4));
             let addends = Addends {
@@ -379,6 +411,33 @@ mod tests {
         }
     }
 
+    /// Weights of each type of file, by both methods: as if they had been converted before.
+    #[test]
+    fn weights_of_a_file_are_converted_where_used() {
+        for (dtype, c, side) in [
+            (DType::F32, 5, 6),
+            (DType::F16, 5, 6),
+            (DType::BF16, 5, 6),
+            (DType::F16, 36, 17),
+            (DType::BF16, 36, 17),
+        ] {
+            let plain = conv(c, c, 3, 1, 1);
+            let rounded = plain.weight.tensor().unwrap().to_dtype(dtype).unwrap();
+            let tensors = std::collections::HashMap::from([("w", rounded.clone())]);
+            let file = safetensors::serialize(&tensors, None).unwrap();
+            let range = file.len() - c * c * 9 * dtype.size_in_bytes()..file.len();
+            let weight = Weight::of_file(Arc::new(file), range, dtype, (c, 9 * c)).unwrap();
+            let converted = rounded.to_dtype(DType::F32).unwrap();
+            let [of_file, converted] = [weight, converted.into()]
+                .map(|weight: Weight| Conv2d::new(weight, 3, plain.bias.clone(), 1, 1));
+            let x = random(&[2, c, side, side], 1);
+            let [a, b] = [&of_file, &converted].map(|conv| conv.forward(&x).unwrap());
+            assert_eq!(worst(&a, &b), 0.0);
+            let [a, b] = [&of_file, &converted].map(|conv| conv.backward(&x).unwrap());
+            assert_eq!(worst(&a, &b), 0.0);
+        }
+    }
+
     #[test]
     fn what_does_not_fit_is_an_error() {
         let (conv, x) = (conv(4, 3, 3, 1, 1), random(&[1, 3, 4, 4], 1));
@@ -403,7 +462,7 @@ mod tests {
         let (conv, x) = (conv(8, c, 3, 1, 1), random(&[1, c, side, side], 1));
         let f64_of = |t: &Tensor| t.to_dtype(candle_core::DType::F64).unwrap();
         let exact = f64_of(&x)
-            .conv2d(&f64_of(&conv.weight), 1, 1, 1, 1)
+            .conv2d(&f64_of(&conv.kernels().unwrap()), 1, 1, 1, 1)
             .unwrap();
         let size = |t: &Tensor| {
             t.sqr()
@@ -413,8 +472,9 @@ mod tests {
                 .to_scalar::<f64>()
                 .unwrap()
         };
-        let window = conv.window((side, side), (side, side)).unwrap();
-        let weight = values_of(&conv.weight).unwrap();
+        let window = conv.window((side, side), (side, side));
+        let weight = conv.weight.tensor().unwrap();
+        let weight = values_of(&weight).unwrap();
         let x = values_of(&x).unwrap();
         let error = |method| {
             let (start, mut out) = (Start::zeros(8), vec![0f32; 8 * side * side]);

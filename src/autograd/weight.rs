@@ -7,8 +7,10 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::gemm::Strides;
+use super::scratch;
 use super::values::values_of;
 use crate::Result;
 
@@ -103,6 +105,20 @@ impl Weight {
         }
     }
 
+    /// Calls `f` with the numbers of a matrix on the CPU, all of them as f32: where they lie, or converted for this call.
+    ///
+    /// # Errors
+    /// As [`Weight::with`].
+    pub(super) fn with_f32<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        self.with(|numbers| {
+            Ok(match numbers {
+                Numbers::F32(x) => f(x),
+                Numbers::F16(x) => converted(x, |from, to| from.convert_to_f32_slice(to), f),
+                Numbers::Bf16(x) => converted(x, |from, to| from.convert_to_f32_slice(to), f),
+            })
+        })
+    }
+
     /// Calls `f` with the numbers of a matrix on the CPU.
     ///
     /// # Errors
@@ -120,6 +136,23 @@ impl Weight {
             },
         }
     }
+}
+
+/// Numbers that one task converts.
+const RUN: usize = 1 << 16;
+
+/// Calls `f` with numbers that `convert` turns into f32.
+fn converted<T: Sync, R>(
+    x: &[T],
+    convert: impl Fn(&[T], &mut [f32]) + Sync,
+    f: impl FnOnce(&[f32]) -> R,
+) -> R {
+    scratch::with(x.len(), |buffer| {
+        x.par_chunks(RUN)
+            .zip(buffer.par_chunks_mut(RUN))
+            .for_each(|(from, to)| convert(from, to));
+        f(buffer)
+    })
 }
 
 /// A copy of the matrix of these bytes.

@@ -40,8 +40,9 @@ impl TensorFile {
     /// Maps the file at `path`; `label` is what errors call it.
     pub(crate) fn open(path: &Path, label: &str) -> Result<Self> {
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-        // SAFETY: the map is only read. A file that another process changes meanwhile changes the numbers read,
-        // as it would with any other way of reading it; no invariant of this program depends on its bytes.
+        // SAFETY: the map is only read, as bytes or as numbers of which every pattern of bits is one, and what its header
+        // claims was checked against a copy. Whoever changes the file while this program runs changes the numbers that it
+        // computes with, and whoever makes it shorter ends the program with SIGBUS: weights are read from it all the time.
         #[expect(unsafe_code, reason = "mapping a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
         Self::new(Bytes::Mapped(map), label)
@@ -137,12 +138,21 @@ impl Weights {
         Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
     }
 
-    /// The weight `name` of a linear layer, which stays in the file where the device is the CPU. A 1 × 1 convolution's
-    /// weight `[out, in, 1, 1]` is the same thing.
+    /// The weight `name` of a linear layer. A 1 × 1 convolution's weight `[out, in, 1, 1]` is the same thing.
     fn matrix(&mut self, name: &str, (to, from): (usize, usize)) -> Result<Weight> {
-        let (range, dtype) = self.find(name, &[&[to, from], &[to, from, 1, 1]])?;
+        self.weight(name, (to, from), &[&[to, from], &[to, from, 1, 1]])
+    }
+
+    /// The weight `name` of one of these shapes as a matrix, which stays in the file where the device is the CPU.
+    fn weight(
+        &mut self,
+        name: &str,
+        matrix: (usize, usize),
+        shapes: &[&[usize]],
+    ) -> Result<Weight> {
+        let (range, dtype) = self.find(name, shapes)?;
         let bytes = self.file.bytes.clone();
-        let weight = Weight::of_file(bytes, range, dtype, (to, from))?;
+        let weight = Weight::of_file(bytes, range, dtype, matrix)?;
         if self.device.is_cpu() {
             return Ok(weight);
         }
@@ -207,9 +217,14 @@ impl Weights {
             stride,
             padding,
         } = shape;
-        let weight = self.take(&format!("{name}.weight"), &[to, from, k, k])?;
+        let weight = self.weight(
+            &format!("{name}.weight"),
+            (to, from * k * k),
+            &[&[to, from, k, k]],
+        )?;
         Ok(Conv2d::new(
             weight,
+            k,
             self.take(&format!("{name}.bias"), &[to])?,
             stride,
             padding,
