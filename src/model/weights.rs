@@ -41,7 +41,7 @@ impl TensorFile {
     pub(crate) fn open(path: &Path, label: &str) -> Result<Self> {
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         // SAFETY: the map is only read, as bytes or as numbers of which every pattern of bits is one, and what its header
-        // claims was checked against a copy. Whoever changes the file while this program runs changes the numbers that it
+        // claims was copied and checked once. Whoever changes the file while this program runs changes the numbers that it
         // computes with, and whoever makes it shorter ends the program with SIGBUS: weights are read from it all the time.
         #[expect(unsafe_code, reason = "mapping a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
