@@ -127,9 +127,10 @@ pub(crate) struct FindArgs {
     /// learned: how far one step moves the mask
     #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
-    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all`
-    #[arg(long, default_value_t = SiteSelection::Cross, value_name = "SITES")]
-    pub(crate) sites: SiteSelection,
+    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope words`:
+    /// cross:v]
+    #[arg(long, value_name = "SITES")]
+    sites: Option<SiteSelection>,
     /// The rare word that stands for the subject in prompts
     #[arg(long, default_value = "sks", value_name = "WORD", value_parser = words)]
     pub(crate) token: String,
@@ -165,10 +166,10 @@ impl Method {
 impl FindArgs {
     /// What clap cannot say: which options a method does not have.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.scope() == Scope::Words && !self.sites.is_cross() {
+        let sites = self.sites();
+        if self.scope() == Scope::Words && !sites.is_cross() {
             return Err(format!(
-                "--scope words needs --sites cross or cross:v, found `{}`: only those layers see words",
-                self.sites
+                "--scope words needs --sites cross or cross:v, found `{sites}`: only those layers see words"
             ));
         }
         if !self.needs_class() {
@@ -194,11 +195,10 @@ impl FindArgs {
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
             return Err(format!("{name} belongs to --method paper"));
         }
-        match self.sites.is_cross() {
+        match sites.is_cross() {
             true => Ok(()),
             false => Err(format!(
-                "--method learned searches --sites cross or cross:v, found `{}`: rounding needs layers that see text",
-                self.sites
+                "--method learned searches --sites cross or cross:v, found `{sites}`: rounding needs layers that see text"
             )),
         }
     }
@@ -208,6 +208,15 @@ impl FindArgs {
         self.scope.unwrap_or(match self.method {
             Method::Paper => Scope::Prompt,
             Method::Learned => Scope::Words,
+        })
+    }
+
+    /// The layers to search. Keys of several subjects' words would compete for the picture, so that with words only
+    /// values are.
+    pub(crate) fn sites(&self) -> SiteSelection {
+        self.sites.unwrap_or(match self.scope() {
+            Scope::Prompt => SiteSelection::Cross,
+            Scope::Words => SiteSelection::CrossValues,
         })
     }
 

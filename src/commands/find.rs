@@ -119,7 +119,7 @@ fn paper(
         half: args.batch,
         rho: args.rho.unwrap_or(PAPER_RHO),
         prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
-        sites: args.sites,
+        sites: args.sites(),
         scope: args.scope(),
         seed: global.seed,
         selection,
@@ -165,7 +165,7 @@ fn learned(
         half: args.batch.unwrap_or(learn::HALF),
         rate: args.rate,
         prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
-        sites: args.sites,
+        sites: args.sites(),
         scope: args.scope(),
         seed: global.seed,
     };
@@ -179,7 +179,7 @@ fn learned(
     })?;
     meter.finish();
     let gram = gram(pipeline, subject, options.scope)?;
-    let weights = pipeline.unet().site_weights(args.sites)?;
+    let weights = pipeline.unet().site_weights(args.sites())?;
     let soft = masks
         .iter()
         .map(|(site, mask)| {
@@ -289,7 +289,7 @@ fn report(
 
 /// `[out, in]` of every site searched.
 fn shapes(pipeline: &Pipeline, args: &FindArgs) -> anyhow::Result<BTreeMap<Site, [u32; 2]>> {
-    let weights = pipeline.unet().site_weights(args.sites)?;
+    let weights = pipeline.unet().site_weights(args.sites())?;
     weights
         .into_iter()
         .map(|(site, weight)| {
@@ -314,7 +314,7 @@ fn settings(args: &FindArgs, found: &Found) -> BTreeMap<String, String> {
         ("class_images", class),
     ];
     let of_class = of_class.into_iter().filter(|_| args.needs_class());
-    [("sites", args.sites.to_string())]
+    [("sites", args.sites().to_string())]
         .into_iter()
         .chain(of_class)
         .chain(found.settings.iter().cloned())

@@ -4,6 +4,7 @@ mod heat;
 mod read;
 mod resample;
 mod write;
+mod zoom;
 
 pub use heat::HeatMap;
 pub use read::{file_sha256, list};

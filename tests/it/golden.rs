@@ -355,13 +355,14 @@ fn scores_of_algorithm_1_are_equal() {
                 format!("a photo of a {}", text("noun")),
             ];
             let examples = |paths: &[PathBuf], prompt: &str| Examples {
-                latents: paths
+                pictures: paths
                     .iter()
                     .map(|p| {
                         golden
                             .pipeline
                             .latents(&Picture::read(p, golden.pipeline.size()).unwrap())
                             .unwrap()
+                            .into()
                     })
                     .collect(),
                 context: golden.pipeline.embed(&[prompt]).unwrap(),
