@@ -109,7 +109,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
     /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: paper: 3%; learned: 10%]
+    /// (learned) [default: paper: 3%; learned: 25%]
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) density: Option<f64>,
     /// paper: shut every neuron whose score is at least this, instead of a share
@@ -296,18 +296,18 @@ pub(crate) struct MergeArgs {
     /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
     #[arg(long, requires = "tune")]
     pub(crate) all_positions: bool,
-    /// How many pictures of each class the model draws for --tune
-    #[arg(long, default_value_t = 20, requires = "tune", value_name = "N", value_parser = picture_count)]
-    pub(crate) class_count: usize,
-    /// Photos of each subject in a step of --tune, and as many pictures of its class
+    /// How many pictures of each class the model draws for --tune of indices of scope `prompt` [default: 20]
+    #[arg(long, requires = "tune", value_name = "N", value_parser = picture_count)]
+    pub(crate) class_count: Option<usize>,
+    /// Photos of each subject in a step of --tune, and as many pictures of its class if any
     #[arg(long, default_value_t = tune::HALF, requires = "tune", value_name = "N", value_parser = batch)]
     pub(crate) batch: usize,
     /// Step size of --tune, as a share of the weights' root mean square
     #[arg(long, default_value_t = tune::RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
-    /// Weight of the class pictures in the loss of --tune
-    #[arg(long, default_value_t = 1.0, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
-    pub(crate) prior_weight: f64,
+    /// Weight of the class pictures in the loss of --tune, where there are any [default: 1]
+    #[arg(long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
+    pub(crate) prior_weight: Option<f64>,
 }
 
 /// `dog=DIR`

@@ -15,15 +15,13 @@ use cones::model::Clip;
 use cones::source::Source;
 use cones::{Error, Picture, Pipeline, SampleOptions, list};
 
-use super::lesson::{ClassImages, prepare};
+use super::lesson::{CLASS_COUNT, ClassImages, prepare};
 use super::ui::Ui;
 use super::{device, load, read_index};
 use crate::cli::{EvalArgs, Global};
 
 /// Columns of the sheet.
 const COLUMNS: usize = 8;
-/// Pictures of the class that `find` draws unless told otherwise.
-const CLASS_COUNT: usize = 20;
 
 pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);

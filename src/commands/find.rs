@@ -14,19 +14,15 @@ use cones::eval::Scores;
 use cones::{Pipeline, list};
 use serde_json::json;
 
-use super::lesson::{ClassImages, Prepared, prepare};
+use super::lesson::{CLASS_COUNT, ClassImages, PRIOR_WEIGHT, Prepared, prepare};
 use super::ui::{Ui, peak_memory};
 use super::{load, thousands};
 use crate::cli::{FindArgs, Global, Method};
 
 /// Steps K of the paper.
 const PAPER_STEPS: usize = 1000;
-/// Pictures of the class that the model draws.
-const CLASS_COUNT: usize = 20;
 /// Density of `--method paper`.
 const PAPER_DENSITY: f64 = 0.03;
-/// Weight of the class pictures in the loss.
-const PRIOR_WEIGHT: f64 = 1.0;
 /// Step size ρ of the paper.
 const PAPER_RHO: f64 = 2e-5;
 

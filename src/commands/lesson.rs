@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
-use cones::concept::{Example, Examples, Lesson, Subject};
+use cones::concept::{Examples, Lesson, Subject};
 use cones::{Picture, Pipeline, file_sha256, list};
 
 use super::class_images;
 use super::ui::Ui;
+
+/// Pictures of the class that the model draws unless told otherwise.
+pub(crate) const CLASS_COUNT: usize = 20;
+/// Their weight in the loss.
+pub(crate) const PRIOR_WEIGHT: f64 = 1.0;
 
 /// Where the pictures of the class come from.
 pub(crate) enum ClassImages<'a> {
@@ -63,10 +67,7 @@ pub(crate) fn prepare(
     };
     Ok(Prepared {
         lesson: Lesson {
-            subject: match class {
-                ClassImages::Needless => zoomed(pipeline, photos, &prompts[0])?,
-                _ => examples(pipeline, photos, &prompts[0])?,
-            },
+            subject: examples(pipeline, photos, &prompts[0])?,
             class: class_paths
                 .map(|paths| examples(pipeline, &paths, &prompts[1]))
                 .transpose()?,
@@ -82,58 +83,12 @@ pub(crate) fn examples(
     paths: &[PathBuf],
     prompt: &str,
 ) -> anyhow::Result<Examples> {
-    let pictures = paths
+    let latents = paths
         .iter()
-        .map(|path| {
-            Ok(Example::from(
-                pipeline.latents(&Picture::read(path, pipeline.size())?)?,
-            ))
-        })
+        .map(|path| pipeline.latents(&Picture::read(path, pipeline.size())?))
         .collect::<cones::Result<Vec<_>>>()?;
     Ok(Examples {
-        pictures,
-        context: pipeline.embed(&[prompt])?,
-    })
-}
-
-/// How much smaller the copies of [`zoomed`] are.
-const ZOOM: f64 = 0.7;
-
-/// [`examples`], and after each picture two smaller copies of it in opposite corners of the frame, of which only the
-/// picture itself counts (the augmentation of Kumari et al. 2022, section 3.2): where several subjects share a picture
-/// each is small.
-fn zoomed(pipeline: &Pipeline, paths: &[PathBuf], prompt: &str) -> anyhow::Result<Examples> {
-    let factor = pipeline.vae().factor() as u32;
-    let mut pictures = Vec::with_capacity(3 * paths.len());
-    for (i, path) in paths.iter().enumerate() {
-        let picture = Picture::read(path, pipeline.size())?;
-        pictures.push(Example::from(pipeline.latents(&picture)?));
-        let frame = (picture.width() / factor, picture.height() / factor);
-        let part = |side: u32| ((f64::from(side) * ZOOM).round() as u32).max(1);
-        let (width, height) = (part(frame.0), part(frame.1));
-        for (right, low) in [(false, i % 2 == 0), (true, i % 2 == 1)] {
-            let x = if right { frame.0 - width } else { 0 };
-            let y = if low { frame.1 - height } else { 0 };
-            let pixels = |side: u32| side * factor;
-            let size = (pixels(width), pixels(height));
-            let small = picture.zoomed_out(size, (pixels(x), pixels(y)))?;
-            let seen: Vec<f32> = (0..frame.1)
-                .flat_map(|row| (0..frame.0).map(move |column| (row, column)))
-                .map(|(row, column)| {
-                    let inside = (y..y + height).contains(&row) && (x..x + width).contains(&column);
-                    f32::from(u8::from(inside))
-                })
-                .collect();
-            let latents = pipeline.latents(&small)?;
-            let shape = (1, 1, frame.1 as usize, frame.0 as usize);
-            pictures.push(Example {
-                seen: Some(Tensor::from_vec(seen, shape, latents.device())?),
-                latents,
-            });
-        }
-    }
-    Ok(Examples {
-        pictures,
+        latents,
         context: pipeline.embed(&[prompt])?,
     })
 }

@@ -12,7 +12,7 @@ use cones::concept::{
 use cones::list;
 use half::f16;
 
-use super::lesson::{ClassImages, prepare};
+use super::lesson::{CLASS_COUNT, ClassImages, PRIOR_WEIGHT, prepare};
 use super::load;
 use super::ui::Ui;
 use crate::cli::{Global, MergeArgs, SubjectImages};
@@ -36,6 +36,17 @@ pub(crate) fn run(
         .iter()
         .map(|subject| images_of(subject, &args.images))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let given = [
+        ("--class-count", args.class_count.is_some()),
+        ("--prior-weight", args.prior_weight.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given)
+        && union.provenance().scope == Scope::Words
+    {
+        bail!(
+            "{option}: expected indices of scope `prompt`, found some of scope `words`: they leave their classes alone, so that no pictures of these are needed; leave the option out"
+        );
+    }
     let mut pipeline = load(global, ui)?;
     union
         .check_fingerprint(&pipeline.fingerprint()?)
@@ -48,7 +59,9 @@ pub(crate) fn run(
     for (subject, folder) in provenance.subjects.clone().iter().zip(folders) {
         let photos = list(std::slice::from_ref(&folder.folder))?;
         let class = match provenance.scope {
-            Scope::Prompt => ClassImages::Drawn(args.class_count, &args.output),
+            Scope::Prompt => {
+                ClassImages::Drawn(args.class_count.unwrap_or(CLASS_COUNT), &args.output)
+            }
             Scope::Words => ClassImages::Needless,
         };
         let prepared = prepare(&pipeline, subject, &photos, &class, ui)?;
@@ -63,7 +76,7 @@ pub(crate) fn run(
         steps,
         half: args.batch,
         rate: args.rate,
-        prior_weight: args.prior_weight,
+        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
         scope: provenance.scope,
         seed: global.seed,
     };

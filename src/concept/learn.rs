@@ -48,7 +48,7 @@ pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.05;
 /// The most neurons that rounding may shut, unless told otherwise.
-pub const DENSITY: f64 = 0.1;
+pub const DENSITY: f64 = 0.25;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;

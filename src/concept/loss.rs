@@ -2,54 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::{Scope, Site, SiteSelection};
 use crate::model::{Context, Saved, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result};
 
-/// A picture, ready for the loss.
-#[derive(Debug, Clone)]
-pub struct Example {
-    /// `[1, c, h, w]`: the posterior's mean times the scaling factor.
-    pub latents: Tensor,
-    /// f32 `[1, 1, h, w]`, 1 where the loss is taken and 0 elsewhere; none is everywhere.
-    pub seen: Option<Tensor>,
-}
-
-impl From<Tensor> for Example {
-    /// Latents `[1, c, h, w]` of which everything counts.
-    fn from(latents: Tensor) -> Self {
-        let seen = None;
-        Self { latents, seen }
-    }
-}
-
-impl Example {
-    /// What each latent pixel's squared error counts for, f32 `[1, 1, h, w]`: 1 on average.
-    fn weights(&self) -> Result<Tensor> {
-        let (_, _, h, w) = self.latents.dims4()?;
-        Ok(match &self.seen {
-            None => Tensor::ones((1, 1, h, w), DType::F32, self.latents.device())?,
-            Some(seen) => seen.broadcast_div(&seen.mean_all()?)?,
-        })
-    }
-}
-
-/// Pictures of one prompt.
+/// Pictures of one prompt, ready for the loss.
 #[derive(Debug, Clone)]
 pub struct Examples {
-    /// They are taken in turn.
-    pub pictures: Vec<Example>,
+    /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
+    pub latents: Vec<Tensor>,
     /// The prompt, of one row.
     pub context: Context,
 }
 
 impl Examples {
     /// Picture `i` of the endless repetition of the pictures, and the prompt.
-    fn get(&self, i: usize) -> (&Example, &Context) {
-        (&self.pictures[i % self.pictures.len()], &self.context)
+    fn get(&self, i: usize) -> (&Tensor, &Context) {
+        (&self.latents[i % self.latents.len()], &self.context)
     }
 }
 
@@ -72,7 +44,7 @@ impl Lesson {
             .into_iter()
             .chain(class)
         {
-            if examples.pictures.is_empty() {
+            if examples.latents.is_empty() {
                 return Err(Error::value(name, "at least one", "none"));
             }
         }
@@ -111,8 +83,8 @@ pub(crate) struct Batch {
     context: Context,
     /// The noise or the velocity, `[r, c, h, w]`.
     pub(crate) target: Tensor,
-    /// The weight of each squared error in the loss, times their number in a row: `[r, 1, h, w]`.
-    weights: Tensor,
+    /// The weight of each row's mean squared error in the loss.
+    weights: Vec<f32>,
 }
 
 impl Batch {
@@ -152,13 +124,13 @@ impl Batch {
         seed: u64,
         k: usize,
     ) -> Result<Self> {
-        let (mut pictures, mut contexts, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut latents, mut contexts, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for lesson in lessons {
             let class = lesson.class.as_ref().map(|class| (class, prior_weight));
             for (examples, weight) in [(&lesson.subject, 1.0)].into_iter().chain(class) {
                 for i in 0..half {
                     let (picture, prompt) = examples.get(k * half + i);
-                    pictures.push(picture);
+                    latents.push(picture);
                     contexts.push(prompt);
                     weights.push((weight / (half * lessons.len()) as f64) as f32);
                 }
@@ -166,14 +138,14 @@ impl Batch {
         }
         let (length, parts) = (schedule.num_train_timesteps() as i64, half as i64);
         let mut generator = Generator::new(seed);
-        let mut timesteps = generator.randint(0, length, pictures.len())?;
+        let mut timesteps = generator.randint(0, length, latents.len())?;
         for (i, t) in timesteps.iter_mut().enumerate() {
             *t = (((i + k) % half) as i64 * length + *t) / parts;
         }
         let context = Context::cat(&contexts)?;
         Self::new(
             schedule,
-            &pictures,
+            &latents,
             &timesteps,
             &mut generator,
             context,
@@ -183,19 +155,13 @@ impl Batch {
 
     fn new(
         schedule: &ScheduleConfig,
-        pictures: &[&Example],
+        latents: &[&Tensor],
         timesteps: &[i64],
         generator: &mut Generator,
         context: Context,
         weights: Vec<f32>,
     ) -> Result<Self> {
-        let weights = pictures
-            .iter()
-            .zip(&weights)
-            .map(|(picture, &weight)| Ok((picture.weights()? * f64::from(weight))?))
-            .collect::<Result<Vec<_>>>()?;
-        let latents: Vec<&Tensor> = pictures.iter().map(|p| &p.latents).collect();
-        let latents = Tensor::cat(&latents, 0)?;
+        let latents = Tensor::cat(latents, 0)?;
         let clean = latents.flatten_all()?.to_vec1::<f32>()?;
         let noise = generator.randn(clean.len());
         let row = clean.len() / timesteps.len().max(1);
@@ -218,7 +184,7 @@ impl Batch {
             timesteps: timesteps.iter().map(|&t| t as f32).collect(),
             context,
             target: Tensor::from_vec(target, latents.shape(), latents.device())?,
-            weights: Tensor::cat(&weights, 0)?,
+            weights,
         })
     }
 
@@ -274,13 +240,14 @@ impl Batch {
         Ok((loss, saved, grad))
     }
 
-    /// L = Σ over rows of mean(weight·error²), and ∂L/∂prediction.
+    /// L = Σ weight·mse(row), and ∂L/∂prediction.
     fn loss(&self, prediction: &Tensor) -> Result<(f32, Tensor)> {
         let error = (prediction - &self.target)?;
-        let (_, c, h, w) = error.dims4()?;
-        let weighted = error.broadcast_mul(&self.weights)?;
-        let means = (&weighted * &error)?.flatten_from(1)?.mean(1)?;
-        let loss = means.to_vec1::<f32>()?.iter().sum();
-        Ok((loss, (weighted * (2.0 / (c * h * w) as f64))?))
+        let (r, c, h, w) = error.dims4()?;
+        let weights = Tensor::from_slice(&self.weights, (r, 1, 1, 1), error.device())?;
+        let means = error.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
+        let loss = means.iter().zip(&self.weights).map(|(m, w)| m * w).sum();
+        let grad = (error.broadcast_mul(&weights)? * (2.0 / (c * h * w) as f64))?;
+        Ok((loss, grad))
     }
 }

@@ -28,7 +28,7 @@ mod union;
 pub use index::NeuronIndex;
 pub use indices::SiteIndices;
 pub use layers::LayerSelection;
-pub use loss::{Example, Examples, Lesson, Step};
+pub use loss::{Examples, Lesson, Step};
 pub use mask::{shut, shut_of};
 pub use overlap::{Overlap, OverlapReport};
 pub use provenance::{Provenance, Source, Subject};

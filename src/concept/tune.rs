@@ -36,7 +36,7 @@ pub struct Options {
 /// Default of [`Options::half`].
 pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
-pub const RATE: f64 = 0.01;
+pub const RATE: f64 = 0.03;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.999;

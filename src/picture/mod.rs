@@ -4,7 +4,6 @@ mod heat;
 mod read;
 mod resample;
 mod write;
-mod zoom;
 
 pub use heat::HeatMap;
 pub use read::{file_sha256, list};

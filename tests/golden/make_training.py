@@ -25,8 +25,7 @@ MODELS = ("sd1-f32", "sd2-f16b")
 MASK = dict(steps=6, half=3, rate=0.2, prior_weight=0.7, seed=5, lessons=[["a photo of a sks dog", "a photo of a dog"]])
 VALUES = dict(steps=5, half=2, rate=0.05, prior_weight=1.5, seed=9,
               lessons=[["a photo of a sks dog", "a photo of a dog"], ["a picture of a sks cat", "a cat at night"]])
-MASK_WORDS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=6, phrases=["sks dog"], lessons=[["a sks dog and a photo of the sks dog"]],
-                  seen=dict(picture=1, top=1, left=2, height=5, width=4))  # of a subject's picture, in latent pixels
+MASK_WORDS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=6, phrases=["sks dog"], lessons=[["a sks dog and a photo of the sks dog"]])
 VALUES_WORDS = dict(steps=5, half=3, rate=0.5, prior_weight=0, seed=10, phrases=["sks dog", "sks cat"],
                     lessons=[["a photo of a sks dog"], ["a picture of a sks cat beside a sks dog and a cat"]])
 EVERY = (3, 4)
@@ -35,18 +34,11 @@ EVERY = (3, 4)
 def batch(pipe, settings: dict, step: int):
     """For each lesson `half` photos, then `half` class pictures; the timesteps of a half in as many equal parts."""
     half, pictures = settings["half"], {which: photos(pipe, which) for which in ("subject", "class")}
-    latents, prompts, weights, maps = [], [], [], []
-    seen = settings.get("seen")
+    latents, prompts, weights = [], [], []
     for lesson in settings["lessons"]:
         for which, text, weight in zip(("subject", "class"), lesson, (1.0, settings["prior_weight"])):
             for i in range(half):
-                number = (step * half + i) % len(pictures[which])
-                latents.append(pictures[which][number])
-                maps.append(torch.ones(1, 1, *latents[-1].shape[2:]))
-                if seen and which == "subject" and number == seen["picture"]:
-                    maps[-1] = torch.zeros_like(maps[-1])
-                    maps[-1][..., seen["top"]:seen["top"] + seen["height"], seen["left"]:seen["left"] + seen["width"]] = 1
-                    maps[-1] /= maps[-1].mean()
+                latents.append(pictures[which][(step * half + i) % len(pictures[which])])
                 prompts.append(text)
                 weights.append(weight / (half * len(settings["lessons"])))
     draw = generator(settings["seed"] + step)
@@ -60,7 +52,7 @@ def batch(pipe, settings: dict, step: int):
     ids = token_ids(pipe, prompts)
     context = pipe.text_encoder(ids)[0]
     words = [words_of(pipe, ids, phrase) for phrase in settings.get("phrases", [])]
-    return schedule.add_noise(clean, noise, t), t, context, words, target, torch.tensor(weights)[:, None, None, None] * torch.cat(maps)
+    return schedule.add_noise(clean, noise, t), t, context, words, target, torch.tensor(weights)
 
 
 def words_of(pipe, ids: torch.Tensor, phrase: str) -> torch.Tensor:
@@ -102,7 +94,7 @@ def gradients(pipe, settings: dict, step: int, theta: dict, bound: AtWords | Non
         for p in theta.values():
             p.requires_grad_(True)
         error = (pipe.unet(noisy, t, context).sample - target) ** 2
-        loss = (weights * error).mean(dim=(1, 2, 3)).sum()
+        loss = (weights * error.mean(dim=(1, 2, 3))).sum()
         found = torch.autograd.grad(loss, theta.values())
     for p in theta.values():
         p.requires_grad_(False)

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::Device;
-use cones::concept::{Example, Examples, Lesson};
+use cones::concept::{Examples, Lesson};
 use cones::eval::{FIRST_SEED, HeldOut};
 use cones::source::Source;
 use cones::{Picture, Pipeline, list};
@@ -302,11 +302,10 @@ fn held_out_losses_are_those_of_find() {
         let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
         let pipeline = Pipeline::load(&source, &Device::Cpu).unwrap();
         let examples = |folder: &str, prompt: &str| Examples {
-            pictures: list(&[golden(folder).into()])
+            latents: list(&[golden(folder).into()])
                 .unwrap()
                 .iter()
                 .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
-                .map(|latents| latents.map(Example::from))
                 .collect::<cones::Result<_>>()
                 .unwrap(),
             context: pipeline.embed(&[prompt]).unwrap(),

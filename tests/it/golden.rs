@@ -355,14 +355,13 @@ fn scores_of_algorithm_1_are_equal() {
                 format!("a photo of a {}", text("noun")),
             ];
             let examples = |paths: &[PathBuf], prompt: &str| Examples {
-                pictures: paths
+                latents: paths
                     .iter()
                     .map(|p| {
                         golden
                             .pipeline
                             .latents(&Picture::read(p, golden.pipeline.size()).unwrap())
                             .unwrap()
-                            .into()
                     })
                     .collect(),
                 context: golden.pipeline.embed(&[prompt]).unwrap(),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{Device, Tensor};
 use cones::concept::tune::Open;
 use cones::concept::{
-    Example, Examples, Lesson, Scope, Site, SiteIndices, SiteSelection, Subject, learn, tune,
+    Examples, Lesson, Scope, Site, SiteIndices, SiteSelection, Subject, learn, tune,
 };
 use cones::source::Source;
 use cones::{Picture, Pipeline, list};
@@ -70,11 +70,10 @@ impl Golden {
 
 fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
     let examples = |folder: &str, prompt: &Value| Examples {
-        pictures: list(&[golden(&format!("photos/{folder}")).into()])
+        latents: list(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
             .iter()
             .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
-            .map(|latents| latents.map(Example::from))
             .collect::<cones::Result<_>>()
             .unwrap(),
         context: pipeline.embed(&[prompt.as_str().unwrap()]).unwrap(),
@@ -105,24 +104,6 @@ fn mark(pipeline: &mut Pipeline, settings: &Value) -> Scope {
     Scope::Words
 }
 
-/// Takes from a subject's picture what the settings say that is not seen.
-fn hide(lessons: &mut [Lesson], settings: &Value) {
-    let Some(seen) = settings.get("seen") else {
-        return;
-    };
-    let number = |key: &str| seen[key].as_u64().unwrap() as usize;
-    let picture = &mut lessons[0].subject.pictures[number("picture")];
-    let (_, _, h, w) = picture.latents.dims4().unwrap();
-    let inside = |at: usize, from: &str, side: &str| {
-        (number(from)..number(from) + number(side)).contains(&at)
-    };
-    let mask: Vec<f32> = (0..h * w)
-        .map(|i| inside(i / w, "top", "height") && inside(i % w, "left", "width"))
-        .map(|seen| f32::from(u8::from(seen)))
-        .collect();
-    picture.seen = Some(Tensor::from_vec(mask, (1, 1, h, w), &Device::Cpu).unwrap());
-}
-
 fn pipeline(model: &str) -> Pipeline {
     let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
     Pipeline::load(&source, &Device::Cpu).unwrap()
@@ -145,9 +126,7 @@ fn soft_masks(kind: &str) {
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let scope = mark(&mut pipeline, settings);
-        let mut lessons = lessons(&pipeline, settings);
-        hide(&mut lessons, settings);
-        let lesson = lessons.remove(0);
+        let lesson = lessons(&pipeline, settings).remove(0);
         let options = learn::Options {
             steps: number("steps") as usize,
             half: number("half") as usize,
