@@ -41,6 +41,9 @@ pub(crate) struct Global {
     /// Where to compute; this build has `cpu`
     #[arg(long, global = true, value_enum, default_value_t = DeviceName::Cpu, value_name = "DEVICE")]
     pub(crate) device: DeviceName,
+    /// Threads to compute with [default: as many as there are cores]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
     /// Seed of all randomness: the same seed gives the same result
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
@@ -407,6 +410,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn picture_count(text: &str) -> Result<usize, String> {
     in_range(text, 1, 10_000)
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    in_range(text, 1, 1024)
 }
 
 fn batch(text: &str) -> Result<usize, String> {

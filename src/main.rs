@@ -5,9 +5,10 @@ mod commands;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command};
+use cli::{Cli, Command, Global};
 use commands::ui::{Ui, color};
 use cones::Error;
 
@@ -20,16 +21,27 @@ fn main() -> ExitCode {
             .error(ErrorKind::ArgumentConflict, message)
             .exit();
     }
-    let result = Ui::catch_interrupts().and_then(|()| match &command {
-        Command::Find(args) => commands::find::run(&global, args),
-        Command::Generate(args) => commands::generate::run(&global, args),
-        Command::Merge(args) => commands::merge::run(&global, args),
-        Command::Inspect(args) => commands::inspect::run(&global, args),
-        Command::Eval(args) => commands::eval::run(&global, args),
-    });
-    match result {
+    match run(&global, &command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, color(global.color)),
+    }
+}
+
+fn run(global: &Global, command: &Command) -> anyhow::Result<()> {
+    Ui::catch_interrupts()?;
+    if let Some(threads) = global.threads {
+        // All kernels share this pool; without the option it is made of all cores when first used.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("--threads")?;
+    }
+    match command {
+        Command::Find(args) => commands::find::run(global, args),
+        Command::Generate(args) => commands::generate::run(global, args),
+        Command::Merge(args) => commands::merge::run(global, args),
+        Command::Inspect(args) => commands::inspect::run(global, args),
+        Command::Eval(args) => commands::eval::run(global, args),
     }
 }
 

@@ -1,6 +1,6 @@
 """The pictures of the README: a concept found and drawn, beside what shutting as many random neurons draws.
 
-    python first_run.py [--cones ../../target/release] [--subject blue-guide-dog] [--density 3%] [--out first-run.png]
+    python first_run.py [--cones ../../target/release] [--subject blue-guide-dog] [--out first-run.png]
 
 needs the release binary and the example `random_control` beside it, and Pillow. Rows: the plain prompt; the prompt with
 the token; with the concept shut; with as many random neurons shut in each site. Columns: the scenes, with equal seeds.
@@ -31,7 +31,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cones", type=Path, default=HERE / "../../target/release", help="folder of the binaries")
     parser.add_argument("--subject", default="blue-guide-dog")
-    parser.add_argument("--density", default="3%")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "first-run.png")
     options = parser.parse_args()
@@ -40,7 +39,7 @@ def main():
     noun = json.loads((HERE / "subjects/subjects.json").read_text())[options.subject]["class"]
     with tempfile.TemporaryDirectory() as folder:
         index, random = Path(folder) / "concept.idx", Path(folder) / "random.idx"
-        subprocess.run([cones, "find", "--subject", noun, "--density", options.density, "-o", index,
+        subprocess.run([cones, "find", "--subject", noun, "-o", index,
                         HERE / "subjects" / options.subject], check=True)
         subprocess.run([control, index, random], check=True)
         rows = [("", []), ("sks ", []), ("sks ", ["--concepts", index]), ("sks ", ["--concepts", random])]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::{Scope, Site, SiteSelection};
-use crate::model::{Context, Saved, UNet};
+use crate::model::{Context, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result};
 
@@ -72,6 +72,10 @@ pub struct Step {
     /// Wall-clock time.
     pub seconds: f64,
 }
+
+/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step is
+/// taken in parts, whose gradients add up, so that its memory does not grow with its batch.
+const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
 
 /// The samples of one step: pictures with noise, and what the model should say of them.
 pub(crate) struct Batch {
@@ -221,23 +225,39 @@ impl Batch {
         scope: Scope,
         k: usize,
     ) -> Result<(f32, Vec<BTreeMap<Site, Tensor>>)> {
-        let (loss, saved, grad) = self.forward(unet, k)?;
-        let gradients = match scope {
-            Scope::Prompt => vec![unet.backward(saved, &grad, sites)?],
-            Scope::Words => unet.backward_at_words(saved, &grad, sites)?,
-        };
-        Ok((loss, gradients))
+        let (rows, _, h, w) = self.noisy.dims4()?;
+        let at_once = (PIXELS_AT_ONCE / (h * w)).max(1);
+        let (mut loss, mut sums) = (0.0, Vec::<BTreeMap<Site, Tensor>>::new());
+        for first in (0..rows).step_by(at_once) {
+            let part = self.narrow(first, at_once.min(rows - first))?;
+            let (prediction, saved) =
+                unet.forward_saving(&part.noisy, &part.timesteps, &part.context)?;
+            let (part_loss, grad) = part.loss(&prediction)?;
+            loss += part_loss;
+            if !loss.is_finite() {
+                return Err(Error::value(format!("loss at step {k}"), "a number", loss));
+            }
+            let gradients = match scope {
+                Scope::Prompt => vec![unet.backward(saved, &grad, sites)?],
+                Scope::Words => unet.backward_at_words(saved, &grad, sites)?,
+            };
+            sums = match sums.is_empty() {
+                true => gradients,
+                false => add(sums, gradients)?,
+            };
+        }
+        Ok((loss, sums))
     }
 
-    /// The loss, what the backward pass needs, and ∂L/∂prediction.
-    fn forward(&self, unet: &UNet, k: usize) -> Result<(f32, Saved, Tensor)> {
-        let (prediction, saved) =
-            unet.forward_saving(&self.noisy, &self.timesteps, &self.context)?;
-        let (loss, grad) = self.loss(&prediction)?;
-        if !loss.is_finite() {
-            return Err(Error::value(format!("loss at step {k}"), "a number", loss));
-        }
-        Ok((loss, saved, grad))
+    /// Some of the rows, with the weights that they have among all.
+    fn narrow(&self, first: usize, count: usize) -> Result<Self> {
+        Ok(Self {
+            noisy: self.noisy.narrow(0, first, count)?,
+            timesteps: self.timesteps[first..][..count].to_vec(),
+            context: self.context.narrow(first, count)?,
+            target: self.target.narrow(0, first, count)?,
+            weights: self.weights[first..][..count].to_vec(),
+        })
     }
 
     /// L = Σ weight·mse(row), and ∂L/∂prediction.
@@ -249,5 +269,53 @@ impl Batch {
         let loss = means.iter().zip(&self.weights).map(|(m, w)| m * w).sum();
         let grad = (error.broadcast_mul(&weights)? * (2.0 / (c * h * w) as f64))?;
         Ok((loss, grad))
+    }
+}
+
+/// The sums of two sets of gradients of the same sites, by subject.
+fn add(
+    sums: Vec<BTreeMap<Site, Tensor>>,
+    mut terms: Vec<BTreeMap<Site, Tensor>>,
+) -> Result<Vec<BTreeMap<Site, Tensor>>> {
+    let add = |(site, sum): (Site, Tensor), terms: &mut BTreeMap<Site, Tensor>| {
+        Ok(match terms.remove(&site) {
+            Some(term) => (site, (sum + term)?),
+            None => (site, sum),
+        })
+    };
+    sums.into_iter()
+        .zip(&mut terms)
+        .map(|(sums, terms)| sums.into_iter().map(|sum| add(sum, terms)).collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn gradients_of_parts_add_up() {
+        let site = |k: u8| -> Site {
+            format!("down_blocks.{k}.attentions.0.transformer_blocks.0.attn2.to_v.weight")
+                .parse()
+                .unwrap()
+        };
+        let of = |values: [f32; 2]| -> BTreeMap<Site, Tensor> {
+            let tensor = |v: f32| Tensor::new(&[[v]], &Device::Cpu).unwrap();
+            [(site(0), tensor(values[0])), (site(1), tensor(values[1]))].into()
+        };
+        let sums = add(
+            vec![of([1., 2.]), of([3., 4.])],
+            vec![of([10., 20.]), of([30., 40.])],
+        );
+        let values: Vec<f32> = sums
+            .unwrap()
+            .iter()
+            .flat_map(|subject| subject.values())
+            .map(|t| t.to_vec2::<f32>().unwrap()[0][0])
+            .collect();
+        assert_eq!(values, [11., 22., 33., 44.]);
     }
 }

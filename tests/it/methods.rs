@@ -55,6 +55,18 @@ fn words_bind_what_is_shut() {
         std::fs::read(dir.join("out.png")).unwrap()
     };
     let (dog, both) = ("a photo of a sks dog", "a sks dog and a sks cat");
+    let one_thread = [
+        "generate",
+        "--model",
+        &model,
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+    ];
+    ok(dir, &[&one_thread[..], &["--no-metadata", dog]].concat());
+    let alone = std::fs::read(dir.join("out.png")).unwrap();
+    assert_eq!(draw("", dog), alone, "threads make no difference");
     assert_ne!(draw("dog.idx", dog), draw("", dog));
     assert_eq!(
         draw("dog.idx", "a photo of a dog"),

@@ -1,0 +1,113 @@
+//! Times one part of a model, in a process of its own, so that the peak of its memory is that part's.
+//!
+//!     cargo run --release --example bench -- MODEL load|forward|step|decode [REPEATS]
+//!
+//! Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS (3), and `peak_memory_bytes`. The forward pass and
+//! the find step have a batch of two pictures at the model's size; `compare.py` runs PyTorch beside it.
+
+#![expect(clippy::print_stdout, reason = "its result is what it prints")]
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use cones::Pipeline;
+use cones::concept::SiteSelection;
+use cones::model::Context as Prompt;
+use cones::sampling::Generator;
+use cones::source::Source;
+
+const BATCH: usize = 2;
+const TIMESTEP: f32 = 500.0;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, part, rest @ ..] = arguments.as_slice() else {
+        bail!("usage: bench MODEL load|forward|step|decode [REPEATS]");
+    };
+    let repeats: usize = rest
+        .first()
+        .map_or(Ok(3), |text| text.parse())
+        .context("REPEATS is a whole number")?;
+    let start = Instant::now();
+    let source = Source::open(Path::new(model).to_str().context("MODEL is no text")?)?;
+    let pipeline = Pipeline::load(&source, &Device::Cpu)?;
+    let load_seconds = start.elapsed().as_secs_f64();
+    let seconds = match part.as_str() {
+        "load" => load_seconds,
+        "forward" => forward(&pipeline, repeats)?,
+        "step" => step(&pipeline, repeats)?,
+        "decode" => decode(&pipeline, repeats)?,
+        other => bail!("expected load, forward, step or decode, found `{other}`"),
+    };
+    println!(
+        "{}",
+        serde_json::json!({
+            "load_seconds": load_seconds,
+            "seconds": seconds,
+            "peak_memory_bytes": peak_memory()?,
+        })
+    );
+    Ok(())
+}
+
+/// Latents of two pictures and what they are asked to become.
+fn inputs(pipeline: &Pipeline) -> Result<(Tensor, Prompt)> {
+    let side = pipeline.unet().sample_size();
+    let shape = (BATCH, pipeline.unet().channels(), side, side);
+    let noise = Generator::new(0).randn(shape.0 * shape.1 * shape.2 * shape.3);
+    let x = Tensor::from_vec(noise, shape, &Device::Cpu)?;
+    Ok((x, pipeline.embed(&["", "a photo of a dog in the snow"])?))
+}
+
+/// As `generate` does it: keys and values of the prompts are computed before the first step.
+fn forward(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
+    let (x, prompt) = inputs(pipeline)?;
+    let prompt = pipeline.unet().project(&prompt)?;
+    best(repeats, || {
+        pipeline.unet().forward(&x, &[TIMESTEP; BATCH], &prompt)?;
+        Ok(())
+    })
+}
+
+/// As `find` does it: forward, and backward to the cross-attentions' K and V weights.
+fn step(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
+    let (x, prompt) = inputs(pipeline)?;
+    let unet = pipeline.unet();
+    best(repeats, || {
+        let (output, saved) = unet.forward_saving(&x, &[TIMESTEP; BATCH], &prompt)?;
+        unet.backward(saved, &output, SiteSelection::Cross)?;
+        Ok(())
+    })
+}
+
+fn decode(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
+    let (x, _) = inputs(pipeline)?;
+    let one = x.narrow(0, 0, 1)?;
+    best(repeats, || {
+        pipeline.vae().decode(&one)?;
+        Ok(())
+    })
+}
+
+fn best(repeats: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..repeats.max(1) {
+        let start = Instant::now();
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+/// The most memory that the process has had.
+fn peak_memory() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("this needs Linux")?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.split_whitespace().next())
+        .context("no VmHWM in /proc/self/status")?;
+    Ok(kib.parse::<u64>()? * 1024)
+}
