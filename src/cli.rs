@@ -1,10 +1,17 @@
 //! The command line: what can be said, nothing done.
 
+mod values;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cones::concept::{LayerSelection, Scope, SiteSelection, learn, tune};
 use cones::sampling::Sampler;
+
+use self::values::{
+    at_least_one, batch, density, finite, finite_f64, non_negative, picture_count, size, threads,
+    up_to_a_hundred, up_to_a_million, words,
+};
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
 #[derive(Debug, Parser)]
@@ -395,89 +402,6 @@ pub(crate) struct EvalArgs {
     pub(crate) force: bool,
 }
 
-/// Words for a prompt.
-fn words(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    match text.is_empty() || text.chars().any(char::is_control) {
-        true => Err("expected a word".to_owned()),
-        false => Ok(text.to_owned()),
-    }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    in_range(text, 1, 1_000_000)
-}
-
-fn picture_count(text: &str) -> Result<usize, String> {
-    in_range(text, 1, 10_000)
-}
-
-fn threads(text: &str) -> Result<usize, String> {
-    in_range(text, 1, 1024)
-}
-
-fn batch(text: &str) -> Result<usize, String> {
-    in_range(text, 1, 1024)
-}
-
-fn up_to_a_hundred(text: &str) -> Result<usize, String> {
-    in_range(text, 0, 100)
-}
-
-fn up_to_a_million(text: &str) -> Result<usize, String> {
-    in_range(text, 0, 1_000_000)
-}
-
-fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if (least..=most).contains(&n) => Ok(n),
-        _ => Err(format!("expected a whole number from {least} to {most}")),
-    }
-}
-
-fn finite_f64(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|v: &f64| v.is_finite())
-        .ok_or_else(|| "expected a number".to_owned())
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    text.parse()
-        .ok()
-        .filter(|v: &f32| v.is_finite())
-        .ok_or_else(|| "expected a number".to_owned())
-}
-
-fn non_negative(text: &str) -> Result<f64, String> {
-    finite_f64(text)
-        .ok()
-        .filter(|v| *v >= 0.0)
-        .ok_or_else(|| "expected a number, zero or more".to_owned())
-}
-
-/// `0.03` or `3%`.
-fn density(text: &str) -> Result<f64, String> {
-    let share = match text.strip_suffix('%') {
-        Some(percent) => finite_f64(percent.trim()).map(|p| p / 100.0),
-        None => finite_f64(text),
-    };
-    match share {
-        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("expected a share above 0 and up to 1, such as 0.03 or 3%".to_owned()),
-    }
-}
-
-/// `512` or `512x768`.
-fn size(text: &str) -> Result<(u32, u32), String> {
-    let side = |side: &str| side.parse::<u32>().ok().filter(|&s| s > 0);
-    let parsed = match text.split_once(['x', 'X']) {
-        Some((width, height)) => side(width).zip(side(height)),
-        None => side(text).map(|s| (s, s)),
-    };
-    parsed.ok_or_else(|| "expected pixels, such as 512 or 512x768".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -487,18 +411,5 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn values_are_read_or_refused() {
-        assert_eq!(density("3%"), Ok(0.03));
-        assert_eq!(density("0.5"), Ok(0.5));
-        assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err());
-        assert_eq!(size("512x768"), Ok((512, 768)));
-        assert_eq!(size("64"), Ok((64, 64)));
-        assert!(size("0x64").is_err() && size("64x").is_err() && size("-1").is_err());
-        assert!(
-            at_least_one("0").is_err() && non_negative("-1").is_err() && finite("inf").is_err()
-        );
     }
 }

@@ -40,9 +40,9 @@ impl Linear {
     }
 
     /// Puts another weight of the same shape in place of this one.
-    pub(crate) fn set_weight(&mut self, weight: Tensor) {
-        debug_assert_eq!(weight.dims2().ok(), Some(self.weight.shape()));
-        self.weight = weight.into();
+    pub(crate) fn set_weight(&mut self, weight: Weight) {
+        debug_assert_eq!(weight.shape(), self.weight.shape());
+        self.weight = weight;
     }
 
     /// `[.., in]` to `[.., out]`.
@@ -228,10 +228,7 @@ mod tests {
         ] {
             let (weight, bias) = (Weight::from(random(&[to, from], 1)), random(&[to], 2));
             for side in [Side::Forward, Side::Backward] {
-                let (from, to) = match side {
-                    Side::Forward => (from, to),
-                    Side::Backward => (to, from),
-                };
+                let (from, to) = side.widths(&weight);
                 let tensor = |order, c, seed| match order {
                     Order::Tokens => random(&[b, h * w, c], seed),
                     Order::Channels => random(&[b, c, h, w], seed),

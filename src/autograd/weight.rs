@@ -27,11 +27,33 @@ pub struct Weight {
 #[derive(Clone)]
 enum Store {
     Tensor(Tensor),
-    File {
-        bytes: Bytes,
-        range: Range<usize>,
-        dtype: DType,
-    },
+    File(Part),
+}
+
+/// Numbers in a file.
+#[derive(Clone)]
+struct Part {
+    file: Bytes,
+    range: Range<usize>,
+    dtype: DType,
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        &(*self.file).as_ref()[self.range.clone()]
+    }
+
+    /// `None` where they are not aligned, or of another type.
+    fn numbers(&self) -> Option<Numbers<'_>> {
+        Numbers::of(self.bytes(), self.dtype)
+    }
+
+    /// A copy of them, as a matrix.
+    fn tensor(&self, (rows, columns): (usize, usize)) -> Result<Tensor> {
+        let shape = [rows, columns];
+        let tensor = Tensor::from_raw_buffer(self.bytes(), self.dtype, &shape, &Device::Cpu)?;
+        Ok(tensor.to_dtype(DType::F32)?)
+    }
 }
 
 impl From<Tensor> for Weight {
@@ -53,7 +75,7 @@ impl fmt::Debug for Weight {
         let (rows, columns) = self.shape;
         let place = match &self.store {
             Store::Tensor(_) => "tensor".to_owned(),
-            Store::File { dtype, .. } => format!("{dtype:?} of a file"),
+            Store::File(part) => format!("{:?} of a file", part.dtype),
         };
         write!(f, "Weight({rows} x {columns}, {place})")
     }
@@ -65,24 +87,18 @@ impl Weight {
     /// # Errors
     /// If they are not as many as a matrix of this shape and type has, or of a type that is not supported.
     pub(crate) fn of_file(
-        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        file: Arc<dyn AsRef<[u8]> + Send + Sync>,
         range: Range<usize>,
         dtype: DType,
         shape: (usize, usize),
     ) -> Result<Self> {
-        let part = &(*bytes).as_ref()[range.clone()];
-        let in_place = Numbers::of(part, dtype).is_some_and(|n| n.len() == shape.0 * shape.1);
-        if !in_place {
-            return Ok(as_f32(part, dtype, shape)?.into());
+        let part = Part { file, range, dtype };
+        let fits = |numbers: Numbers| numbers.len() == shape.0 * shape.1;
+        if !part.numbers().is_some_and(fits) {
+            return Ok(part.tensor(shape)?.into());
         }
-        Ok(Self {
-            shape,
-            store: Store::File {
-                bytes,
-                range,
-                dtype,
-            },
-        })
+        let store = Store::File(part);
+        Ok(Self { shape, store })
     }
 
     /// Rows and columns.
@@ -97,11 +113,7 @@ impl Weight {
     pub fn tensor(&self) -> Result<Tensor> {
         match &self.store {
             Store::Tensor(tensor) => Ok(tensor.clone()),
-            Store::File {
-                bytes,
-                range,
-                dtype,
-            } => as_f32(&(**bytes).as_ref()[range.clone()], *dtype, self.shape),
+            Store::File(part) => part.tensor(self.shape),
         }
     }
 
@@ -126,11 +138,7 @@ impl Weight {
     pub(super) fn with<R>(&self, f: impl FnOnce(Numbers) -> Result<R>) -> Result<R> {
         match &self.store {
             Store::Tensor(tensor) => f(Numbers::F32(&values_of(tensor)?)),
-            Store::File {
-                bytes,
-                range,
-                dtype,
-            } => match Numbers::of(&(**bytes).as_ref()[range.clone()], *dtype) {
+            Store::File(part) => match part.numbers() {
                 Some(numbers) => f(numbers),
                 None => unreachable!("`of_file` copies what is not aligned"),
             },
@@ -153,12 +161,6 @@ fn converted<T: Sync, R>(
             .for_each(|(from, to)| convert(from, to));
         f(buffer)
     })
-}
-
-/// A copy of the matrix of these bytes.
-fn as_f32(bytes: &[u8], dtype: DType, (rows, columns): (usize, usize)) -> Result<Tensor> {
-    let tensor = Tensor::from_raw_buffer(bytes, dtype, &[rows, columns], &Device::Cpu)?;
-    Ok(tensor.to_dtype(DType::F32)?)
 }
 
 /// Numbers in the type that they are stored in.

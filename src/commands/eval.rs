@@ -48,7 +48,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
             checked => checked.with_context(|| format!("{what} of another model"))?,
         }
     }
-    let weights = pipeline.unet().site_weights(SiteSelection::All)?;
+    let weights = pipeline.unet().site_weights(SiteSelection::All);
     // What does not fit the model is to be known before anything is drawn.
     for dose in &doses {
         shut(&weights, &dose.index)?;

@@ -175,11 +175,11 @@ fn learned(
     })?;
     meter.finish();
     let gram = gram(pipeline, subject, options.scope)?;
-    let weights = pipeline.unet().site_weights(args.sites())?;
+    let weights = pipeline.unet().site_weights(args.sites());
     let soft = masks
         .iter()
         .map(|(site, mask)| {
-            let weight = weights[site].flatten_all()?.to_vec1()?;
+            let weight = weights[site].tensor()?.flatten_all()?.to_vec1()?;
             let mask = mask.clone();
             Ok((site.clone(), Soft { weight, mask }))
         })
@@ -285,11 +285,11 @@ fn report(
 
 /// `[out, in]` of every site searched.
 fn shapes(pipeline: &Pipeline, args: &FindArgs) -> anyhow::Result<BTreeMap<Site, [u32; 2]>> {
-    let weights = pipeline.unet().site_weights(args.sites())?;
+    let weights = pipeline.unet().site_weights(args.sites());
     weights
         .into_iter()
         .map(|(site, weight)| {
-            let (out, input) = weight.dims2()?;
+            let (out, input) = weight.shape();
             Ok((site, [u32::try_from(out)?, u32::try_from(input)?]))
         })
         .collect()

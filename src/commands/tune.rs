@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use candle_core::Tensor;
 use cones::Pipeline;
+use cones::autograd::Weight;
 use cones::concept::tune::Open;
 use cones::concept::{
     NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, shut,
@@ -121,7 +121,7 @@ fn open(
     pipeline: &Pipeline,
     all: bool,
 ) -> anyhow::Result<BTreeMap<Site, Open>> {
-    let weights = pipeline.unet().site_weights(SiteSelection::All)?;
+    let weights = pipeline.unet().site_weights(SiteSelection::All);
     // Also says whether the index fits the model, before anything as large as its shapes claim is made.
     shut(&weights, union)?;
     union
@@ -145,12 +145,12 @@ fn open(
 }
 
 /// All weights of a site, each of all subjects that its neurons have.
-fn every_weight(set: &SiteIndices, weight: &Tensor) -> anyhow::Result<Open> {
+fn every_weight(set: &SiteIndices, weight: &Weight) -> anyhow::Result<Open> {
     let all: Vec<u32> = (0..set.universe() as u32).collect();
     let owners = vec![all.clone(); set.owners().len()];
     Ok(Open {
         neurons: SiteIndices::new(set.shape(), all)?.with_owners(owners)?,
-        values: weight.flatten_all()?.to_vec1()?,
+        values: weight.tensor()?.flatten_all()?.to_vec1()?,
     })
 }
 

@@ -122,11 +122,7 @@ pub fn soft_mask(
             format!("{} subjects", lesson.subject.context.words().len()),
         ));
     }
-    let original = unet.site_weights(options.sites)?;
-    let result = run(unet, schedule, lesson, options, after_step);
-    unet.set_word_weights(Vec::new())?;
-    unet.set_site_weights(original)?;
-    result
+    unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
 }
 
 fn run(
@@ -137,7 +133,7 @@ fn run(
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
     let mut masks = unet
-        .site_weights(options.sites)?
+        .site_tensors(options.sites)?
         .into_iter()
         .map(|(site, weight)| Ok((site, Mask::new(&weight)?)))
         .collect::<Result<BTreeMap<Site, Mask>>>()?;

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use half::f16;
 
 use super::{NeuronIndex, Site, SiteIndices};
+use crate::autograd::Weight;
 use crate::{Error, Result};
 
 /// The weights of the sites of `index`, with its neurons at zero, or at the value stored for each.
@@ -15,7 +16,7 @@ use crate::{Error, Result};
 /// # Errors
 /// If the model has no such site, or one of another shape.
 pub fn shut(
-    weights: &BTreeMap<Site, Tensor>,
+    weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
 ) -> Result<BTreeMap<Site, Tensor>> {
     masked(weights, index, |neurons| {
@@ -28,7 +29,7 @@ pub fn shut(
 /// # Errors
 /// As [`shut`].
 pub fn shut_of(
-    weights: &BTreeMap<Site, Tensor>,
+    weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
     subject: usize,
 ) -> Result<BTreeMap<Site, Tensor>> {
@@ -36,7 +37,7 @@ pub fn shut_of(
 }
 
 fn masked(
-    weights: &BTreeMap<Site, Tensor>,
+    weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
     places: impl Fn(&SiteIndices) -> Vec<u32>,
 ) -> Result<BTreeMap<Site, Tensor>> {
@@ -51,13 +52,15 @@ fn masked(
         let weight = weights
             .get(site)
             .ok_or_else(|| mismatch("no such site in this model".to_owned()))?;
-        if weight.dims() != neurons.shape().map(|side| side as usize) {
-            return Err(mismatch(format!("shape {:?} in this model", weight.dims())));
+        let (rows, columns) = weight.shape();
+        if [rows, columns] != neurons.shape().map(|side| side as usize) {
+            return Err(mismatch(format!("shape [{rows}, {columns}] in this model")));
         }
         let places = places(neurons);
         if places.is_empty() {
             continue;
         }
+        let weight = weight.tensor()?;
         let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
         for place in places {
             // `SiteIndices` holds only indices within the shape, a value for each or none, and places among them.

@@ -65,11 +65,7 @@ pub fn algorithm1(
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
     lesson.check()?;
-    let original = unet.site_weights(options.sites)?;
-    let result = run(unet, schedule, lesson, options, after_step);
-    unet.set_word_weights(Vec::new())?;
-    unet.set_site_weights(original)?;
-    result
+    unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
 }
 
 fn run(
@@ -79,7 +75,7 @@ fn run(
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
-    let mut theta = unet.site_weights(options.sites)?;
+    let mut theta = unet.site_tensors(options.sites)?;
     // S of the even and of the odd steps: their sum is the paper's.
     let mut halves = [Sums::default(), Sums::default()];
     let mut taken = 0;

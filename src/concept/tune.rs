@@ -54,8 +54,7 @@ pub struct Open {
 
 /// The weights of a site and the state of its open neurons' optimiser.
 struct Training {
-    shape: (usize, usize),
-    weight: Vec<f32>,
+    weight: Tensor,
     open: Open,
     adam: Adam,
     /// Root mean square of the weights.
@@ -63,14 +62,12 @@ struct Training {
 }
 
 impl Training {
-    fn new(weight: &Tensor, open: Open) -> Result<Self> {
-        let shape = weight.dims2()?;
-        let weight: Vec<f32> = weight.flatten_all()?.to_vec1()?;
-        let squares: f64 = weight.iter().map(|&w| f64::from(w).powi(2)).sum();
+    fn new(weight: Tensor, open: Open) -> Result<Self> {
+        let values: Vec<f32> = weight.flatten_all()?.to_vec1()?;
+        let squares: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum();
         Ok(Self {
-            shape,
             adam: Adam::new(open.values.len(), BETA2),
-            scale: (squares / weight.len() as f64).sqrt(),
+            scale: (squares / values.len() as f64).sqrt(),
             weight,
             open,
         })
@@ -97,13 +94,14 @@ impl Training {
     }
 
     /// The weight with a subject's neurons at their values.
-    fn weight_of(&self, subject: usize, like: &Tensor) -> Result<Tensor> {
-        let mut weight = self.weight.clone();
+    fn weight_of(&self, subject: usize) -> Result<Tensor> {
+        let mut weight: Vec<f32> = self.weight.flatten_all()?.to_vec1()?;
         for place in self.open.neurons.places_of(subject) {
             let at = self.open.neurons.indices()[place as usize];
             weight[at as usize] = self.open.values[place as usize];
         }
-        Ok(Tensor::from_vec(weight, self.shape, like.device())?)
+        let (shape, device) = (self.weight.shape(), self.weight.device());
+        Ok(Tensor::from_vec(weight, shape, device)?)
     }
 }
 
@@ -128,23 +126,22 @@ pub fn values(
         return Err(Error::value("subjects to tune on", "at least one", "none"));
     }
     lessons.iter().try_for_each(Lesson::check)?;
-    let before = unet.site_weights(SiteSelection::All)?;
+    let weights = unet.site_weights(SiteSelection::All);
     let mut sites = BTreeMap::new();
     for (site, open) in open {
-        let shape = open.neurons.shape().map(|side| side as usize);
+        let shape = open.neurons.shape();
         let count = open.neurons.indices().len();
-        let known = before.get(&site).filter(|w| w.dims() == shape);
+        let [rows, columns] = shape.map(|side| side as usize);
+        let known = weights.get(&site);
+        let known = known.filter(|w| w.shape() == (rows, columns));
         let Some(weight) = known.filter(|_| open.values.len() == count) else {
             let found = format!("one of shape {shape:?} with {} values", open.values.len());
             let expected = format!("a site of this model, with {count} values");
             return Err(Error::value(format!("site `{site}`"), expected, found));
         };
-        sites.insert(site.clone(), Training::new(weight, open)?);
+        sites.insert(site, Training::new(weight.tensor()?, open)?);
     }
-    let result = run(unet, schedule, lessons, &mut sites, options, after_step);
-    unet.set_word_weights(Vec::new())?;
-    unet.set_site_weights(before)?;
-    result?;
+    unet.restoring(|unet| run(unet, schedule, lessons, &mut sites, options, after_step))?;
     Ok(sites
         .into_iter()
         .map(|(site, training)| (site, training.open.values))
@@ -203,13 +200,9 @@ fn put(
     scope: Scope,
     subjects: usize,
 ) -> Result<()> {
-    let originals = unet.site_weights(SiteSelection::All)?;
     let weights = |subject: usize| -> Result<BTreeMap<Site, Tensor>> {
-        let put = |(site, t): (&Site, &Training)| {
-            let weight = t.weight_of(subject, &originals[site])?;
-            Ok((site.clone(), weight))
-        };
-        sites.iter().map(put).collect()
+        let weight = |(site, t): (&Site, &Training)| Ok((site.clone(), t.weight_of(subject)?));
+        sites.iter().map(weight).collect()
     };
     match scope {
         Scope::Prompt => unet.set_site_weights(weights(0)?),
@@ -234,7 +227,7 @@ mod tests {
             .with_owners(vec![vec![0], vec![0, 1]])
             .unwrap();
         let values = vec![0.0, 0.5];
-        let mut training = Training::new(&weight, Open { neurons, values }).unwrap();
+        let mut training = Training::new(weight, Open { neurons, values }).unwrap();
         let mut sum = vec![0.0; 2];
         let gradient = |g: [f32; 3]| Tensor::new(&[g], &Device::Cpu).unwrap();
         for (subject, g) in [[1.0, 5.0, 7.0], [0.25, 5.0, -3.0]].into_iter().enumerate() {
@@ -245,7 +238,7 @@ mod tests {
         let close = |a: f32, b: f32| (a - b).abs() < 1e-5;
         let step = 0.1 * 3f32.sqrt();
         let row = |subject| {
-            let weight = training.weight_of(subject, &weight).unwrap();
+            let weight = training.weight_of(subject).unwrap();
             weight.to_vec2::<f32>().unwrap().remove(0)
         };
         let (first, second) = (row(0), row(1));

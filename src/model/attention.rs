@@ -6,49 +6,57 @@ use candle_core::Tensor;
 
 use super::context::{Context, KeysValues};
 use super::weights::Weights;
-use crate::autograd::{AttentionGrad, Linear, attention, attention_backward, attention_map};
+use crate::autograd::{
+    AttentionGrad, Linear, Weight, attention, attention_backward, attention_map,
+};
 use crate::concept::{Site, SiteSelection};
 use crate::{Error, Result};
 
 /// Whose weights a backward pass is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
-    /// Nobody's: it is after the gradient of the input.
-    Nobody,
-    /// The model's own.
-    Model(SiteSelection),
-    /// Those of each subject at its own words.
-    Subjects(SiteSelection),
+pub(super) enum Owner {
+    /// The model.
+    Model,
+    /// Each subject, at its own words.
+    Subjects,
 }
 
 /// ∂L/∂W of the K and V weights that a backward pass is after.
 #[derive(Debug)]
 pub(super) struct SiteGradients {
-    of: Of,
+    /// `None` where the pass is after the gradient of the input.
+    selection: Option<SiteSelection>,
+    owner: Owner,
     /// By subject; the model's own are alone.
     gradients: Vec<BTreeMap<Site, Tensor>>,
 }
 
 impl SiteGradients {
     /// Collects the gradients of the model's weights, or of those of so many subjects.
-    pub(super) fn new(of: Of, subjects: usize) -> Self {
-        let count = match of {
-            Of::Nobody => 0,
-            Of::Model(_) => 1,
-            Of::Subjects(_) => subjects,
+    pub(super) fn new(selection: SiteSelection, owner: Owner, subjects: usize) -> Self {
+        let count = match owner {
+            Owner::Model => 1,
+            Owner::Subjects => subjects,
         };
         Self {
-            of,
+            selection: Some(selection),
+            owner,
             gradients: vec![BTreeMap::new(); count],
+        }
+    }
+
+    /// Collects nothing.
+    pub(super) fn none() -> Self {
+        Self {
+            selection: None,
+            owner: Owner::Model,
+            gradients: Vec::new(),
         }
     }
 
     /// Whether only sites that see text are collected, and some are.
     pub(super) fn are_cross(&self) -> bool {
-        match self.of {
-            Of::Nobody => false,
-            Of::Model(selection) | Of::Subjects(selection) => selection.is_cross(),
-        }
+        self.selection.is_some_and(SiteSelection::is_cross)
     }
 
     /// The gradients so far, each `[out, in]`.
@@ -58,10 +66,7 @@ impl SiteGradients {
 
     /// Whether a gradient of this projection's weight is asked for.
     fn ask(&self, projection: &Projection) -> bool {
-        match self.of {
-            Of::Nobody => false,
-            Of::Model(selection) | Of::Subjects(selection) => selection.contains(&projection.site),
-        }
+        self.selection.is_some_and(|s| s.contains(&projection.site))
     }
 
     /// Adds ∂L/∂W = gradᵀ·x over the tokens at which a weight was used, where `projection`'s site is asked for: a
@@ -73,24 +78,23 @@ impl SiteGradients {
         words: &[Tensor],
         grad: &Tensor,
     ) -> Result<()> {
-        let own = projection.own_words(words);
-        let site = &projection.site;
-        match self.of {
-            Of::Model(selection) if selection.contains(site) => {
-                let mut grad = grad.clone();
-                for words in own {
-                    grad = only(&words.eq(0u8)?, &grad)?;
-                }
-                let gradient = Linear::weight_gradient(x, &grad)?;
-                self.gradients[0].insert(site.clone(), gradient);
+        if !self.ask(projection) {
+            return Ok(());
+        }
+        let grads = match self.owner {
+            Owner::Model => {
+                let others =
+                    |grad: Tensor, (_, words): (&Linear, &Tensor)| only(&words.eq(0u8)?, &grad);
+                vec![projection.own(words).try_fold(grad.clone(), others)?]
             }
-            Of::Subjects(selection) if selection.contains(site) => {
-                for (words, gradients) in words.iter().zip(&mut self.gradients) {
-                    let gradient = Linear::weight_gradient(x, &only(words, grad)?)?;
-                    gradients.insert(site.clone(), gradient);
-                }
+            Owner::Subjects => {
+                let of_subject = |words| only(words, grad);
+                words.iter().map(of_subject).collect::<Result<_>>()?
             }
-            Of::Nobody | Of::Model(_) | Of::Subjects(_) => {}
+        };
+        for (grad, gradients) in grads.iter().zip(&mut self.gradients) {
+            let gradient = Linear::weight_gradient(x, grad)?;
+            gradients.insert(projection.site.clone(), gradient);
         }
         Ok(())
     }
@@ -123,20 +127,34 @@ impl Projection {
     /// `x: [b, t, from]` to `[b, t, to]`: a subject's words by its own weight, all other tokens by the model's.
     fn forward(&self, x: &Tensor, words: &[Tensor]) -> Result<Tensor> {
         let mut y = self.linear.forward(x)?;
-        for (linear, words) in self.at_words.iter().zip(words) {
-            if let Some(linear) = linear {
-                let own = linear.forward(x)?;
-                y = words.broadcast_as(y.shape())?.where_cond(&own, &y)?;
-            }
+        for (linear, words) in self.own(words) {
+            let own = linear.forward(x)?;
+            y = words.broadcast_as(y.shape())?.where_cond(&own, &y)?;
         }
         Ok(y)
     }
 
-    /// The masks of those subjects that have a weight of their own here.
-    fn own_words<'a>(&self, words: &'a [Tensor]) -> impl Iterator<Item = &'a Tensor> {
-        let own = self.at_words.iter().zip(words);
-        let masks: Vec<&Tensor> = own.filter_map(|(own, w)| own.as_ref().map(|_| w)).collect();
-        masks.into_iter()
+    /// The subjects that have a layer of their own here: the layer and the mask of their words.
+    fn own<'a>(&'a self, words: &'a [Tensor]) -> impl Iterator<Item = (&'a Linear, &'a Tensor)> {
+        let both = self.at_words.iter().zip(words);
+        both.filter_map(|(own, words)| Some((own.as_ref()?, words)))
+    }
+
+    /// A replacement of the weight.
+    ///
+    /// # Errors
+    /// If its shape is another.
+    pub(super) fn fitting(&self, weight: impl Into<Weight>) -> Result<Weight> {
+        let (weight, expected) = (weight.into(), self.linear.weight().shape());
+        if weight.shape() != expected {
+            return Err(Error::Index {
+                thing: format!("site `{}`", self.site),
+                expected: format!("shape {expected:?}"),
+                found: format!("shape {:?}", weight.shape()),
+                hint: "the index is of another model".to_owned(),
+            });
+        }
+        Ok(weight)
     }
 }
 
@@ -304,19 +322,4 @@ impl AttentionStore {
         });
         Ok(())
     }
-}
-
-/// That a replacement of the weight of `projection` has its shape.
-pub(crate) fn check_weight(projection: &Projection, weight: &Tensor) -> Result<()> {
-    let (rows, columns) = projection.linear.weight().shape();
-    let expected = [rows, columns];
-    if weight.dims() != expected {
-        return Err(Error::Index {
-            thing: format!("site `{}`", projection.site),
-            expected: format!("shape {expected:?}"),
-            found: format!("shape {:?}", weight.dims()),
-            hint: "the index is of another model".to_owned(),
-        });
-    }
-    Ok(())
 }

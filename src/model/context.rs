@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::concept::Site;
@@ -25,15 +25,19 @@ pub(super) type KeysValues = (Tensor, Tensor);
 impl From<Tensor> for Context {
     /// Embeddings `[b, t, e]` in which no words are a subject's own.
     fn from(embedding: Tensor) -> Self {
-        Self {
-            embedding,
-            words: Vec::new(),
-            projected: Arc::default(),
-        }
+        Self::new(embedding, Vec::new())
     }
 }
 
 impl Context {
+    fn new(embedding: Tensor, words: Vec<Tensor>) -> Self {
+        Self {
+            embedding,
+            words,
+            projected: Arc::default(),
+        }
+    }
+
     /// Embeddings `[b, t, e]`, and for each subject and each of the b prompts the places of its words among the t tokens.
     ///
     /// # Errors
@@ -56,11 +60,7 @@ impl Context {
                 Ok(Tensor::from_vec(mask, (b, t, 1), embedding.device())?)
             })
             .collect::<Result<_>>()?;
-        Ok(Self {
-            embedding,
-            words,
-            projected: Arc::default(),
-        })
+        Ok(Self::new(embedding, words))
     }
 
     /// `[b, t, e]`
@@ -129,11 +129,7 @@ impl Context {
                 Ok(Tensor::cat(&masks, 0)?)
             })
             .collect::<Result<_>>()?;
-        Ok(Self {
-            embedding: Tensor::cat(&embeddings, 0)?,
-            words,
-            projected: Arc::default(),
-        })
+        Ok(Self::new(Tensor::cat(&embeddings, 0)?, words))
     }
 
     fn words_of(&self, subject: usize) -> Result<Tensor> {
@@ -141,19 +137,12 @@ impl Context {
             return Ok(words.clone());
         }
         let (b, t, _) = self.embedding.dims3()?;
-        Ok(Tensor::zeros(
-            (b, t, 1),
-            candle_core::DType::U8,
-            self.device(),
-        )?)
+        Ok(Tensor::zeros((b, t, 1), DType::U8, self.device())?)
     }
 
     fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        Ok(Self {
-            embedding: f(&self.embedding)?,
-            words: self.words.iter().map(f).collect::<Result<_>>()?,
-            projected: Arc::default(),
-        })
+        let words = self.words.iter().map(&f).collect::<Result<_>>()?;
+        Ok(Self::new(f(&self.embedding)?, words))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::attention::{AttentionStore, Projection, check_weight};
+use super::attention::{AttentionStore, Projection};
 use super::context::Context;
 use super::resnet::{Resnet, Upsample};
 use super::transformer::Transformer;
@@ -12,7 +12,7 @@ use super::unet_backward::LayerSaved;
 use super::unet_config::UNetConfig;
 use super::unet_layers::Builder;
 use super::weights::{TensorFile, Weights};
-use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, silu};
+use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
 use crate::concept::{Scope, Site, SiteSelection};
 use crate::{Error, Result};
 
@@ -179,13 +179,8 @@ impl UNet {
     /// If the embedding has not [`UNet::context_width`].
     pub fn project(&self, context: &Context) -> Result<Context> {
         let projected = self
-            .layers
-            .iter()
-            .filter_map(|layer| match layer {
-                Layer::Transformer(transformer) => Some(transformer.cross_attentions()),
-                _ => None,
-            })
-            .flatten()
+            .transformers()
+            .flat_map(Transformer::cross_attentions)
             .map(|attention| attention.project(context))
             .collect::<Result<_>>()?;
         Ok(context.with_projected(projected))
@@ -247,43 +242,69 @@ impl UNet {
     }
 
     fn projections(&self) -> impl Iterator<Item = &Projection> {
-        self.layers
-            .iter()
-            .filter_map(|l| {
-                if let Layer::Transformer(t) = l {
-                    Some(t.projections())
-                } else {
-                    None
-                }
-            })
-            .flatten()
+        self.transformers().flat_map(Transformer::projections)
     }
 
-    /// The weights of the selected sites, each `[out, in]`.
+    fn projections_mut(&mut self) -> impl Iterator<Item = &mut Projection> {
+        let transformers = self.layers.iter_mut().filter_map(|layer| match layer {
+            Layer::Transformer(transformer) => Some(&mut **transformer),
+            _ => None,
+        });
+        transformers.flat_map(Transformer::projections_mut)
+    }
+
+    fn transformers(&self) -> impl Iterator<Item = &Transformer> {
+        self.layers.iter().filter_map(|layer| match layer {
+            Layer::Transformer(transformer) => Some(&**transformer),
+            _ => None,
+        })
+    }
+
+    /// The weights of the selected sites, each `[out, in]`, as they are held.
+    pub fn site_weights(&self, selection: SiteSelection) -> BTreeMap<Site, Weight> {
+        self.projections()
+            .filter(|p| selection.contains(&p.site))
+            .map(|p| (p.site.clone(), p.linear.weight().clone()))
+            .collect()
+    }
+
+    /// The weights of the selected sites as f32 tensors, each `[out, in]`.
     ///
     /// # Errors
     /// If a weight cannot be read.
-    pub fn site_weights(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
-        self.projections()
-            .filter(|p| selection.contains(&p.site))
-            .map(|p| Ok((p.site.clone(), p.linear.weight().tensor()?)))
+    pub fn site_tensors(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
+        let weights = self.site_weights(selection).into_iter();
+        weights
+            .map(|(site, weight)| Ok((site, weight.tensor()?)))
             .collect()
+    }
+
+    /// Calls `f`, which may change weights, and puts them back as they were, with none at words.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub(crate) fn restoring<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let original = self.site_weights(SiteSelection::All);
+        let result = f(self);
+        self.set_word_weights(Vec::new())?;
+        self.set_site_weights(original)?;
+        result
     }
 
     /// Puts other weights, of the same shapes, in place of those of these sites.
     ///
     /// # Errors
     /// If the model has no such site, or its shape is another.
-    pub fn set_site_weights(&mut self, mut weights: BTreeMap<Site, Tensor>) -> Result<()> {
-        for layer in &mut self.layers {
-            let Layer::Transformer(transformer) = layer else {
-                continue;
-            };
-            for projection in transformer.projections_mut() {
-                if let Some(weight) = weights.remove(&projection.site) {
-                    check_weight(projection, &weight)?;
-                    projection.linear.set_weight(weight);
-                }
+    ///
+    /// # Panics
+    /// If a tensor is no matrix.
+    pub fn set_site_weights<W: Into<Weight>>(
+        &mut self,
+        mut weights: BTreeMap<Site, W>,
+    ) -> Result<()> {
+        for projection in self.projections_mut() {
+            if let Some(weight) = weights.remove(&projection.site) {
+                projection.linear.set_weight(projection.fitting(weight)?);
             }
         }
         none_left(weights)
@@ -310,30 +331,25 @@ impl UNet {
     ///
     /// # Errors
     /// If the model has no such site that sees text, or its shape is another.
+    ///
+    /// # Panics
+    /// If a tensor is no matrix.
     pub fn set_word_weights(&mut self, mut subjects: Vec<BTreeMap<Site, Tensor>>) -> Result<()> {
-        for layer in &mut self.layers {
-            let Layer::Transformer(transformer) = layer else {
-                continue;
-            };
-            let cross = |p: &&mut Projection| p.site.is_cross();
-            for projection in transformer.projections_mut().filter(cross) {
-                let mut own = Vec::with_capacity(subjects.len());
-                for weights in &mut subjects {
-                    let weight = weights.remove(&projection.site);
-                    if let Some(weight) = &weight {
-                        check_weight(projection, weight)?;
-                    }
-                    own.push(weight.map(|weight| Linear::new(weight, None)));
-                }
-                projection.at_words = own;
+        for projection in self.projections_mut().filter(|p| p.site.is_cross()) {
+            let mut own = Vec::with_capacity(subjects.len());
+            for weights in &mut subjects {
+                let weight = weights.remove(&projection.site);
+                let weight = weight.map(|w| projection.fitting(w)).transpose()?;
+                own.push(weight.map(|weight| Linear::new(weight, None)));
             }
+            projection.at_words = own;
         }
         subjects.into_iter().try_for_each(none_left)
     }
 }
 
 /// That every weight has found its site.
-fn none_left(weights: BTreeMap<Site, Tensor>) -> Result<()> {
+fn none_left<W>(weights: BTreeMap<Site, W>) -> Result<()> {
     match weights.into_keys().next() {
         None => Ok(()),
         Some(site) => Err(Error::Index {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::attention::{AttentionStore, Of, SiteGradients};
+use super::attention::{AttentionStore, Owner, SiteGradients};
 use super::context::Context;
 use super::resnet::ResnetSaved;
 use super::transformer::{Pass, Reach, TransformerSaved};
@@ -95,7 +95,7 @@ impl UNet {
         grad: &Tensor,
         selection: SiteSelection,
     ) -> Result<BTreeMap<Site, Tensor>> {
-        let mut gradients = self.walk_back(saved, grad, Of::Model(selection))?;
+        let mut gradients = self.walk_back(saved, grad, selection, Owner::Model)?;
         Ok(gradients.pop().unwrap_or_default())
     }
 
@@ -110,14 +110,15 @@ impl UNet {
         grad: &Tensor,
         selection: SiteSelection,
     ) -> Result<Vec<BTreeMap<Site, Tensor>>> {
-        self.walk_back(saved, grad, Of::Subjects(selection))
+        self.walk_back(saved, grad, selection, Owner::Subjects)
     }
 
     fn walk_back(
         &self,
         saved: Saved,
         grad: &Tensor,
-        of: Of,
+        selection: SiteSelection,
+        owner: Owner,
     ) -> Result<Vec<BTreeMap<Site, Tensor>>> {
         let g = self
             .norm_out
@@ -125,7 +126,7 @@ impl UNet {
         let mut walk = Walk {
             pass: Pass {
                 context: &saved.context,
-                sites: SiteGradients::new(of, saved.context.words().len()),
+                sites: SiteGradients::new(selection, owner, saved.context.words().len()),
             },
             skips: Vec::new(),
             gradient: Some(g),
@@ -221,7 +222,7 @@ impl UNet {
         let mut walk = Walk {
             pass: Pass {
                 context: &attended.context,
-                sites: SiteGradients::new(Of::Nobody, 0),
+                sites: SiteGradients::none(),
             },
             skips: Vec::new(),
             gradient: None,

@@ -11,6 +11,7 @@ use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::autograd::Weight;
 use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
 use crate::model::{Context, Keys, TextEncoder, Tokenizer, UNet, Vae};
 use crate::prompt::occurrences;
@@ -44,7 +45,7 @@ pub struct Pipeline {
     /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
     fingerprint: OnceCell<String>,
     /// The weights as they were loaded, of the sites where neurons are shut in the whole prompt.
-    originals: BTreeMap<Site, Tensor>,
+    originals: BTreeMap<Site, Weight>,
     /// The subjects whose words contexts mark, in order of their numbers.
     marked: Vec<Subject>,
 }
@@ -176,8 +177,9 @@ impl Pipeline {
             return Ok(known.clone());
         }
         let mut hash = Sha256::new();
-        for weight in self.unet.site_weights(SiteSelection::All)?.values() {
+        for weight in self.unet.site_weights(SiteSelection::All).values() {
             let values = weight
+                .tensor()?
                 .to_dtype(DType::F16)?
                 .flatten_all()?
                 .to_vec1::<f16>()?;
@@ -222,7 +224,7 @@ impl Pipeline {
             concepts.iter().filter(has)
         };
         for index in of(Scope::Prompt) {
-            let mut weights = self.unet.site_weights(SiteSelection::All)?;
+            let mut weights = self.unet.site_weights(SiteSelection::All);
             let masked = shut(&weights, index)?;
             for site in masked.keys() {
                 if let Some(weight) = weights.remove(site) {
@@ -231,7 +233,7 @@ impl Pipeline {
             }
             self.unet.set_site_weights(masked)?;
         }
-        let weights = self.unet.site_weights(SiteSelection::All)?;
+        let weights = self.unet.site_weights(SiteSelection::All);
         let mut own = Vec::new();
         for index in of(Scope::Words) {
             for (number, subject) in index.provenance().subjects.iter().enumerate() {

@@ -207,7 +207,7 @@ fn projected_contexts_give_the_same_output() {
         let output = |unet: &UNet, context| values(&unet.forward(&x, &timesteps, context).unwrap());
         let before = output(unet, &context);
         assert_eq!(output(unet, &projected), before, "{name}");
-        let weights = unet.site_weights(SiteSelection::Cross).unwrap();
+        let weights = unet.site_tensors(SiteSelection::Cross).unwrap();
         let zeros = weights
             .into_iter()
             .map(|(site, weight)| (site, weight.zeros_like().unwrap()));
@@ -250,7 +250,7 @@ fn gradients_of_every_site_are_equal() {
         let [x, context, target] =
             ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part));
         let context = Context::from(context.clone());
-        let all = unet.site_weights(SiteSelection::All).unwrap();
+        let all = unet.site_tensors(SiteSelection::All).unwrap();
         let mut found = BTreeMap::new();
         for selection in [
             SiteSelection::Cross,
@@ -384,7 +384,7 @@ fn scores_of_algorithm_1_are_equal() {
             let before = golden
                 .pipeline
                 .unet()
-                .site_weights(SiteSelection::All)
+                .site_tensors(SiteSelection::All)
                 .unwrap();
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
@@ -412,7 +412,7 @@ fn scores_of_algorithm_1_are_equal() {
             for (site, after) in golden
                 .pipeline
                 .unet()
-                .site_weights(SiteSelection::All)
+                .site_tensors(SiteSelection::All)
                 .unwrap()
             {
                 assert_eq!(
@@ -432,7 +432,7 @@ fn whole_pictures_are_equal() {
         let original = golden
             .pipeline
             .unet()
-            .site_weights(SiteSelection::All)
+            .site_tensors(SiteSelection::All)
             .unwrap();
         for (case, settings) in golden.cases["picture"].as_object().unwrap().clone() {
             if settings["shut"].as_bool().unwrap() {
@@ -520,8 +520,8 @@ fn bf16_files_load() {
         Pipeline::load(&source, &Device::Cpu).unwrap()
     };
     let (full, rounded) = (load(&from), load(folder.path()));
-    let found = rounded.unet().site_weights(SiteSelection::All).unwrap();
-    for (site, weight) in full.unet().site_weights(SiteSelection::All).unwrap() {
+    let found = rounded.unet().site_tensors(SiteSelection::All).unwrap();
+    for (site, weight) in full.unet().site_tensors(SiteSelection::All).unwrap() {
         let expected = weight.to_dtype(DType::BF16).unwrap();
         let expected = expected.to_dtype(DType::F32).unwrap();
         assert_eq!(values(&found[&site]), values(&expected), "{site}");

@@ -174,7 +174,7 @@ fn tuned_values(kind: &str) {
             scope,
             seed: number("seed") as u64,
         };
-        let weights = pipeline.unet().site_weights(SiteSelection::Cross).unwrap();
+        let weights = pipeline.unet().site_tensors(SiteSelection::Cross).unwrap();
         let open: BTreeMap<Site, Open> = weights
             .into_iter()
             .map(|(site, weight)| (site, open(&weight, scope)))

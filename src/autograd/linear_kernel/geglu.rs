@@ -1,0 +1,173 @@
+//! Linear layers with a GEGLU behind: neither their whole output nor its gradient is stored on the way.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::super::Weight;
+use super::super::activation::{gated, gated_slopes};
+use super::super::gemm::{Onto, Strides, product};
+use super::super::linear::Order;
+use super::super::math::vectorised;
+use super::super::tile::tiles;
+use super::super::values::{misfit, values_of};
+use super::{CHANNELS, Input, Matrix, Side, TERMS, TOKENS, blocks, input};
+use crate::Result;
+
+/// The two halves of a block of a layer's output, before a GEGLU.
+struct Halves<'a> {
+    input: Input<'a>,
+    matrix: Matrix<'a>,
+    bias: Option<&'a [f32]>,
+    inner: usize,
+}
+
+/// Where a task of a GEGLU keeps its blocks.
+#[derive(Default)]
+struct Buffers {
+    values: Vec<f32>,
+    gates: Vec<f32>,
+    weight: Vec<f32>,
+}
+
+impl Halves<'_> {
+    /// Computes both halves for these tokens and columns of the inner width, `[tokens, columns]` each.
+    fn compute(&self, tokens: Range<usize>, columns: Range<usize>, buffers: &mut Buffers) {
+        let (m, n) = (tokens.len(), columns.len());
+        let Buffers {
+            values,
+            gates,
+            weight,
+        } = buffers;
+        for (half, out) in [values, gates].into_iter().enumerate() {
+            let channels = columns.start + half * self.inner..columns.end + half * self.inner;
+            out.clear();
+            match self.bias {
+                Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
+                None => out.resize(m * n, 0.0),
+            }
+            for terms in blocks(self.input.width, TERMS) {
+                let (x, k) = (self.input.from(0, tokens.start, terms.start), terms.len());
+                let matrix = self.matrix.block(terms, channels.clone(), weight);
+                product(
+                    (m, k, n),
+                    1.0,
+                    x,
+                    matrix,
+                    (out, Strides::rows(n)),
+                    Onto::Sum,
+                );
+            }
+        }
+    }
+}
+
+/// Calls `f` with the [`Halves`] of a layer: its inner width is half of what it puts out.
+fn with_halves<R>(
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    x: &Tensor,
+    f: impl FnOnce(&Halves) -> Result<R>,
+) -> Result<R> {
+    let (out, width) = weight.shape();
+    if out % 2 != 0 {
+        return Err(misfit(&format!("two halves of {out} channels"), x));
+    }
+    let x = x.contiguous()?;
+    let values = values_of(&x)?;
+    let input = input(&x, &values, Order::Tokens, width, false)?;
+    let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
+    weight.with(|numbers| {
+        f(&Halves {
+            input,
+            matrix: Matrix {
+                weight: numbers,
+                width,
+                side: Side::Forward,
+            },
+            bias: bias.as_deref(),
+            inner: out / 2,
+        })
+    })
+}
+
+/// `[.., in]` to `[.., out/2]`.
+pub(in super::super) fn geglu(
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    x: &Tensor,
+) -> Result<Tensor> {
+    with_halves(weight, bias, x, |halves| {
+        let inner = halves.inner;
+        let mut out = vec![0f32; halves.input.tokens * inner];
+        tiles(&mut out, inner, TOKENS, CHANNELS)
+            .into_par_iter()
+            .for_each_init(Buffers::default, |buffers, mut tile| {
+                let (row, column) = tile.from;
+                let n = tile.columns;
+                halves.compute(row..row + tile.rows, column..column + n, buffers);
+                vectorised(|| {
+                    for i in 0..tile.rows {
+                        let of_row = i * n..(i + 1) * n;
+                        let halves = buffers.values[of_row.clone()]
+                            .iter()
+                            .zip(&buffers.gates[of_row]);
+                        for (out, (&value, &gate)) in tile.row(i).iter_mut().zip(halves) {
+                            *out = gated(value, gate);
+                        }
+                    }
+                });
+            });
+        let shape = [&x.dims()[..x.rank() - 1], &[inner]].concat();
+        Ok(Tensor::from_vec(out, shape, x.device())?)
+    })
+}
+
+/// ∂L/∂(the layer's output), `[.., out]`, from `grad: [.., out/2]`.
+pub(in super::super) fn geglu_gradient(
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    x: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    let grad = grad.contiguous()?;
+    let grads = values_of(&grad)?;
+    let grads = &*grads;
+    with_halves(weight, bias, x, |halves| {
+        let inner = halves.inner;
+        let shape = |c: usize| [&x.dims()[..x.rank() - 1], &[c]].concat();
+        if grad.dims() != shape(inner) {
+            return Err(misfit(
+                &format!("a gradient of shape {:?}", shape(inner)),
+                &grad,
+            ));
+        }
+        let mut out = vec![0f32; halves.input.tokens * 2 * inner];
+        // Rows of `inner` values: first of a token's value, then of its gate.
+        tiles(&mut out, inner, 2 * TOKENS, CHANNELS)
+            .into_par_iter()
+            .for_each_init(Buffers::default, |buffers, mut tile| {
+                let (token, column) = (tile.from.0 / 2, tile.from.1);
+                let (tokens, n) = (tile.rows / 2, tile.columns);
+                halves.compute(token..token + tokens, column..column + n, buffers);
+                let Buffers { values, gates, .. } = buffers;
+                vectorised(|| {
+                    for i in 0..tokens {
+                        let of_row = i * n..(i + 1) * n;
+                        let grad = &grads[(token + i) * inner + column..][..n];
+                        let halves = values[of_row.clone()]
+                            .iter_mut()
+                            .zip(&mut gates[of_row.clone()]);
+                        for ((value, gate), &grad) in halves.zip(grad) {
+                            let (to_value, to_gate) = gated_slopes(*value, *gate);
+                            (*value, *gate) = (grad * to_value, grad * to_gate);
+                        }
+                        tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
+                        tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
+                    }
+                });
+            });
+        Ok(Tensor::from_vec(out, shape(2 * inner), x.device())?)
+    })
+}
