@@ -96,6 +96,14 @@ pub(super) fn sum_of(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
+/// Σ f(x, y) of very many, in f32 by blocks and in f64 across them.
+#[inline(always)]
+pub(super) fn sum_in_f64(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
+    const BLOCK: usize = 64 * LANES;
+    let blocks = x.chunks(BLOCK).zip(y.chunks(BLOCK));
+    blocks.map(|(x, y)| f64::from(sum_of(x, y, &f))).sum()
+}
+
 /// Two registers of AVX-512.
 const LANES: usize = 32;
 
