@@ -42,7 +42,8 @@ impl Side {
     }
 }
 
-/// The vectors that a layer is given: `samples` times `tokens` of `width` values.
+/// The vectors that a layer is given: `samples` times `tokens` of `width` values. No product takes those of two samples,
+/// because its size may decide how its sums are rounded: a picture is the same beside any others.
 struct Input<'a> {
     values: &'a [f32],
     samples: usize,
@@ -114,9 +115,7 @@ pub(super) fn apply(
     let (width, channels) = side.widths(weight);
     let x = x.contiguous()?;
     let values = values_of(&x)?;
-    // Where both sides hold tokens, samples make no difference.
-    let separate = from == Order::Channels || to == Order::Channels;
-    let input = input(&x, &values, from, width, separate)?;
+    let input = input(&x, &values, from, width)?;
     let count = input.samples * input.tokens;
     let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
     let onto = onto.map(Tensor::contiguous).transpose()?;
@@ -170,17 +169,13 @@ fn fits(onto: &Tensor, shape: &[usize], to: Order) -> bool {
     }
 }
 
-fn input<'a>(
-    x: &Tensor,
-    values: &'a [f32],
-    order: Order,
-    width: usize,
-    separate: bool,
-) -> Result<Input<'a>> {
+fn input<'a>(x: &Tensor, values: &'a [f32], order: Order, width: usize) -> Result<Input<'a>> {
     let (samples, tokens) = match (order, x.dims()) {
         (Order::Channels, &[b, c, h, w]) if c == width => (b, h * w),
-        (Order::Tokens, &[b, n, c]) if c == width && separate => (b, n),
-        (Order::Tokens, &[.., c]) if c == width && !separate => (1, x.elem_count() / width.max(1)),
+        (Order::Tokens, &[ref b @ .., n, c]) if c == width && !b.is_empty() => {
+            (b.iter().product(), n)
+        }
+        (Order::Tokens, &[b, c]) if c == width => (b, 1),
         _ => return Err(misfit(&format!("vectors of {width} values"), x)),
     };
     Ok(Input {
@@ -199,16 +194,21 @@ fn cut<'a>(
     channels: usize,
     to: Order,
 ) -> Vec<(usize, Tile<'a>)> {
-    let sample = (input.tokens * channels).max(1);
-    out.chunks_mut(sample)
+    by_sample(out, input.tokens * channels, |out| match to {
+        Order::Tokens => tiles(out, channels, TOKENS, CHANNELS),
+        Order::Channels => tiles(out, input.tokens, CHANNELS, TOKENS),
+    })
+}
+
+/// The tiles that `cut` makes of each sample of `len` values, with its number.
+fn by_sample<'a>(
+    out: &'a mut [f32],
+    len: usize,
+    cut: impl Fn(&'a mut [f32]) -> Vec<Tile<'a>>,
+) -> Vec<(usize, Tile<'a>)> {
+    out.chunks_mut(len.max(1))
         .enumerate()
-        .flat_map(|(i, out)| {
-            let cut = match to {
-                Order::Tokens => tiles(out, channels, TOKENS, CHANNELS),
-                Order::Channels => tiles(out, input.tokens, CHANNELS, TOKENS),
-            };
-            cut.into_iter().map(move |tile| (i, tile))
-        })
+        .flat_map(|(i, out)| cut(out).into_iter().map(move |tile| (i, tile)))
         .collect()
 }
 

@@ -99,7 +99,8 @@ pub(super) fn convolve(
     }
     for part in whole.cut(MAX_UNFOLDED / (depth * columns).max(1)) {
         let n = part.rows.len() * columns;
-        let width = part.pictures.len() * n;
+        // At least 2: a single column would be multiplied, and rounded, in another way than one of several.
+        let width = (part.pictures.len() * n).max(2);
         scratch::with(depth * width, |unfolded| {
             let taps = window.k * window.k;
             unfolded

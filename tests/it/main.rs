@@ -10,4 +10,5 @@ mod hostile;
 mod index;
 mod methods;
 mod mutate;
+mod rows;
 mod training;

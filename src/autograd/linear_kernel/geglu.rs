@@ -12,7 +12,7 @@ use super::super::linear::Order;
 use super::super::math::vectorised;
 use super::super::tile::tiles;
 use super::super::values::{misfit, values_of};
-use super::{CHANNELS, Input, Matrix, Side, TERMS, TOKENS, blocks, input};
+use super::{CHANNELS, Input, Matrix, Side, TERMS, TOKENS, blocks, by_sample, cut, input};
 use crate::Result;
 
 /// The two halves of a block of a layer's output, before a GEGLU.
@@ -32,8 +32,14 @@ struct Buffers {
 }
 
 impl Halves<'_> {
-    /// Computes both halves for these tokens and columns of the inner width, `[tokens, columns]` each.
-    fn compute(&self, tokens: Range<usize>, columns: Range<usize>, buffers: &mut Buffers) {
+    /// Computes both halves for these tokens of a sample and columns of the inner width, `[tokens, columns]` each.
+    fn compute(
+        &self,
+        sample: usize,
+        tokens: Range<usize>,
+        columns: Range<usize>,
+        buffers: &mut Buffers,
+    ) {
         let (m, n) = (tokens.len(), columns.len());
         let Buffers {
             values,
@@ -48,7 +54,10 @@ impl Halves<'_> {
                 None => out.resize(m * n, 0.0),
             }
             for terms in blocks(self.input.width, TERMS) {
-                let (x, k) = (self.input.from(0, tokens.start, terms.start), terms.len());
+                let (x, k) = (
+                    self.input.from(sample, tokens.start, terms.start),
+                    terms.len(),
+                );
                 let matrix = self.matrix.block(terms, channels.clone(), weight);
                 product(
                     (m, k, n),
@@ -76,7 +85,7 @@ fn with_halves<R>(
     }
     let x = x.contiguous()?;
     let values = values_of(&x)?;
-    let input = input(&x, &values, Order::Tokens, width, false)?;
+    let input = input(&x, &values, Order::Tokens, width)?;
     let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
     weight.with(|numbers| {
         f(&Halves {
@@ -100,13 +109,13 @@ pub(in super::super) fn geglu(
 ) -> Result<Tensor> {
     with_halves(weight, bias, x, |halves| {
         let inner = halves.inner;
-        let mut out = vec![0f32; halves.input.tokens * inner];
-        tiles(&mut out, inner, TOKENS, CHANNELS)
+        let mut out = vec![0f32; halves.input.samples * halves.input.tokens * inner];
+        cut(&mut out, &halves.input, inner, Order::Tokens)
             .into_par_iter()
-            .for_each_init(Buffers::default, |buffers, mut tile| {
+            .for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
                 let (row, column) = tile.from;
                 let n = tile.columns;
-                halves.compute(row..row + tile.rows, column..column + n, buffers);
+                halves.compute(sample, row..row + tile.rows, column..column + n, buffers);
                 vectorised(|| {
                     for i in 0..tile.rows {
                         let of_row = i * n..(i + 1) * n;
@@ -143,31 +152,35 @@ pub(in super::super) fn geglu_gradient(
                 &grad,
             ));
         }
-        let mut out = vec![0f32; halves.input.tokens * 2 * inner];
+        let of_sample = halves.input.tokens * inner;
+        let mut out = vec![0f32; halves.input.samples * 2 * of_sample];
         // Rows of `inner` values: first of a token's value, then of its gate.
-        tiles(&mut out, inner, 2 * TOKENS, CHANNELS)
-            .into_par_iter()
-            .for_each_init(Buffers::default, |buffers, mut tile| {
-                let (token, column) = (tile.from.0 / 2, tile.from.1);
-                let (tokens, n) = (tile.rows / 2, tile.columns);
-                halves.compute(token..token + tokens, column..column + n, buffers);
-                let Buffers { values, gates, .. } = buffers;
-                vectorised(|| {
-                    for i in 0..tokens {
-                        let of_row = i * n..(i + 1) * n;
-                        let grad = &grads[(token + i) * inner + column..][..n];
-                        let halves = values[of_row.clone()]
-                            .iter_mut()
-                            .zip(&mut gates[of_row.clone()]);
-                        for ((value, gate), &grad) in halves.zip(grad) {
-                            let (to_value, to_gate) = gated_slopes(*value, *gate);
-                            (*value, *gate) = (grad * to_value, grad * to_gate);
-                        }
-                        tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
-                        tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
+        by_sample(&mut out, 2 * of_sample, |out| {
+            tiles(out, inner, 2 * TOKENS, CHANNELS)
+        })
+        .into_par_iter()
+        .for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
+            let grads = &grads[sample * of_sample..];
+            let (token, column) = (tile.from.0 / 2, tile.from.1);
+            let (tokens, n) = (tile.rows / 2, tile.columns);
+            halves.compute(sample, token..token + tokens, column..column + n, buffers);
+            let Buffers { values, gates, .. } = buffers;
+            vectorised(|| {
+                for i in 0..tokens {
+                    let of_row = i * n..(i + 1) * n;
+                    let grad = &grads[(token + i) * inner + column..][..n];
+                    let halves = values[of_row.clone()]
+                        .iter_mut()
+                        .zip(&mut gates[of_row.clone()]);
+                    for ((value, gate), &grad) in halves.zip(grad) {
+                        let (to_value, to_gate) = gated_slopes(*value, *gate);
+                        (*value, *gate) = (grad * to_value, grad * to_gate);
                     }
-                });
+                    tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
+                    tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
+                }
             });
+        });
         Ok(Tensor::from_vec(out, shape(2 * inner), x.device())?)
     })
 }
