@@ -168,22 +168,6 @@ pub(super) struct Attention {
     heads: usize,
 }
 
-/// Q, K and V of an [`Attention`].
-#[derive(Debug)]
-pub(super) struct AttentionSaved {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-}
-
-/// What the keys and values of an [`Attention`] were made of.
-pub(super) enum Source<'a> {
-    /// Its own input, which this computes again.
-    Input(&'a dyn Fn() -> Result<Tensor>),
-    /// The prompt's embedding, which is frozen: nothing flows into it.
-    Context(&'a Context),
-}
-
 impl Attention {
     pub(super) fn load(
         weights: &mut Weights,
@@ -209,8 +193,21 @@ impl Attention {
         context: Option<&Context>,
         residual: &Tensor,
         store: Option<&mut AttentionStore>,
-    ) -> Result<(Tensor, AttentionSaved)> {
-        let q = self.to_q.forward(x)?;
+    ) -> Result<Tensor> {
+        let (q, k, v) = self.project_all(x, context)?;
+        if let Some(store) = store {
+            store.push(&attention_map(&q, &k, self.heads)?)?;
+        }
+        let mixed = attention(&q, &k, &v, self.heads)?;
+        self.to_out.forward_onto(&mixed, residual)
+    }
+
+    /// Q, K and V.
+    fn project_all(
+        &self,
+        x: &Tensor,
+        context: Option<&Context>,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
         let (k, v) = match context {
             Some(context) => match context.projected(&self.to_k.site) {
                 Some(projected) => projected.clone(),
@@ -218,12 +215,7 @@ impl Attention {
             },
             None => self.keys_and_values(x, &[])?,
         };
-        if let Some(store) = store {
-            store.push(&attention_map(&q, &k, self.heads)?)?;
-        }
-        let mixed = attention(&q, &k, &v, self.heads)?;
-        let y = self.to_out.forward_onto(&mixed, residual)?;
-        Ok((y, AttentionSaved { q, k, v }))
+        Ok((self.to_q.forward(x)?, k, v))
     }
 
     /// K and V of a context, by the site of K.
@@ -240,33 +232,29 @@ impl Attention {
         ))
     }
 
-    /// ∂L/∂x without the residual's part; collects the sites' gradients. `grad.output` is ∂L/∂y.
+    /// ∂L/∂x without the residual's part, from the input `x` and the context of the forward pass; collects the sites'
+    /// gradients. `grad.output` is ∂L/∂y. Q, K and V are computed again, and nothing flows into a prompt, which is frozen.
     pub(super) fn backward(
         &self,
-        saved: &AttentionSaved,
-        source: Source,
+        x: &Tensor,
+        context: Option<&Context>,
         grad: AttentionGrad,
         sites: &mut SiteGradients,
     ) -> Result<Tensor> {
-        let AttentionSaved { q, k, v } = saved;
+        let (q, k, v) = self.project_all(x, context)?;
         let mixed = grad.output.map(|g| self.to_out.backward(g)).transpose()?;
         let grad = AttentionGrad {
             output: mixed.as_ref(),
             map: grad.map,
         };
-        let (dq, dk, dv) = attention_backward(q, k, v, self.heads, grad)?;
-        if sites.ask(&self.to_k) || sites.ask(&self.to_v) {
-            let (tokens, words): (&Tensor, &[Tensor]) = match source {
-                Source::Input(input) => (&input()?, &[]),
-                Source::Context(context) => (context.embedding(), context.words()),
-            };
-            sites.collect(&self.to_k, tokens, words, &dk)?;
-            sites.collect(&self.to_v, tokens, words, &dv)?;
-        }
+        let (dq, dk, dv) = attention_backward(&q, &k, &v, self.heads, grad)?;
+        let (tokens, words) = context.map_or((x, &[][..]), |c| (c.embedding(), c.words()));
+        sites.collect(&self.to_k, tokens, words, &dk)?;
+        sites.collect(&self.to_v, tokens, words, &dv)?;
         let dx = self.to_q.backward(&dq)?;
-        match source {
-            Source::Context(_) => Ok(dx),
-            Source::Input(_) => {
+        match context {
+            Some(_) => Ok(dx),
+            None => {
                 let dx = self.to_k.linear.backward_onto(&dk, &dx)?;
                 self.to_v.linear.backward_onto(&dv, &dx)
             }

@@ -2,9 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::attention::{
-    Attention, AttentionSaved, AttentionStore, Projection, SiteGradients, Source,
-};
+use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
 use super::context::Context;
 use super::weights::Weights;
 use crate::Result;
@@ -38,14 +36,12 @@ struct Block {
     out: Linear,
 }
 
-/// The inputs of a [`Block`]'s norms, and what its attentions saved. What the norms and the gate make of these is
-/// computed again: it would be most of the memory of a pass.
+/// The inputs of a [`Block`]'s norms. What norms, projections and the gate make of these is computed again: it would be
+/// most of the memory of a pass, and is a small part of its time.
 #[derive(Debug)]
 struct BlockSaved {
     x: Tensor,
-    self_attention: AttentionSaved,
     after_self: Tensor,
-    cross_attention: AttentionSaved,
     after_cross: Tensor,
 }
 
@@ -88,10 +84,10 @@ impl Block {
         context: &Context,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, BlockSaved)> {
-        let (after_self, self_attention) =
-            self.self_attention
-                .forward(&self.norm1.forward(x)?, None, x, None)?;
-        let (after_cross, cross_attention) = self.cross_attention.forward(
+        let after_self = self
+            .self_attention
+            .forward(&self.norm1.forward(x)?, None, x, None)?;
+        let after_cross = self.cross_attention.forward(
             &self.norm2.forward(&after_self)?,
             Some(context),
             &after_self,
@@ -105,9 +101,7 @@ impl Block {
             y,
             BlockSaved {
                 x: x.clone(),
-                self_attention,
                 after_self,
-                cross_attention,
                 after_cross,
             },
         ))
@@ -133,8 +127,8 @@ impl Block {
             None => None,
         };
         let g = self.cross_attention.backward(
-            &saved.cross_attention,
-            Source::Context(pass.context),
+            &self.norm2.forward(&saved.after_self)?,
+            Some(pass.context),
             AttentionGrad {
                 output: after_cross.as_ref(),
                 map: grad.map,
@@ -154,8 +148,8 @@ impl Block {
             map: None,
         };
         let g = self.self_attention.backward(
-            &saved.self_attention,
-            Source::Input(&|| self.norm1.forward(&saved.x)),
+            &self.norm1.forward(&saved.x)?,
+            None,
             grad,
             &mut pass.sites,
         )?;
