@@ -2,6 +2,7 @@
 
     python measure.py --work WORK --cones ../../target/release/cones --control ../../target/release/examples/random_control
     python measure.py --work WORK --table
+    python measure.py --work WORK --cones ../../target/release/cones --sheet several.png
 
 For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
 values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py. Then
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import first_run
 import judge
 import world
 
@@ -127,14 +129,12 @@ class Bench:
             self.save()
 
     def judge_several(self, names, concept, extra):
-        phrases = [f"a {TOKENS[n]} {SUBJECTS[n]['class']}" for n in names]
-        listed = ", ".join(phrases[:-1]) + " and " + phrases[-1]
         total = {"pictures": 0, "all right": 0, "right": 0, "classes": 0}
         for i, scene in enumerate(world.SCENES):
             with tempfile.TemporaryDirectory() as folder:
                 concepts = ["--concepts", concept] if concept else []
                 self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", PER_SCENE, "-o", f"{folder}/p.png", *concepts, *extra,
-                         f"a photo of {listed} {scene}")
+                         prompt_of(names, scene))
                 for path in sorted(Path(folder).glob("*.png")):
                     picture = np.asarray(Image.open(path).convert("RGB"))
                     present = self.crowd.present(picture, names)
@@ -143,6 +143,26 @@ class Bench:
                     total["right"] += sum(present) / len(names)
                     total["classes"] += all(self.crowd.classes(picture, names))
         return total
+
+
+def prompt_of(names, scene):
+    phrases = [f"a {TOKENS[n]} {SUBJECTS[n]['class']}" for n in names]
+    return "a photo of " + ", ".join(phrases[:-1]) + " and " + phrases[-1] + " " + scene
+
+
+def sheet(work, cones, out):
+    """The unions of two, three and four subjects, a row each: a photo of each subject, then a picture in each scene."""
+    rows, most = [SEVERAL[0], SEVERAL[1], SEVERAL[3], SEVERAL[5]], max(map(len, SEVERAL))
+    blank, pictures = np.full((world.SIZE, world.SIZE, 3), 255, np.uint8), []
+    with tempfile.TemporaryDirectory() as folder:
+        for names in rows:
+            photos = [sorted((HERE / "subjects" / name).iterdir())[0] for name in names]
+            pictures += [np.asarray(Image.open(photo).convert("RGB").resize(blank.shape[:2])) for photo in photos]
+            pictures += [blank] * (most - len(names))
+            for i, scene in enumerate(world.SCENES):
+                concept = work / f"union-{len(names)}-{names[0]}.idx"
+                pictures.append(first_run.draw(cones, prompt_of(names, scene), 100 * i, folder, "--concepts", concept))
+    world.sheet(pictures, most + len(world.SCENES)).save(out)
 
 
 def table(results):
@@ -172,10 +192,13 @@ def main():
     parser.add_argument("--cones", default="cones")
     parser.add_argument("--control", default="random_control")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="pictures of several subjects, from the unions in WORK")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
     if options.table:
         return table(json.loads((options.work / "results.json").read_text()))
+    if options.sheet:
+        return sheet(options.work, options.cones, options.sheet)
     if options.self_test:
         return CrowdJudge().self_test()
     options.work.mkdir(parents=True, exist_ok=True)
