@@ -119,7 +119,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
     /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: paper: 3%; learned: 25%]
+    /// (learned) [default: paper: 3%; learned: 50%]
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) density: Option<f64>,
     /// paper: shut every neuron whose score is at least this, instead of a share

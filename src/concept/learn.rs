@@ -47,8 +47,8 @@ pub const STEPS: usize = 500;
 pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.05;
-/// The most neurons that rounding may shut, unless told otherwise.
-pub const DENSITY: f64 = 0.25;
+/// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its complement.
+pub const DENSITY: f64 = 0.5;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;
