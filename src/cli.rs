@@ -9,8 +9,8 @@ use cones::concept::{LayerSelection, Scope, SiteSelection, learn, tune};
 use cones::sampling::Sampler;
 
 use self::values::{
-    at_least_one, batch, density, finite, finite_f64, non_negative, picture_count, size, threads,
-    up_to_a_hundred, up_to_a_million, words,
+    at_least_one, batch, bytes, density, finite, finite_f64, non_negative, picture_count, size,
+    threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -128,6 +128,9 @@ pub(crate) struct FindArgs {
     /// paper: step size of the weights' update between steps [default: 2e-5]
     #[arg(long, value_name = "RHO", value_parser = non_negative)]
     pub(crate) rho: Option<f64>,
+    /// paper: draw timesteps where gradients have been large: a fifth of the steps finds nearly the same neurons
+    #[arg(long, conflicts_with_all = ["rho", "batch"])]
+    pub(crate) accelerated: bool,
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
@@ -151,9 +154,23 @@ pub(crate) struct FindArgs {
     /// How many pictures of the class the model draws when none are given [default: 20]
     #[arg(long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
     pub(crate) class_count: Option<usize>,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
     /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
+}
+
+/// How much memory to take.
+#[derive(Debug, Args)]
+pub(crate) struct MemoryArgs {
+    /// Stay within this much memory, `6GB` or `6GiB`: where it is short, layers are computed twice, with the same result
+    /// [default: what is free]
+    #[arg(long = "memory", value_name = "BYTES", value_parser = bytes)]
+    pub(crate) bytes: Option<u64>,
+    /// Say what would be done and how much memory it needs, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -200,6 +217,7 @@ impl FindArgs {
         let given = [
             ("--threshold", self.threshold.is_some()),
             ("--rho", self.rho.is_some()),
+            ("--accelerated", self.accelerated),
             ("--until-stable", self.until_stable.is_some()),
         ];
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
@@ -287,6 +305,8 @@ pub(crate) struct GenerateArgs {
     /// Use indices that were found on another model
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 #[derive(Debug, Args)]
@@ -318,6 +338,12 @@ pub(crate) struct MergeArgs {
     /// Weight of the class pictures in the loss of --tune, where there are any [default: 1]
     #[arg(long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
+    /// Stay within this much memory, `6GB` or `6GiB` [default: what is free]
+    #[arg(long, requires = "tune", value_name = "BYTES", value_parser = bytes)]
+    pub(crate) memory: Option<u64>,
+    /// Say how much memory tuning needs, and do nothing
+    #[arg(long, requires = "tune")]
+    pub(crate) dry_run: bool,
 }
 
 /// `dog=DIR`

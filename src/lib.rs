@@ -44,4 +44,4 @@ pub mod source;
 pub use error::{Error, Result};
 pub use file::replace as write_file;
 pub use picture::{HeatMap, Metadata, Picture, a1111_parameters, file_sha256, list, read_metadata};
-pub use pipeline::{AttentionOptions, Defaults, Drawing, Pipeline, Progress, SampleOptions};
+pub use pipeline::{AttentionOptions, Defaults, Drawing, Needs, Pipeline, Progress, SampleOptions};

@@ -65,7 +65,7 @@ impl Conv2d {
     }
 
     /// c_out and c_in.
-    fn channels(&self) -> (usize, usize) {
+    pub(crate) fn channels(&self) -> (usize, usize) {
         let (c_out, columns) = self.weight.shape();
         (c_out, columns / (self.k * self.k))
     }

@@ -58,6 +58,33 @@ fn number<T: FromStr>(text: &str, expected: &str, fits: impl Fn(&T) -> bool) -> 
     parsed.ok_or_else(|| format!("expected {expected}"))
 }
 
+/// `6GB` (10⁹ each), `6GiB` or `6G` (2³⁰ each), `500M`, or bytes.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 9] = [
+        ("GiB", 1_073_741_824.0),
+        ("MiB", 1_048_576.0),
+        ("KiB", 1024.0),
+        ("GB", 1e9),
+        ("MB", 1e6),
+        ("KB", 1e3),
+        ("G", 1_073_741_824.0),
+        ("M", 1_048_576.0),
+        ("K", 1024.0),
+    ];
+    let upper = text.trim().to_ascii_uppercase();
+    let unit = UNITS
+        .iter()
+        .find(|(name, _)| upper.ends_with(&name.to_ascii_uppercase()));
+    let (number, factor) = match unit {
+        Some((name, factor)) => (upper[..upper.len() - name.len()].trim_end(), *factor),
+        None => (upper.as_str(), 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n.is_finite() && n > 0.0 => Ok((n * factor) as u64),
+        _ => Err("expected an amount of memory, such as 6GB, 6GiB or 500MB".to_owned()),
+    }
+}
+
 /// `0.03` or `3%`.
 pub(super) fn density(text: &str) -> Result<f64, String> {
     let share = match text.strip_suffix('%') {

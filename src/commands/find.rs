@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cones::concept::gram::{Gram, TEMPLATES};
 use cones::concept::round::{Soft, round};
+use cones::concept::score::Draws;
 use cones::concept::select::{Selection, Stability, select};
 use cones::concept::{
-    Lesson, NeuronIndex, Provenance, Scope, Site, SiteIndices, Step, Subject, learn, score,
+    Lesson, NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, learn,
+    rows_at_once, score,
 };
 use cones::eval::Scores;
-use cones::{Pipeline, list};
+use cones::{Needs, Pipeline, list};
 use serde_json::json;
 
 use super::lesson::{CLASS_COUNT, ClassImages, PRIOR_WEIGHT, Prepared, prepare};
+use super::memory::{self, Budget};
 use super::ui::{Ui, peak_memory};
 use super::{load, thousands};
 use crate::cli::{FindArgs, Global, Method};
@@ -23,6 +26,8 @@ use crate::cli::{FindArgs, Global, Method};
 const PAPER_STEPS: usize = 1000;
 /// Density of `--method paper`.
 const PAPER_DENSITY: f64 = 0.03;
+/// As many times fewer steps does importance sampling take.
+const ACCELERATION: usize = 5;
 /// Step size ρ of the paper.
 const PAPER_RHO: f64 = 2e-5;
 
@@ -44,14 +49,32 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         Some(folder) => ClassImages::Given(folder),
         None => ClassImages::Drawn(args.class_count.unwrap_or(CLASS_COUNT), &output),
     };
+    let plan = Plan::new(global, args, &pipeline);
+    let budget = Budget::new(args.memory.bytes);
+    let needs = plan.fit(&mut pipeline, args.sites(), &budget);
+    budget.check(&needs, &ui)?;
+    if args.memory.dry_run {
+        let what = format!(
+            "{}: {} steps of `--method {}` on {} photos",
+            output.display(),
+            plan.steps(),
+            args.method.name(),
+            photos.len()
+        );
+        return memory::dry_run(global, &ui, &what, &needs);
+    }
+    ui.note(&memory::line(&needs));
     if scope == Scope::Words {
         pipeline.mark(std::slice::from_ref(&subject));
     }
     let prepared = prepare(&pipeline, &subject, &photos, &class, &ui)?;
     let fingerprint = pipeline.fingerprint()?;
-    let found = match args.method {
-        Method::Paper => paper(global, args, &mut pipeline, &prepared.lesson, &ui)?,
-        Method::Learned => learned(global, args, &mut pipeline, &subject, &prepared.lesson, &ui)?,
+    let found = match plan {
+        Plan::Paper(options) => paper(&options, &mut pipeline, &prepared.lesson, &ui)?,
+        Plan::Learned(options, density) => {
+            let lesson = &prepared.lesson;
+            learned(&options, density, &mut pipeline, &subject, lesson, &ui)?
+        }
     };
     let shapes = shapes(&pipeline, args)?;
     if let Some(path) = &args.scores {
@@ -83,6 +106,81 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     report(global, &ui, &output, &index, &found)
 }
 
+/// A method with its settings.
+enum Plan {
+    Paper(score::Options),
+    /// With the most neurons to shut.
+    Learned(learn::Options, f64),
+}
+
+impl Plan {
+    fn new(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> Self {
+        match args.method {
+            Method::Paper => Self::Paper(paper_options(global, args, pipeline)),
+            Method::Learned => Self::Learned(
+                learned_options(global, args),
+                args.density.unwrap_or(learn::DENSITY),
+            ),
+        }
+    }
+
+    fn steps(&self) -> usize {
+        match self {
+            Self::Paper(options) => options.steps,
+            Self::Learned(options, _) => options.steps,
+        }
+    }
+
+    /// Makes the model ready for the steps within a budget.
+    fn fit(&self, pipeline: &mut Pipeline, sites: SiteSelection, budget: &Budget) -> Needs {
+        let (rows, arrays) = match self {
+            Self::Paper(options) => (options.draws.rows(), options.draws.arrays()),
+            Self::Learned(options, _) => (options.rows(), learn::ARRAYS),
+        };
+        let sizes = pipeline.unet().site_weights(sites).into_values();
+        let numbers: usize = sizes.map(|w| w.shape().0 * w.shape().1).sum();
+        let side = pipeline.unet().sample_size();
+        let rows = rows_at_once(rows, (side, side));
+        pipeline.fit_steps(rows, numbers as u64 * arrays, budget.bytes())
+    }
+}
+
+fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> score::Options {
+    let selection = match args.threshold {
+        Some(threshold) => Selection::Threshold(threshold),
+        None => Selection::Density(args.density.unwrap_or(PAPER_DENSITY)),
+    };
+    let published = pipeline.defaults().find_steps.unwrap_or(PAPER_STEPS);
+    let (draws, steps, rho) = match (args.accelerated, args.batch) {
+        (true, _) => (Draws::Importance, published.div_ceil(ACCELERATION), 0.0),
+        (false, Some(half)) => (Draws::Stratified(half), published, PAPER_RHO),
+        (false, None) => (Draws::Pairs, published, PAPER_RHO),
+    };
+    score::Options {
+        steps: args.steps.unwrap_or(steps),
+        draws,
+        rho: args.rho.unwrap_or(rho),
+        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
+        sites: args.sites(),
+        scope: args.scope(),
+        seed: global.seed,
+        selection,
+        until_stable: args.until_stable,
+    }
+}
+
+fn learned_options(global: &Global, args: &FindArgs) -> learn::Options {
+    learn::Options {
+        steps: args.steps.unwrap_or(learn::STEPS),
+        half: args.batch.unwrap_or(learn::HALF),
+        rate: args.rate,
+        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
+        sites: args.sites(),
+        scope: args.scope(),
+        seed: global.seed,
+    }
+}
+
 /// What a method found, and how.
 struct Found {
     /// For each site searched the shut neurons.
@@ -97,46 +195,35 @@ struct Found {
 
 /// Algorithm 1.
 fn paper(
-    global: &Global,
-    args: &FindArgs,
+    options: &score::Options,
     pipeline: &mut Pipeline,
     lesson: &Lesson,
     ui: &Ui,
 ) -> anyhow::Result<Found> {
-    let selection = match args.threshold {
-        Some(threshold) => Selection::Threshold(threshold),
-        None => Selection::Density(args.density.unwrap_or(PAPER_DENSITY)),
-    };
-    let options = score::Options {
-        steps: args
-            .steps
-            .or(pipeline.defaults().find_steps)
-            .unwrap_or(PAPER_STEPS),
-        half: args.batch,
-        rho: args.rho.unwrap_or(PAPER_RHO),
-        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
-        sites: args.sites(),
-        scope: args.scope(),
-        seed: global.seed,
-        selection,
-        until_stable: args.until_stable,
-    };
     let mut steps = Vec::with_capacity(options.steps);
     let mut meter = ui.meter("finding neurons");
     let (unet, schedule) = pipeline.unet_mut();
-    let found = score::algorithm1(unet, schedule, lesson, &options, |step| {
+    let found = score::algorithm1(unet, schedule, lesson, options, |step| {
         steps.push(step);
         let message = format!("loss {:.4}", step.loss);
         meter.set(step.step + 1, options.steps, &message)
     })?;
     meter.finish();
     Ok(Found {
-        neurons: select(&found.scores, selection)?,
+        neurons: select(&found.scores, options.selection)?,
         scores: found.scores,
         settings: vec![
             ("steps", steps.len().to_string()),
+            (
+                "draws",
+                match options.draws {
+                    Draws::Pairs => "pairs".to_owned(),
+                    Draws::Stratified(half) => format!("strata of {half}"),
+                    Draws::Importance => "importance".to_owned(),
+                },
+            ),
             ("rho", options.rho.to_string()),
-            match selection {
+            match options.selection {
                 Selection::Threshold(t) => ("threshold", t.to_string()),
                 Selection::Density(d) => ("density", d.to_string()),
             },
@@ -148,34 +235,24 @@ fn paper(
 
 /// A soft mask, learned and rounded.
 fn learned(
-    global: &Global,
-    args: &FindArgs,
+    options: &learn::Options,
+    density: f64,
     pipeline: &mut Pipeline,
     subject: &Subject,
     lesson: &Lesson,
     ui: &Ui,
 ) -> anyhow::Result<Found> {
-    let density = args.density.unwrap_or(learn::DENSITY);
-    let options = learn::Options {
-        steps: args.steps.unwrap_or(learn::STEPS),
-        half: args.batch.unwrap_or(learn::HALF),
-        rate: args.rate,
-        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
-        sites: args.sites(),
-        scope: args.scope(),
-        seed: global.seed,
-    };
     let mut steps = Vec::with_capacity(options.steps);
     let mut meter = ui.meter("learning a mask");
     let (unet, schedule) = pipeline.unet_mut();
-    let masks = learn::soft_mask(unet, schedule, lesson, &options, |step| {
+    let masks = learn::soft_mask(unet, schedule, lesson, options, |step| {
         steps.push(step);
         let message = format!("loss {:.4}", step.loss);
         meter.set(step.step + 1, options.steps, &message)
     })?;
     meter.finish();
     let gram = gram(pipeline, subject, options.scope)?;
-    let weights = pipeline.unet().site_weights(args.sites());
+    let weights = pipeline.unet().site_weights(options.sites);
     let soft = masks
         .iter()
         .map(|(site, mask)| {

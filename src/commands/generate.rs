@@ -9,6 +9,7 @@ use cones::prompt::{occurrences, place_subjects};
 use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
 
+use super::memory::{self, Budget};
 use super::ui::{Ui, peak_memory};
 use super::{attention, load, read_index};
 use crate::cli::{GenerateArgs, Global};
@@ -49,6 +50,21 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             attention.excite.join(", ")
         ));
     }
+    let budget = Budget::new(args.memory.bytes);
+    let excite = !attention.excite.is_empty();
+    let needs = pipeline.fit_drawing(&options, paths.len(), excite, budget.bytes())?;
+    budget.check(&needs, &ui)?;
+    if args.memory.dry_run {
+        let what = format!(
+            "{}: {} pictures, {} steps of `{}` each",
+            args.output.display(),
+            paths.len(),
+            options.steps,
+            options.sampler
+        );
+        return memory::dry_run(global, &ui, &what, &needs);
+    }
+    ui.detail(&memory::line(&needs));
     let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
     let mut meter = ui.meter("drawing");
     let (start, mut passes) = (Instant::now(), 0);

@@ -21,7 +21,10 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
         .context("the indices cannot be merged")?;
     let overlaps = overlaps(&args.indices, &parts, &ui)?;
     let merged = match args.tune {
-        Some(steps) => tune::run(global, args, steps, union.clone(), &ui)?,
+        Some(steps) => match tune::run(global, args, steps, union.clone(), &ui)? {
+            Some(tuned) => tuned,
+            None => return Ok(()),
+        },
         None => tune::Tuned {
             index: union.clone(),
             steps: Vec::new(),

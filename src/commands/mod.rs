@@ -7,6 +7,7 @@ pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod lesson;
+pub(crate) mod memory;
 pub(crate) mod merge;
 pub(crate) mod tune;
 pub(crate) mod ui;

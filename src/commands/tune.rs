@@ -7,13 +7,15 @@ use cones::Pipeline;
 use cones::autograd::Weight;
 use cones::concept::tune::Open;
 use cones::concept::{
-    NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, shut,
+    NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, rows_at_once,
+    shut,
 };
 use cones::list;
 use half::f16;
 
 use super::lesson::{CLASS_COUNT, ClassImages, PRIOR_WEIGHT, prepare};
 use super::load;
+use super::memory::{self, Budget};
 use super::ui::Ui;
 use crate::cli::{Global, MergeArgs, SubjectImages};
 
@@ -23,13 +25,14 @@ pub(crate) struct Tuned {
     pub(crate) steps: Vec<Step>,
 }
 
+/// `None` where it was only to say what it needs.
 pub(crate) fn run(
     global: &Global,
     args: &MergeArgs,
     steps: usize,
     union: NeuronIndex,
     ui: &Ui,
-) -> anyhow::Result<Tuned> {
+) -> anyhow::Result<Option<Tuned>> {
     let folders = union
         .provenance()
         .subjects
@@ -51,6 +54,24 @@ pub(crate) fn run(
     union
         .check_fingerprint(&pipeline.fingerprint()?)
         .context("the indices cannot be tuned on this model")?;
+    let budget = Budget::new(args.memory);
+    let numbers: u64 = union.sites().map(|(_, set)| set.universe()).sum();
+    let subjects = union.provenance().subjects.len();
+    let side = pipeline.unet().sample_size();
+    let kinds = match union.provenance().scope {
+        Scope::Prompt => 2,
+        Scope::Words => 1,
+    };
+    let rows = rows_at_once(subjects * kinds * args.batch, (side, side));
+    let arrays = cones::concept::tune::arrays(subjects);
+    let needs = pipeline.fit_steps(rows, numbers * arrays, budget.bytes());
+    budget.check(&needs, ui)?;
+    if args.dry_run {
+        let what = format!("{}: {steps} steps of tuning", args.output.display());
+        memory::dry_run(global, ui, &what, &needs)?;
+        return Ok(None);
+    }
+    ui.note(&memory::line(&needs));
     let mut provenance = union.provenance().clone();
     if provenance.scope == Scope::Words {
         pipeline.mark(&provenance.subjects);
@@ -90,10 +111,10 @@ pub(crate) fn run(
             meter.set(step.step + 1, steps, &format!("loss {:.4}", step.loss))
         })?;
     meter.finish();
-    Ok(Tuned {
+    Ok(Some(Tuned {
         index: tuned(provenance, open, &values, args, &options)?,
         steps: done,
-    })
+    }))
 }
 
 /// The folder that the user gave for a subject, by its noun or by token and noun.

@@ -41,6 +41,16 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Options {
+    /// Pictures in a step.
+    pub fn rows(&self) -> usize {
+        match self.scope {
+            Scope::Prompt => 2 * self.half,
+            Scope::Words => self.half,
+        }
+    }
+}
+
 /// Default of [`Options::steps`].
 pub const STEPS: usize = 500;
 /// Default of [`Options::half`].
@@ -49,6 +59,9 @@ pub const HALF: usize = 8;
 pub const RATE: f64 = 0.05;
 /// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its complement.
 pub const DENSITY: f64 = 0.5;
+
+/// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments, gradients.
+pub const ARRAYS: u64 = 6;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;

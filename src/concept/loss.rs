@@ -77,6 +77,11 @@ pub struct Step {
 /// taken in parts, whose gradients add up, so that its memory does not grow with its batch.
 const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
 
+/// How many of a step's pictures are in one pass, for latents of this height and width.
+pub fn rows_at_once(rows: usize, (h, w): (usize, usize)) -> usize {
+    (PIXELS_AT_ONCE / (h * w).max(1)).clamp(1, rows.max(1))
+}
+
 /// The samples of one step: pictures with noise, and what the model should say of them.
 pub(crate) struct Batch {
     /// `[r, c, h, w]`
@@ -157,6 +162,22 @@ impl Batch {
         )
     }
 
+    /// Picture `k` of some, at a timestep that was chosen.
+    pub(super) fn single(
+        schedule: &ScheduleConfig,
+        examples: &Examples,
+        weight: f64,
+        timestep: usize,
+        k: usize,
+        generator: &mut Generator,
+    ) -> Result<Self> {
+        let (picture, prompt) = examples.get(k);
+        let timesteps = [timestep as i64];
+        let prompt = Context::cat(&[prompt])?;
+        let weights = vec![weight as f32];
+        Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)
+    }
+
     fn new(
         schedule: &ScheduleConfig,
         latents: &[&Tensor],
@@ -226,7 +247,7 @@ impl Batch {
         k: usize,
     ) -> Result<(f32, Vec<BTreeMap<Site, Tensor>>)> {
         let (rows, _, h, w) = self.noisy.dims4()?;
-        let at_once = (PIXELS_AT_ONCE / (h * w)).max(1);
+        let at_once = rows_at_once(rows, (h, w));
         let (mut loss, mut sums) = (0.0, Vec::<BTreeMap<Site, Tensor>>::new());
         for first in (0..rows).step_by(at_once) {
             let part = self.narrow(first, at_once.min(rows - first))?;

@@ -5,21 +5,34 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
+use super::importance::Importance;
 use super::loss::Batch;
 use super::select::{Selection, Stability, stability};
-use super::{Lesson, Scope, Site, SiteSelection, Step};
-use crate::sampling::ScheduleConfig;
-use crate::{Result, model::UNet};
+use super::{Examples, Lesson, Scope, Site, SiteSelection, Step};
+use crate::sampling::{Generator, ScheduleConfig};
+use crate::{Error, Result, model::UNet};
+
+/// How the samples of a step are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draws {
+    /// One picture of the subject and one of the class with independent timesteps, as published.
+    Pairs,
+    /// So many pictures of each, with timesteps from equal parts of the schedule.
+    Stratified(usize),
+    /// Two pictures, each of the kind and at the timestep where a gradient tells most: in proportion to their sizes so
+    /// far, as importance sampling does it. All are taken at
+    /// the model's own weights.
+    Importance,
+}
 
 /// Settings of Algorithm 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Steps K, or the most there may be.
     pub steps: usize,
-    /// Pictures of the subject in a step, and of the class, with timesteps from equal parts of the schedule; `None` for one
-    /// of each with independent timesteps, as published.
-    pub half: Option<usize>,
-    /// Step size ρ of the update in mask space.
+    /// How the samples of a step are drawn.
+    pub draws: Draws,
+    /// Step size ρ of the update in mask space; 0 with [`Draws::Importance`].
     pub rho: f64,
     /// Weight λ of the class pictures in the loss.
     pub prior_weight: f64,
@@ -44,6 +57,25 @@ pub struct Scores {
     pub stability: Option<Stability>,
 }
 
+impl Draws {
+    /// Arrays as large as all sites searched that are alive at once: weights, sums, gradients and scores.
+    pub fn arrays(self) -> u64 {
+        match self {
+            Self::Pairs | Self::Stratified(_) => 5,
+            Self::Importance => 7,
+        }
+    }
+
+    /// Pictures in a step.
+    pub fn rows(self) -> usize {
+        match self {
+            Self::Pairs => 2,
+            Self::Stratified(half) => 2 * half,
+            Self::Importance => 1, // two, one after the other
+        }
+    }
+}
+
 /// Steps between two looks at the stability.
 const LOOK_EVERY: usize = 20;
 
@@ -56,7 +88,7 @@ const LOOK_EVERY: usize = 20;
 /// The model is given back unchanged, also after an error.
 ///
 /// # Errors
-/// If a list of pictures is empty, an error of `after_step`, or a loss that is not a number.
+/// If a list of pictures is empty, ρ is not 0 where it must be, an error of `after_step`, or a loss that is not a number.
 pub fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
@@ -65,6 +97,10 @@ pub fn algorithm1(
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
     lesson.check()?;
+    if options.draws == Draws::Importance && options.rho > 0.0 {
+        let expected = "0: importance sampling is at the model's own weights";
+        return Err(Error::value("rho", expected, options.rho));
+    }
     unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
 }
 
@@ -77,29 +113,25 @@ fn run(
 ) -> Result<Scores> {
     let mut theta = unet.site_tensors(options.sites)?;
     // S of the even and of the odd steps: their sum is the paper's.
-    let mut halves = [Sums::default(), Sums::default()];
+    let mut halves = [Half::default(), Half::default()];
+    let mut sampler = match options.draws {
+        Draws::Importance => Some(Sampler::new(schedule, lesson, options)?),
+        Draws::Pairs | Draws::Stratified(_) => None,
+    };
     let mut taken = 0;
     for k in 0..options.steps {
         let start = Instant::now();
-        let seed = options.seed.wrapping_add(k as u64);
-        let batch = match options.half {
-            None => Batch::pair(schedule, lesson, options.prior_weight, seed, k)?,
-            Some(half) => {
-                let lessons = std::slice::from_ref(lesson);
-                Batch::stratified(schedule, lessons, half, options.prior_weight, seed, k)?
+        let half = &mut halves[k % 2];
+        let loss = match &mut sampler {
+            Some(sampler) => sampler.step(unet, &theta, k, half)?,
+            None => {
+                let batch = batch(schedule, lesson, options, k)?;
+                let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
+                half.add(0, scores(&theta, &gradients)?, 1.0)?;
+                update(&mut theta, &gradients, options.rho)?;
+                loss
             }
         };
-        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
-        for (site, g) in gradients {
-            let Some(weight) = theta.get_mut(&site) else {
-                continue;
-            };
-            halves[k % 2].add(&site, (&*weight * &g)?)?;
-            if options.rho > 0.0 {
-                let update = ((&*weight * options.rho)? * &*weight)?.mul(&g)?;
-                *weight = (&*weight - update)?;
-            }
-        }
         if options.rho > 0.0 {
             unet.set_weights_of(options.scope, theta.clone())?;
         }
@@ -111,12 +143,7 @@ fn run(
         })?;
         if let Some(enough) = options.until_stable
             && taken.is_multiple_of(LOOK_EVERY)
-            && stability(
-                &halves[0].means(taken / 2)?,
-                &halves[1].means(taken / 2)?,
-                options.selection,
-            )?
-            .shared
+            && stability(&halves[0].means()?, &halves[1].means()?, options.selection)?.shared
                 >= enough
         {
             break;
@@ -125,16 +152,168 @@ fn run(
     let [even, odd] = halves;
     let stability = match taken {
         0 | 1 => None,
-        _ => Some(stability(
-            &even.means(taken.div_ceil(2))?,
-            &odd.means(taken / 2)?,
-            options.selection,
-        )?),
+        _ => Some(stability(&even.means()?, &odd.means()?, options.selection)?),
     };
     Ok(Scores {
-        scores: even.plus(odd)?.means(taken)?,
+        scores: even.plus(odd)?.means()?,
         stability,
     })
+}
+
+/// The samples of step `k` where they do not depend on the steps before.
+fn batch(schedule: &ScheduleConfig, lesson: &Lesson, options: &Options, k: usize) -> Result<Batch> {
+    let (seed, weight) = (options.seed.wrapping_add(k as u64), options.prior_weight);
+    match options.draws {
+        Draws::Stratified(half) => Batch::stratified(
+            schedule,
+            std::slice::from_ref(lesson),
+            half,
+            weight,
+            seed,
+            k,
+        ),
+        Draws::Pairs | Draws::Importance => Batch::pair(schedule, lesson, weight, seed, k),
+    }
+}
+
+/// θ∘g.
+fn scores(
+    theta: &BTreeMap<Site, Tensor>,
+    gradients: &BTreeMap<Site, Tensor>,
+) -> Result<Vec<(Site, Tensor)>> {
+    let score = |(site, g): (&Site, &Tensor)| Ok((site.clone(), (&theta[site] * g)?));
+    gradients.iter().map(score).collect()
+}
+
+/// θ −= ρ·θ∘θ∘g.
+fn update(
+    theta: &mut BTreeMap<Site, Tensor>,
+    gradients: &BTreeMap<Site, Tensor>,
+    rho: f64,
+) -> Result<()> {
+    for (site, weight) in theta.iter_mut().filter(|_| rho > 0.0) {
+        if let Some(g) = gradients.get(site) {
+            let update = ((&*weight * rho)? * &*weight)?.mul(g)?;
+            *weight = (&*weight - update)?;
+        }
+    }
+    Ok(())
+}
+
+/// Draws the samples of [`Draws::Importance`]: of the subject and of the class, whichever is behind what the sizes of its
+/// gradients ask for.
+struct Sampler<'a> {
+    schedule: &'a ScheduleConfig,
+    options: &'a Options,
+    /// Subject and class, with their weights in the loss.
+    kinds: [(&'a Examples, f64); 2],
+    importance: [Importance; 2],
+}
+
+impl<'a> Sampler<'a> {
+    fn new(schedule: &'a ScheduleConfig, lesson: &'a Lesson, options: &'a Options) -> Result<Self> {
+        let timesteps = schedule.num_train_timesteps();
+        let mut generator = Generator::new(options.seed);
+        let places = generator.randint(0, i64::from(u32::MAX), 2)?;
+        let of = |place: i64| Importance::new(timesteps, place as f64 / f64::from(u32::MAX));
+        Ok(Self {
+            schedule,
+            options,
+            kinds: [
+                (&lesson.subject, 1.0),
+                (lesson.class()?, options.prior_weight),
+            ],
+            importance: [of(places[0]), of(places[1])],
+        })
+    }
+
+    /// The kind to look at next.
+    fn kind(&self) -> usize {
+        let [subject, class] = &self.importance;
+        let need = match (subject.mean(), class.mean()) {
+            (Some(subject), Some(class)) => [subject, class],
+            _ => [1.0, 1.0],
+        };
+        let behind = |kind: usize| need[kind] / (self.importance[kind].count() as f64 + 0.5);
+        usize::from(behind(1) > behind(0))
+    }
+
+    /// Takes step `k`, two samples, into `half`: their losses' mean times the number of kinds.
+    fn step(
+        &mut self,
+        unet: &UNet,
+        theta: &BTreeMap<Site, Tensor>,
+        k: usize,
+        half: &mut Half,
+    ) -> Result<f32> {
+        let Options {
+            sites, scope, seed, ..
+        } = *self.options;
+        let mut generator = Generator::new(seed.wrapping_add(k as u64));
+        let mut sum = 0.0;
+        for _ in 0..2 {
+            let kind = self.kind();
+            let (examples, weight) = self.kinds[kind];
+            let importance = &mut self.importance[kind];
+            let draw = importance.draw();
+            let (t, number) = (draw.timestep, importance.count());
+            let batch = Batch::single(self.schedule, examples, weight, t, number, &mut generator)?;
+            let (loss, gradients) = batch.gradients(unet, sites, scope, k)?;
+            let scores = scores(theta, &gradients)?;
+            let mut squares = 0.0;
+            for (_, scores) in &scores {
+                squares += f64::from(scores.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            }
+            let times = importance.observe(draw, squares.sqrt());
+            half.add(kind, scores, times)?;
+            sum += loss;
+        }
+        Ok(sum)
+    }
+}
+
+/// What some of the steps found: for each kind of sample, where kinds are drawn apart, the sum of its scores.
+#[derive(Default)]
+struct Half {
+    sums: [Sums; 2],
+    counts: [usize; 2],
+}
+
+impl Half {
+    /// Adds a sample of this kind: its scores times a factor.
+    fn add(&mut self, kind: usize, scores: Vec<(Site, Tensor)>, times: f64) -> Result<()> {
+        for (site, scores) in scores {
+            let term = match times {
+                1.0 => scores,
+                times => (scores * times)?,
+            };
+            self.sums[kind].add(&site, term)?;
+        }
+        self.counts[kind] += 1;
+        Ok(())
+    }
+
+    fn plus(mut self, other: Self) -> Result<Self> {
+        for (kind, sums) in other.sums.into_iter().enumerate() {
+            for (site, term) in sums.0 {
+                self.sums[kind].add(&site, term)?;
+            }
+            self.counts[kind] += other.counts[kind];
+        }
+        Ok(self)
+    }
+
+    /// The sum over kinds of the means of their samples.
+    fn means(&self) -> Result<BTreeMap<Site, Vec<f32>>> {
+        let mut all = Sums::default();
+        for (sums, count) in self.sums.iter().zip(self.counts) {
+            for (site, sum) in &sums.0 {
+                all.add(site, (sum / count.max(1) as f64)?)?;
+            }
+        }
+        let values = |(site, mean): (Site, Tensor)| Ok((site, mean.flatten_all()?.to_vec1()?));
+        all.0.into_iter().map(values).collect()
+    }
 }
 
 /// Sums of θ∘g over steps, by site.
@@ -149,22 +328,5 @@ impl Sums {
         };
         self.0.insert(site.clone(), sum);
         Ok(())
-    }
-
-    fn plus(mut self, other: Self) -> Result<Self> {
-        for (site, term) in other.0 {
-            self.add(&site, term)?;
-        }
-        Ok(self)
-    }
-
-    fn means(&self, steps: usize) -> Result<BTreeMap<Site, Vec<f32>>> {
-        self.0
-            .iter()
-            .map(|(site, sum)| {
-                let mean = (sum / steps.max(1) as f64)?;
-                Ok((site.clone(), mean.flatten_all()?.to_vec1()?))
-            })
-            .collect()
     }
 }

@@ -38,6 +38,12 @@ pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.03;
 
+/// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject the
+/// weights and their gradients.
+pub fn arrays(subjects: usize) -> u64 {
+    4 + 2 * subjects as u64
+}
+
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.999;
 /// As torch has it, next to nothing.

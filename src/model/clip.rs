@@ -80,6 +80,12 @@ impl TextEncoder {
         self.tokens.dims()[1]
     }
 
+    /// Bytes of the embeddings, which are copied from the file.
+    pub(crate) fn copied(&self) -> u64 {
+        let numbers = self.tokens.elem_count() + self.positions.elem_count();
+        (numbers * size_of::<f32>()) as u64
+    }
+
     /// Embeds prompts of equal length: the last hidden state behind the final norm, `[b, t, e]`.
     ///
     /// # Errors

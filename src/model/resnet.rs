@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::memory::{LayerNeeds, bytes};
 use super::weights::{ConvShape, Weights};
 use crate::Result;
 use crate::autograd::{Activation, Addends, Conv2d, GroupNorm, Linear, silu};
@@ -112,6 +113,24 @@ impl Resnet {
                 middle,
             },
         ))
+    }
+
+    /// Channels of its input and of its output.
+    pub(super) fn channels(&self) -> (usize, usize) {
+        let (to, from) = self.conv1.channels();
+        (from, to)
+    }
+
+    /// What it needs for so many pixels.
+    pub(super) fn needs(&self, pixels: usize) -> LayerNeeds {
+        let (from, to) = self.channels();
+        let (input, output) = (bytes(from, pixels), bytes(to, pixels));
+        LayerNeeds {
+            input,
+            inside: output,
+            // The norm's output beside the convolution's, or as many gradients; the shortcut's; one more to add up.
+            working: input.max(output) + 3 * output,
+        }
     }
 
     /// ∂L/∂x. The timestep embedding has no site upstream, so nothing flows into it.

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
 use super::context::Context;
+use super::memory::{LayerNeeds, bytes};
 use super::weights::Weights;
 use crate::Result;
 use crate::autograd::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
@@ -281,6 +282,18 @@ impl Transformer {
             Some(grad) => (grad + g)?,
             None => g,
         }))
+    }
+
+    /// What it needs for so many pixels.
+    pub(super) fn needs(&self, pixels: usize) -> LayerNeeds {
+        let width = bytes(self.proj_out.weight().shape().0, pixels);
+        LayerNeeds {
+            input: width,
+            inside: 3 * self.blocks.len() as u64 * width,
+            // Back through the gated layer: its output, four times as wide, and the gradient of both halves behind it; and
+            // the norm's output, the gradient and one more to add up.
+            working: (4 + 8 + 3) * width,
+        }
     }
 
     /// The attentions that see text.

@@ -41,18 +41,29 @@ pub struct UNet {
     pub(super) conv_out: Conv2d,
     /// Index in `layers` of the first transformer: no gradient is needed before it.
     pub(super) first_site: usize,
+    /// For each layer whether a backward pass computes it again: see [`UNet::fit`].
+    pub(super) recomputed: Vec<bool>,
 }
 
 /// What the layers of one forward pass share.
 pub(super) struct State<'a> {
     /// The timestep embedding, `[b, 4·width]`.
-    time: Tensor,
+    pub(super) time: Tensor,
     context: &'a Context,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
     skips: Vec<Tensor>,
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    /// The state of a layer that neither keeps nor takes a skip, to compute it again.
+    pub(super) fn again(time: &Tensor, context: &'a Context) -> Self {
+        Self {
+            time: time.clone(),
+            context,
+            skips: Vec::new(),
+        }
+    }
+
     /// Runs one layer: its output, and what it saved.
     pub(super) fn run(
         &mut self,
@@ -128,6 +139,7 @@ impl UNet {
             .position(|l| matches!(l, Layer::Transformer(_)))
             .unwrap_or(layers.len());
         Ok(Self {
+            recomputed: vec![false; layers.len()],
             config,
             time1,
             time2,

@@ -8,7 +8,7 @@ use super::attention::{AttentionStore, Owner, SiteGradients};
 use super::context::Context;
 use super::resnet::ResnetSaved;
 use super::transformer::{Pass, Reach, TransformerSaved};
-use super::unet::{Layer, UNet};
+use super::unet::{Layer, State, UNet};
 use crate::Result;
 use crate::autograd::AttentionGrad;
 use crate::concept::{Site, SiteSelection};
@@ -22,6 +22,8 @@ pub(super) enum LayerSaved {
     Downsample(usize, usize),
     /// Channels of the input of a [`Layer::Pop`], in front of the kept ones.
     Pop(usize),
+    /// The layer's input: it is computed again.
+    Input(Tensor),
     Nothing,
 }
 
@@ -31,6 +33,7 @@ pub struct Saved {
     layers: Vec<LayerSaved>,
     /// The output before the last norm.
     last: Tensor,
+    time: Tensor,
     context: Context,
 }
 
@@ -46,6 +49,7 @@ pub struct Attended {
     /// How many layers the map is the average of.
     maps: usize,
     layers: Vec<LayerSaved>,
+    time: Tensor,
     context: Context,
 }
 
@@ -63,12 +67,12 @@ impl UNet {
         let mut layers = Vec::with_capacity(self.layers.len());
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for (i, layer) in self.layers.iter().enumerate() {
+            let input = hidden.clone();
             let saved;
             (hidden, saved) = state.run(layer, hidden, None)?;
-            layers.push(if i < self.first_site {
-                LayerSaved::Nothing
-            } else {
-                saved
+            layers.push(match i < self.first_site {
+                true => LayerSaved::Nothing,
+                false => self.kept(i, input, saved),
             });
         }
         let y = self.leave(&hidden)?;
@@ -77,9 +81,18 @@ impl UNet {
             Saved {
                 layers,
                 last: hidden,
+                time: state.time,
                 context: context.clone(),
             },
         ))
+    }
+
+    /// What to keep of layer `i`: what it saved, or its input.
+    fn kept(&self, i: usize, input: Tensor, saved: LayerSaved) -> LayerSaved {
+        match self.recomputed[i] {
+            true => LayerSaved::Input(input),
+            false => saved,
+        }
     }
 
     /// The gradients ∂L/∂W of the model's weights at the selected sites, from ∂L/∂output `[b, c, h, w]`.
@@ -128,6 +141,7 @@ impl UNet {
                 context: &saved.context,
                 sites: SiteGradients::new(selection, owner, saved.context.words().len()),
             },
+            time: &saved.time,
             skips: Vec::new(),
             gradient: Some(g),
         };
@@ -187,9 +201,9 @@ impl UNet {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for (i, layer) in self.layers[..end].iter().enumerate() {
             let saved;
-            let store = recorded.contains(&i).then_some(&mut store);
+            let (input, store) = (hidden.clone(), recorded.contains(&i).then_some(&mut store));
             (hidden, saved) = state.run(layer, hidden, store)?;
-            layers.push(saved);
+            layers.push(self.kept(i, input, saved));
         }
         let [first, others @ ..] = store.maps() else {
             return Err(crate::Error::value(
@@ -208,6 +222,7 @@ impl UNet {
             map: (sum / store.maps().len() as f64)?,
             maps: store.maps().len(),
             layers,
+            time: state.time,
             context: context.clone(),
         })
     }
@@ -224,6 +239,7 @@ impl UNet {
                 context: &attended.context,
                 sites: SiteGradients::none(),
             },
+            time: &attended.time,
             skips: Vec::new(),
             gradient: None,
         };
@@ -244,6 +260,7 @@ impl UNet {
 /// A walk through the layers in reverse.
 struct Walk<'a> {
     pass: Pass<'a>,
+    time: &'a Tensor,
     /// ∂L/∂ what was kept on the way down.
     skips: Vec<Tensor>,
     /// ∂L/∂ the output of the next layer; `None` as long as the loss does not depend on it, and when the pass is over.
@@ -259,6 +276,13 @@ impl Walk<'_> {
         map: Option<&Tensor>,
         reach: Reach,
     ) -> Result<()> {
+        let saved = match saved {
+            LayerSaved::Input(x) => {
+                let mut state = State::again(self.time, self.pass.context);
+                state.run(layer, x, None)?.1
+            }
+            saved => saved,
+        };
         let g = match (layer, saved, self.gradient.take()) {
             (Layer::Transformer(transformer), LayerSaved::Transformer(s), g) => {
                 let grad = AttentionGrad {

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use serde_json::json;
 
 use super::config::Keys;
+use super::memory::{Footprint, bytes};
 use super::resnet::{Resnet, ResnetShape, Upsample};
 use super::weights::{ConvShape, TensorFile, Weights};
 use crate::Result;
@@ -174,7 +175,49 @@ impl Vae {
     }
 }
 
+impl Vae {
+    /// What [`Vae::encode`] needs for one picture of this height and width.
+    pub fn encode_footprint(&self, size: (usize, usize)) -> Footprint {
+        self.encoder.footprint(size)
+    }
+
+    /// What [`Vae::decode`] needs for one picture with latents of this height and width.
+    pub fn decode_footprint(&self, size: (usize, usize)) -> Footprint {
+        self.decoder.footprint(size)
+    }
+}
+
 impl Half {
+    /// What a forward pass needs for one picture, or its latents, of this height and width.
+    fn footprint(&self, (mut h, mut w): (usize, usize)) -> Footprint {
+        let (mut channels, mut working) = (self.conv_in.channels().0, 0);
+        for layer in &self.layers {
+            let needs = match layer {
+                Layer::Resnet(resnet) => {
+                    channels = resnet.channels().1;
+                    let needs = resnet.needs(h * w);
+                    needs.input + needs.inside + needs.working
+                }
+                Layer::Attention(_) => 6 * bytes(channels, h * w),
+                Layer::Downsample(_) => {
+                    let needs = 2 * bytes(channels, h * w);
+                    (h, w) = (h / 2, w / 2);
+                    needs
+                }
+                Layer::Upsample(_) => {
+                    (h, w) = (2 * h, 2 * w);
+                    2 * bytes(channels, h * w)
+                }
+            };
+            working = working.max(needs);
+        }
+        Footprint {
+            kept: 0,
+            working,
+            recomputed: 0,
+        }
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = self.conv_in.forward(x)?;
         for layer in &self.layers {

@@ -53,6 +53,11 @@ impl TensorFile {
         Self::new(Bytes::Embedded(bytes), label)
     }
 
+    /// Bytes of the whole file.
+    pub(crate) fn size(&self) -> u64 {
+        (*self.bytes).as_ref().len() as u64
+    }
+
     /// SHA-256 of the whole file, in hexadecimal.
     pub(crate) fn sha256(&self) -> String {
         crate::file::hex(&Sha256::digest((*self.bytes).as_ref()))

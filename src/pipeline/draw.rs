@@ -51,7 +51,7 @@ const MAX_BATCH: usize = 16;
 
 impl Pipeline {
     /// The size to draw at, checked.
-    fn latent_size(&self, size: Option<(u32, u32)>) -> Result<(usize, usize)> {
+    pub(super) fn latent_size(&self, size: Option<(u32, u32)>) -> Result<(usize, usize)> {
         let (width, height) = size.unwrap_or_else(|| self.size());
         let factor = self.vae.factor() as u32;
         const MOST: u32 = 8192;
@@ -121,7 +121,7 @@ impl Pipeline {
             size: (width, height),
             attention,
         };
-        let batch = (BATCH_PIXELS / (width * height)).clamp(1, MAX_BATCH);
+        let batch = Self::batch((height, width));
         let batches = seeds.len().div_ceil(batch);
         let mut done = 0;
         let mut drawings = Vec::with_capacity(seeds.len());
@@ -145,6 +145,11 @@ impl Pipeline {
             }
         }
         Ok(drawings)
+    }
+
+    /// How many pictures with latents of this height and width are drawn at a time.
+    pub(super) fn batch((height, width): (usize, usize)) -> usize {
+        (BATCH_PIXELS / (width * height)).clamp(1, MAX_BATCH)
     }
 
     /// The picture of latents `[1, c, h, w]`.

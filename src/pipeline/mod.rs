@@ -2,6 +2,7 @@
 
 mod attention;
 mod draw;
+mod memory;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::source::Source;
 use crate::{Error, Picture, Result};
 pub use attention::{AttentionOptions, Drawing};
 pub use draw::{Progress, SampleOptions};
+pub use memory::Needs;
 
 /// The settings that a model draws best with, from `cones.json` beside its folders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -48,6 +50,8 @@ pub struct Pipeline {
     originals: BTreeMap<Site, Weight>,
     /// The subjects whose words contexts mark, in order of their numbers.
     marked: Vec<Subject>,
+    /// Bytes of all weights, with what is copied of them.
+    weights: u64,
 }
 
 impl Pipeline {
@@ -57,25 +61,26 @@ impl Pipeline {
     /// If a file is missing, malformed, or of a model that is not supported.
     pub fn load(source: &Source, device: &Device) -> Result<Self> {
         let config = |file: &str| Ok::<_, Error>((file.to_owned(), source.required_text(file)?));
+        let mut weights = 0;
+        let mut tensors = |dir: &str, stem: &str| {
+            let file = source.tensors(dir, stem)?;
+            weights += file.size();
+            Ok::<_, Error>(file)
+        };
         let (file, text) = config("text_encoder/config.json")?;
-        let encoder = TextEncoder::load(
-            &file,
-            &text,
-            source.tensors("text_encoder", "model")?,
-            device,
-        )?;
+        let encoder = TextEncoder::load(&file, &text, tensors("text_encoder", "model")?, device)?;
         let (file, text) = config("unet/config.json")?;
         let unet = UNet::load(
             &file,
             &text,
-            source.tensors("unet", "diffusion_pytorch_model")?,
+            tensors("unet", "diffusion_pytorch_model")?,
             device,
         )?;
         let (file, text) = config("vae/config.json")?;
         let vae = Vae::load(
             &file,
             &text,
-            source.tensors("vae", "diffusion_pytorch_model")?,
+            tensors("vae", "diffusion_pytorch_model")?,
             device,
         )?;
         let (file, text) = config("scheduler/scheduler_config.json")?;
@@ -104,6 +109,7 @@ impl Pipeline {
             fingerprint: OnceCell::new(),
             originals: BTreeMap::new(),
             marked: Vec::new(),
+            weights: weights + encoder.copied(),
             text: encoder,
             unet,
             vae,

@@ -18,7 +18,7 @@ pub(super) fn golden(path: &str) -> String {
         .to_string()
 }
 
-fn cones(dir: &Path, args: &[&str]) -> Output {
+pub(super) fn cones(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cones"))
         .args(args)
         .current_dir(dir)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use cones::concept::score::{Options, algorithm1};
+use cones::concept::score::{Draws, Options, algorithm1};
 use cones::concept::select::Selection;
 use cones::concept::{Examples, Lesson, Scope};
 use cones::concept::{Site, SiteSelection};
@@ -372,7 +372,7 @@ fn scores_of_algorithm_1_are_equal() {
             };
             let options = Options {
                 steps: settings["steps"].as_u64().unwrap() as usize,
-                half: None,
+                draws: Draws::Pairs,
                 rho: settings["rho"].as_f64().unwrap(),
                 prior_weight: settings["prior_weight"].as_f64().unwrap(),
                 sites: text("sites").parse().unwrap(),

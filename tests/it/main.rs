@@ -8,6 +8,7 @@ mod eval;
 mod golden;
 mod hostile;
 mod index;
+mod memory;
 mod methods;
 mod mutate;
 mod rows;

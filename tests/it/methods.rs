@@ -253,3 +253,46 @@ fn eval_measures_a_concept_against_plain_and_random() {
     let report = json(&ok(dir, &args));
     assert!(report.to_string().contains("0.05"), "{report}");
 }
+
+/// Importance sampling has the expectation of even sampling: with other noise it comes to the same scores.
+#[test]
+fn accelerated_scores_are_those_of_algorithm_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let scores = |steps: &str, seed: &str, extra: &[&str]| -> Vec<f64> {
+        let file = format!("{steps}.{seed}.{}.scores", extra.len());
+        let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
+        let class = golden("photos/class");
+        let mut args = vec!["find", "--subject", "dog", "--method", "paper", &photos];
+        args.extend([
+            "--model",
+            &model,
+            "--class-images",
+            &class,
+            "--scores",
+            &file,
+        ]);
+        args.extend(["--steps", steps, "--seed", seed]);
+        args.extend(extra);
+        ok(dir, &args);
+        let bytes = std::fs::read(dir.join(file)).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut names = tensors.names();
+        names.sort();
+        let numbers = names
+            .iter()
+            .flat_map(|name| tensors.tensor(name).unwrap().data().chunks(4));
+        let number = |b: &[u8]| f64::from(f32::from_le_bytes(b.try_into().unwrap()));
+        numbers.map(number).collect()
+    };
+    let likeness = |a: &[f64], b: &[f64]| {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let published = scores("300", "1000", &[]);
+    let accelerated = scores("150", "5000", &["--accelerated"]);
+    let size = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>().sqrt();
+    assert!(likeness(&published, &accelerated) > 0.99);
+    let ratio = size(&accelerated) / size(&published);
+    assert!((0.95..1.05).contains(&ratio), "{ratio}");
+}

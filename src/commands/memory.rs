@@ -1,0 +1,101 @@
+//! What a run needs of memory: chosen, said before it starts, or said instead of starting.
+
+use cones::Needs;
+use serde_json::json;
+
+use super::ui::Ui;
+use crate::cli::Global;
+
+/// The share of the free memory that is taken without being told to.
+const SHARE: f64 = 0.9;
+
+/// How much there is.
+pub(crate) struct Budget {
+    /// What the user allows.
+    told: Option<u64>,
+    /// What is free.
+    free: u64,
+}
+
+impl Budget {
+    /// What the user allows, or what is free.
+    pub(crate) fn new(memory: Option<u64>) -> Self {
+        let mut system = sysinfo::System::new();
+        system.refresh_memory();
+        let free = match system.cgroup_limits() {
+            Some(limits) => limits.free_memory.min(system.available_memory()),
+            None => system.available_memory(),
+        };
+        Self { told: memory, free }
+    }
+
+    /// Bytes to stay within.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.told.unwrap_or((self.free as f64 * SHARE) as u64)
+    }
+
+    /// Refuses what is more than the user allows, and warns of what is more than is free.
+    pub(crate) fn check(&self, needs: &Needs, ui: &Ui) -> anyhow::Result<()> {
+        if let Some(told) = self.told {
+            needs.within(told)?;
+        }
+        if needs.total() > self.free {
+            ui.warn(&format!(
+                "this needs about {}, and {} are free: it may be slow, or be ended by the system",
+                human(needs.total()),
+                human(self.free)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// One line on what a run needs.
+pub(crate) fn line(needs: &Needs) -> String {
+    let mut parts = vec![
+        format!("weights {}", human(needs.weights)),
+        format!("layers {}", human(needs.pass.total())),
+    ];
+    if needs.method > 0 {
+        parts.push(format!("method {}", human(needs.method)));
+    }
+    let mut line = format!(
+        "needs about {} of memory: {}",
+        human(needs.total()),
+        parts.join(", ")
+    );
+    if needs.pass.recomputed > 0 {
+        line += &format!(
+            "; to fit, {} layers are computed twice",
+            needs.pass.recomputed
+        );
+    }
+    line
+}
+
+/// What `--dry-run` says instead of doing `what`.
+pub(crate) fn dry_run(global: &Global, ui: &Ui, what: &str, needs: &Needs) -> anyhow::Result<()> {
+    if global.json {
+        return ui.result(&format!(
+            "{:#}",
+            json!({
+                "dry_run": true,
+                "task": what,
+                "memory_bytes": needs.total(),
+                "weights_bytes": needs.weights,
+                "layers_bytes": needs.pass.total(),
+                "method_bytes": needs.method,
+                "recomputed_layers": needs.pass.recomputed,
+            })
+        ));
+    }
+    ui.result(&format!("{what}; {}", line(needs)))
+}
+
+/// `4.9 GB` or `83 MB`.
+fn human(bytes: u64) -> String {
+    match bytes as f64 {
+        large if large >= 1e9 => format!("{:.1} GB", large / 1e9),
+        small => format!("{:.0} MB", (small / 1e6).ceil()),
+    }
+}

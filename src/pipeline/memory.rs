@@ -1,0 +1,98 @@
+//! What a run needs, said before it starts.
+
+use super::{Pipeline, SampleOptions};
+use crate::model::Footprint;
+use crate::{Error, Result};
+
+/// What the process itself needs: the program, tokenizers, buffers of threads.
+const PROCESS: u64 = 64 << 20;
+
+/// What a run needs at its peak, in bytes: an estimate from the shapes of the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The weights. They are mapped from their files and read there, so that the system can take this memory back.
+    pub weights: u64,
+    /// What passes through the networks need.
+    pub pass: Footprint,
+    /// What the method keeps beside: masks, scores, moments, gradients.
+    pub method: u64,
+}
+
+impl Needs {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.pass.total() + self.method + PROCESS
+    }
+
+    /// # Errors
+    /// If it is more than `budget` bytes.
+    pub fn within(&self, budget: u64) -> Result<()> {
+        if self.total() <= budget {
+            return Ok(());
+        }
+        // Rounded up, so that what is asked for is enough.
+        let least = (self.total() as f64 / 1e7).ceil() / 100.0;
+        Err(Error::value(
+            "memory",
+            format!("at least {least} GB for this model at this size"),
+            format!("{} GB", budget as f64 / 1e9),
+        ))
+    }
+}
+
+impl Pipeline {
+    /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within `budget`
+    /// bytes if that is possible, at the price of layers that are computed again.
+    pub fn fit_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> Needs {
+        let side = self.unet.sample_size();
+        let others = Needs {
+            weights: self.weights,
+            pass: Footprint::default(),
+            method: numbers * size_of::<f32>() as u64,
+        };
+        let rest = budget.saturating_sub(others.total());
+        self.unet.fit(rows, (side, side), rest);
+        let pixels = side * self.vae.factor();
+        let encoder = self.vae.encode_footprint((pixels, pixels));
+        let steps = self.unet.backward_footprint(rows, (side, side));
+        // Photos are encoded before the UNet's weights have been read.
+        let pass = match encoder.total() > steps.total() + others.weights {
+            true => encoder,
+            false => steps,
+        };
+        Needs { pass, ..others }
+    }
+
+    /// Makes ready for drawing `count` pictures, with attend-and-excite or without: as [`Pipeline::fit_steps`].
+    ///
+    /// # Errors
+    /// If the size cannot be drawn.
+    pub fn fit_drawing(
+        &mut self,
+        options: &SampleOptions,
+        count: usize,
+        excite: bool,
+        budget: u64,
+    ) -> Result<Needs> {
+        let (width, height) = self.latent_size(options.size)?;
+        let size = (height, width);
+        let others = Needs {
+            weights: self.weights,
+            pass: Footprint::default(),
+            method: 0,
+        };
+        let rows = Self::batch(size).min(count) * (1 + usize::from(options.guidance > 1.0));
+        let forward = self.unet.forward_footprint(rows, size);
+        let mut pass = larger(forward, self.vae.decode_footprint(size));
+        if excite {
+            self.unet
+                .fit(1, size, budget.saturating_sub(others.total()));
+            pass = larger(pass, self.unet.backward_footprint(1, size));
+        }
+        Ok(Needs { pass, ..others })
+    }
+}
+
+fn larger(a: Footprint, b: Footprint) -> Footprint {
+    if b.total() > a.total() { b } else { a }
+}
