@@ -9,8 +9,8 @@ use cones::concept::{LayerSelection, Scope, SiteSelection, learn, tune};
 use cones::sampling::Sampler;
 
 use self::values::{
-    at_least_one, batch, bytes, density, finite, finite_f64, non_negative, picture_count, size,
-    threads, up_to_a_hundred, up_to_a_million, words,
+    at_least_one, batch, bytes, density, device, finite, finite_f64, non_negative, picture_count,
+    size, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -45,9 +45,12 @@ pub(crate) struct Global {
         value_name = "MODEL"
     )]
     pub(crate) model: String,
-    /// Where to compute; this build has `cpu`
-    #[arg(long, global = true, value_enum, default_value_t = DeviceName::Cpu, value_name = "DEVICE")]
+    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE", value_parser = device,
+        help = DEVICE_HELP)]
     pub(crate) device: DeviceName,
+    /// What the UNet computes in on a GPU: half precision is faster and leaner, and rounds
+    #[arg(long, global = true, value_enum, default_value_t = Precision::F32, value_name = "TYPE", hide = ONLY_CPU)]
+    pub(crate) dtype: Precision,
     /// Threads to compute with [default: as many as there are cores]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
@@ -75,9 +78,44 @@ pub(crate) enum Color {
     Never,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// Whether this build has no device but the CPU.
+pub(crate) const ONLY_CPU: bool = !cfg!(any(feature = "cuda", feature = "metal"));
+
+/// The devices of this build.
+const DEVICE_HELP: &str = match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
+    (true, true) => "Where to compute: `cpu`, `cuda`, `cuda:N` or `metal`",
+    (true, false) => "Where to compute: `cpu`, `cuda` or `cuda:N`",
+    (false, true) => "Where to compute: `cpu` or `metal`",
+    (false, false) => "Where to compute; this build has `cpu`",
+};
+
+/// A place to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeviceName {
     Cpu,
+    /// By number.
+    Cuda(usize),
+    Metal,
+}
+
+/// What the UNet computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Global {
+    /// What clap cannot say: the CPU's kernels are of f32.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match (self.device, self.dtype) {
+            (DeviceName::Cpu, Precision::F16 | Precision::Bf16) => {
+                Err("--dtype f16 and bf16 are for GPUs, found --device cpu".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,9 +14,11 @@ use cones::Error;
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    if let Command::Find(args) = &command
-        && let Err(message) = args.check()
-    {
+    let checked = match &command {
+        Command::Find(args) => global.check().and_then(|()| args.check()),
+        _ => global.check(),
+    };
+    if let Err(message) = checked {
         Cli::command()
             .error(ErrorKind::ArgumentConflict, message)
             .exit();

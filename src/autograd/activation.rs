@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
+use super::dispatch::{has_kernels, wide};
 use super::math::{normal_cdf, normal_pdf, sigmoid, vectorised};
 use crate::Result;
 
@@ -14,7 +15,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 
 /// `x·σ(1.702·x)`, the activation of the text encoders of Stable Diffusion 1.x.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if has_kernels(x) {
         let kernel = Pointwise("quick-gelu", |x| x * sigmoid(1.702 * x));
         return Ok(x.contiguous()?.apply_op1_no_bwd(&kernel)?);
     }
@@ -27,7 +28,7 @@ fn quick_gelu_generic(x: &Tensor) -> Result<Tensor> {
 
 /// `x·Φ(x)`, Φ the normal distribution: Hendrycks and Gimpel 2016.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if has_kernels(x) {
         let kernel = Pointwise("gelu", |x| x * normal_cdf(x));
         return Ok(x.contiguous()?.apply_op1_no_bwd(&kernel)?);
     }
@@ -72,12 +73,13 @@ pub(super) fn geglu(x: &Tensor) -> Result<Tensor> {
 ///
 /// With Φ and φ the normal distribution and density: ∂/∂a = gelu(g) = g·Φ(g), ∂/∂g = a·(Φ(g) + g·φ(g)).
 pub(super) fn geglu_backward(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let (value, gate) = halves(x)?;
+    let (dtype, grad) = (x.dtype(), wide(grad)?);
+    let (value, gate) = halves(&wide(x)?)?;
     let cdf = (((&gate * FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;
     let density = ((gate.sqr()? * -0.5)?.exp()? * (1.0 / (2.0 * PI).sqrt()))?;
-    let to_value = (grad * (&gate * &cdf)?)?;
+    let to_value = (&grad * (&gate * &cdf)?)?;
     let to_gate = (grad * (value * (cdf + (gate * density)?)?)?)?;
-    Ok(Tensor::cat(&[to_value, to_gate], x.rank() - 1)?)
+    Ok(Tensor::cat(&[to_value, to_gate], x.rank() - 1)?.to_dtype(dtype)?)
 }
 
 /// [`geglu`] of one value and its gate.

@@ -4,6 +4,7 @@ use candle_core::{D, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::attention_kernel;
+use super::dispatch::{has_kernels, wide};
 use crate::Result;
 
 /// Largest number of scores held at a time: 16 Mi of f32 are 64 MiB. At 512 × 512 the whole matrix of the
@@ -20,7 +21,7 @@ const MAX_SCORES: usize = 16 << 20;
 /// # Numerics
 /// Query rows are taken in blocks, so that the score matrix is never whole; rows are independent of each other.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    if q.device().is_cpu() {
+    if has_kernels(q) {
         return attention_kernel::forward(q, k, v, heads);
     }
     attention_generic(q, k, v, heads)
@@ -28,7 +29,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Ten
 
 fn attention_generic(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let v = split(v, heads)?;
-    let blocks = each_block(q, k, heads, |p| Ok(p.matmul(&v)?))?;
+    let blocks = each_block(q, k, heads, |p| Ok(p.to_dtype(v.dtype())?.matmul(&v)?))?;
     join(&Tensor::cat(&blocks, 1)?, heads)
 }
 
@@ -83,7 +84,7 @@ pub fn attention_backward(
         AttentionGrad {
             output: Some(grad),
             map: None,
-        } if q.device().is_cpu() => attention_kernel::backward(q, k, v, heads, grad),
+        } if has_kernels(q) => attention_kernel::backward(q, k, v, heads, grad),
         grad => attention_backward_generic(q, k, v, heads, grad),
     }
 }
@@ -110,15 +111,16 @@ fn attention_backward_generic(
         let mut dp: Option<Tensor> = None;
         if let Some(gh) = &gh {
             let gb = gh.narrow(1, from, len)?;
-            dp = Some(gb.matmul(&vt)?);
-            dv = Some(accumulate(dv, p.transpose(1, 2)?.matmul(&gb)?)?);
+            dp = Some(wide(&gb.matmul(&vt)?)?);
+            let pt = p.to_dtype(gb.dtype())?.transpose(1, 2)?;
+            dv = Some(accumulate(dv, pt.matmul(&gb)?)?);
         }
         if let Some(mh) = &mh {
             dp = Some(accumulate(dp, mh.narrow(1, from, len)?)?);
         }
         let dp = or_zeros(dp, &p)?;
         let rowsum = (&dp * &p)?.sum_keepdim(D::Minus1)?;
-        let ds = ((&p * dp.broadcast_sub(&rowsum)?)? * scale)?;
+        let ds = ((&p * dp.broadcast_sub(&rowsum)?)? * scale)?.to_dtype(qb.dtype())?;
         dq.push(ds.matmul(&kh)?);
         dk = Some(accumulate(dk, ds.transpose(1, 2)?.matmul(&qb)?)?);
     }
@@ -142,9 +144,9 @@ fn share(map: &Tensor, heads: usize) -> Result<Tensor> {
         .reshape((b * heads, n, t))?)
 }
 
-/// softmax(q·kᵀ/√d), `[b·heads, n, t]`.
+/// softmax(q·kᵀ/√d), `[b·heads, n, t]`, in f32 at least.
 fn probabilities(q: &Tensor, kt: &Tensor, scale: f64) -> Result<Tensor> {
-    Ok(softmax_last_dim(&(q.matmul(kt)? * scale)?)?)
+    Ok(softmax_last_dim(&(wide(&q.matmul(kt)?)? * scale)?)?)
 }
 
 /// 1/√d.

@@ -3,8 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
+use super::dispatch::has_kernels;
 use super::resample::{upsample_nearest, upsample2x_backward};
 use super::start::Start;
 use super::unfold::{self, Window};
@@ -71,11 +72,11 @@ impl Conv2d {
     }
 
     /// The whole weight, `[c_out, c_in, k, k]`.
-    fn kernels(&self) -> Result<Tensor> {
+    fn kernels(&self, dtype: DType) -> Result<Tensor> {
         let (c_out, c_in) = self.channels();
         Ok(self
             .weight
-            .tensor()?
+            .as_dtype(dtype)?
             .reshape((c_out, c_in, self.k, self.k))?)
     }
 
@@ -117,7 +118,7 @@ impl Conv2d {
         let (_, _, rows, columns) = grad.dims4()?;
         let side = |n: usize| (self.stride * n + self.k).saturating_sub(1 + 2 * self.padding);
         let size = (side(rows), side(columns));
-        if !grad.device().is_cpu() {
+        if !has_kernels(grad) {
             return self.backward_generic(grad);
         }
         self.backward_kernel(grad, size, size)
@@ -126,7 +127,7 @@ impl Conv2d {
     /// ∂L/∂x of [`Conv2d::forward_upsampled`], `[b, c_in, h, w]`.
     pub fn backward_upsampled(&self, grad: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = grad.dims4()?;
-        if !grad.device().is_cpu() {
+        if !has_kernels(grad) {
             return upsample2x_backward(&self.backward_generic(grad)?);
         }
         let stored = (height.div_ceil(2), width.div_ceil(2));
@@ -138,7 +139,7 @@ impl Conv2d {
         let (c_out, from) = self.channels();
         let least = self.k.saturating_sub(2 * self.padding);
         // What does not fit is candle's to say.
-        if !x.device().is_cpu() || c_in != from || seen.0 < least || seen.1 < least {
+        if !has_kernels(x) || c_in != from || seen.0 < least || seen.1 < least {
             return self.apply_generic(x, seen, addends);
         }
         let window = self.window((h, w), seen);
@@ -263,8 +264,8 @@ impl Conv2d {
             upsample_nearest(x, seen.0, seen.1)?
         };
         let mut y = x
-            .conv2d(&self.kernels()?, self.padding, self.stride, 1, 1)?
-            .broadcast_add(&self.bias.reshape((1, (), 1, 1))?)?;
+            .conv2d(&self.kernels(x.dtype())?, self.padding, self.stride, 1, 1)?
+            .broadcast_add(&self.bias.to_dtype(x.dtype())?.reshape((1, (), 1, 1))?)?;
         if let Some(shift) = addends.shift {
             y = y.broadcast_add(&shift.unsqueeze(2)?.unsqueeze(3)?)?;
         }
@@ -282,7 +283,7 @@ impl Conv2d {
     fn backward_generic(&self, grad: &Tensor) -> Result<Tensor> {
         let spread = (1..self.stride)
             .try_fold(grad.clone(), |g, _| -> Result<Tensor> { insert_zeros(&g) })?;
-        let kernel = flip(&flip(&self.kernels()?, 2)?, 3)?
+        let kernel = flip(&flip(&self.kernels(grad.dtype())?, 2)?, 3)?
             .transpose(0, 1)?
             .contiguous()?;
         let padding = self.k - 1 - self.padding;

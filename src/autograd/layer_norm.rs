@@ -3,6 +3,7 @@
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
+use super::dispatch::{has_kernels, wide};
 use super::math::{sum, sum_of, vectorised};
 use super::values::{misfit, values_of};
 use crate::Result;
@@ -30,7 +31,7 @@ impl LayerNorm {
     /// # Errors
     /// If the last dimension of `x` is not `c`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if !x.device().is_cpu() {
+        if !has_kernels(x) {
             return self.forward_generic(x);
         }
         let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
@@ -48,7 +49,7 @@ impl LayerNorm {
     /// # Errors
     /// If the shapes do not fit.
     pub fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if !x.device().is_cpu() {
+        if !has_kernels(x) {
             return self.backward_generic(x, grad);
         }
         let weight = self.weight.to_vec1::<f32>()?;
@@ -113,16 +114,13 @@ impl LayerNorm {
     }
 
     fn forward_generic(&self, x: &Tensor) -> Result<Tensor> {
-        let (x, weight, bias) = (&x.contiguous()?, &self.weight, &self.bias);
-        Ok(candle_nn::ops::layer_norm(
-            x,
-            weight,
-            bias,
-            self.epsilon as f32,
-        )?)
+        let (wide, weight, bias) = (wide(x)?.contiguous()?, &self.weight, &self.bias);
+        let y = candle_nn::ops::layer_norm(&wide, weight, bias, self.epsilon as f32)?;
+        Ok(y.to_dtype(x.dtype())?)
     }
 
     fn backward_generic(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let (dtype, x, grad) = (x.dtype(), wide(x)?, wide(grad)?);
         let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let inv_std = (x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?
             .sqrt()?
@@ -133,7 +131,8 @@ impl LayerNorm {
         let along = (&a * &xhat)?.mean_keepdim(D::Minus1)?;
         Ok(a.broadcast_sub(&mean)?
             .sub(&xhat.broadcast_mul(&along)?)?
-            .broadcast_mul(&inv_std)?)
+            .broadcast_mul(&inv_std)?
+            .to_dtype(dtype)?)
     }
 }
 

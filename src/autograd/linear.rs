@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::dispatch::{has_kernels, wide};
 use super::linear_kernel::{self, Side};
 use super::{Weight, geglu, geglu_backward};
 use crate::Result;
@@ -84,7 +85,7 @@ impl Linear {
     /// # Errors
     /// If the last dimension of `x` is not `in`, or `out` is odd.
     pub fn forward_geglu(&self, x: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() {
+        if has_kernels(x) {
             return linear_kernel::geglu(&self.weight, self.bias.as_ref(), x);
         }
         geglu(&self.forward(x)?)
@@ -96,7 +97,7 @@ impl Linear {
     /// # Errors
     /// If the shapes do not fit.
     pub fn backward_geglu(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() {
+        if has_kernels(x) {
             let grad = linear_kernel::geglu_gradient(&self.weight, self.bias.as_ref(), x, grad)?;
             return self.backward(&grad);
         }
@@ -147,7 +148,7 @@ impl Linear {
     /// # Errors
     /// If the leading dimensions differ.
     pub fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() {
+        if has_kernels(x) && has_kernels(grad) {
             return linear_kernel::weight_gradient(x, grad);
         }
         weight_gradient_generic(x, grad)
@@ -162,7 +163,7 @@ impl Linear {
     ) -> Result<Tensor> {
         // The bias is no part of the derivative.
         let bias = self.bias.as_ref().filter(|_| side == Side::Forward);
-        match x.0.device().is_cpu() {
+        match has_kernels(x.0) {
             true => linear_kernel::apply(&self.weight, side, bias, x, to, onto),
             false => apply_generic(&self.weight, side, bias, x, to, onto),
         }
@@ -181,7 +182,7 @@ fn apply_generic(
         Order::Tokens => x.clone(),
         Order::Channels => x.flatten_from(2)?.transpose(1, 2)?.contiguous()?,
     };
-    let weight = weight.tensor()?;
+    let weight = weight.as_dtype(x.dtype())?;
     let matrix = match side {
         Side::Forward => weight.t()?,
         Side::Backward => weight,
@@ -192,7 +193,7 @@ fn apply_generic(
     }
     let mut y = rows(&x)?.matmul(&matrix)?.reshape(shape)?;
     if let Some(bias) = bias {
-        y = y.broadcast_add(bias)?;
+        y = y.broadcast_add(&bias.to_dtype(y.dtype())?)?;
     }
     if to == Order::Channels {
         y = y.transpose(1, 2)?.contiguous()?;
@@ -204,7 +205,7 @@ fn apply_generic(
 }
 
 fn weight_gradient_generic(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    Ok(rows(grad)?.t()?.matmul(&rows(x)?)?)
+    Ok(rows(&wide(grad)?)?.t()?.matmul(&rows(&wide(x)?)?)?)
 }
 
 /// `[.., c]` as a matrix `[rows, c]`.

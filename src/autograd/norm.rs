@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::dispatch::{has_kernels, wide};
 use super::math::{sigmoid, sum_in_f64, vectorised};
 use super::values::{misfit, values_of};
 use crate::Result;
@@ -53,7 +54,7 @@ impl GroupNorm {
     /// # Errors
     /// If `x` has not c channels.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if !x.device().is_cpu() {
+        if !has_kernels(x) {
             return self.forward_generic(x);
         }
         self.each_group(x, None, |group, out| {
@@ -79,7 +80,7 @@ impl GroupNorm {
     /// # Errors
     /// If the shapes do not fit.
     pub fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if !x.device().is_cpu() {
+        if !has_kernels(x) {
             return self.backward_generic(x, grad);
         }
         self.each_group(x, Some(grad), |group, out| {
@@ -146,17 +147,18 @@ impl GroupNorm {
 
     fn forward_generic(&self, x: &Tensor) -> Result<Tensor> {
         let n = self.affine(&self.normalised(x)?.0)?.reshape(x.shape())?;
-        Ok(match self.activation {
+        let y = match self.activation {
             Activation::None => n,
             Activation::Silu => n.silu()?,
-        })
+        };
+        Ok(y.to_dtype(x.dtype())?)
     }
 
     fn backward_generic(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let (xhat, inv_std) = self.normalised(x)?; // [b, g, m], [b, g, 1]
         let (b, g, m) = xhat.dims3()?;
         let c = self.weight.dim(0)?;
-        let grad = grad.reshape((b, c, ()))?;
+        let grad = wide(grad)?.reshape((b, c, ()))?;
         let grad = match self.activation {
             Activation::None => grad,
             Activation::Silu => {
@@ -175,12 +177,12 @@ impl GroupNorm {
             .broadcast_sub(&mean)?
             .sub(&xhat.broadcast_mul(&along)?)?
             .broadcast_mul(&inv_std)?;
-        Ok(dx.reshape(x.shape())?)
+        Ok(dx.reshape(x.shape())?.to_dtype(x.dtype())?)
     }
 
     /// x̂ as `[b, groups, m]` and 1/σ as `[b, groups, 1]`.
     fn normalised(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let x = x.reshape((x.dim(0)?, self.groups, ()))?;
+        let x = wide(x)?.reshape((x.dim(0)?, self.groups, ()))?;
         let x = x.broadcast_sub(&x.mean_keepdim(2)?)?;
         let inv_std = (x.sqr()?.mean_keepdim(2)? + self.epsilon)?
             .sqrt()?

@@ -48,11 +48,11 @@ impl Part {
         Numbers::of(self.bytes(), self.dtype)
     }
 
-    /// A copy of them, as a matrix.
-    fn tensor(&self, (rows, columns): (usize, usize)) -> Result<Tensor> {
+    /// A copy of them, as a matrix of their own type.
+    fn tensor(&self, (rows, columns): (usize, usize), device: &Device) -> Result<Tensor> {
         let shape = [rows, columns];
-        let tensor = Tensor::from_raw_buffer(self.bytes(), self.dtype, &shape, &Device::Cpu)?;
-        Ok(tensor.to_dtype(DType::F32)?)
+        let tensor = Tensor::from_raw_buffer(self.bytes(), self.dtype, &shape, device)?;
+        Ok(tensor)
     }
 }
 
@@ -95,7 +95,8 @@ impl Weight {
         let part = Part { file, range, dtype };
         let fits = |numbers: Numbers| numbers.len() == shape.0 * shape.1;
         if !part.numbers().is_some_and(fits) {
-            return Ok(part.tensor(shape)?.into());
+            let tensor = part.tensor(shape, &Device::Cpu)?;
+            return Ok(tensor.to_dtype(DType::F32)?.into());
         }
         let store = Store::File(part);
         Ok(Self { shape, store })
@@ -111,10 +112,24 @@ impl Weight {
     /// # Errors
     /// If the copy fails.
     pub fn tensor(&self) -> Result<Tensor> {
-        match &self.store {
-            Store::Tensor(tensor) => Ok(tensor.clone()),
-            Store::File(part) => part.tensor(self.shape),
+        self.as_dtype(DType::F32)
+    }
+
+    /// The whole matrix as a tensor of this type.
+    pub(super) fn as_dtype(&self, dtype: DType) -> Result<Tensor> {
+        Ok(match &self.store {
+            Store::Tensor(tensor) => tensor.to_dtype(dtype)?,
+            Store::File(part) => part.tensor(self.shape, &Device::Cpu)?.to_dtype(dtype)?,
+        })
+    }
+
+    /// The matrix on another device, in the type of its file.
+    pub(crate) fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(match &self.store {
+            Store::Tensor(tensor) => tensor.to_device(device)?,
+            Store::File(part) => part.tensor(self.shape, device)?,
         }
+        .into())
     }
 
     /// Calls `f` with the numbers of a matrix on the CPU, all of them as f32: where they lie, or converted for this call.

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use super::DeviceName;
+
 /// Words for a prompt.
 pub(super) fn words(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -56,6 +58,28 @@ fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn number<T: FromStr>(text: &str, expected: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
     let parsed = text.parse().ok().filter(fits);
     parsed.ok_or_else(|| format!("expected {expected}"))
+}
+
+/// `cpu`, `cuda`, `cuda:1` or `metal`, if this build has it.
+pub(super) fn device(text: &str) -> Result<DeviceName, String> {
+    let number = match text.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
+        None => None,
+    };
+    let without = |feature: &str| {
+        format!(
+            "this build has only the CPU; build with `cargo build --release --features {feature}`"
+        )
+    };
+    match (text, number) {
+        ("cpu", _) => Ok(DeviceName::Cpu),
+        ("metal", _) if cfg!(feature = "metal") => Ok(DeviceName::Metal),
+        ("metal", _) => Err(without("metal")),
+        (_, Some(number)) if cfg!(feature = "cuda") => Ok(DeviceName::Cuda(number)),
+        (_, Some(_)) => Err(without("cuda")),
+        _ => Err("expected cpu, cuda, cuda:N or metal".to_owned()),
+    }
 }
 
 /// `6GB` (10⁹ each), `6GiB` or `6G` (2³⁰ each), `500M`, or bytes.

@@ -272,7 +272,7 @@ fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<Vec<Prompt>
 
 /// The encoder that the user named, or that the model brings along.
 fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
-    let device = device(global);
+    let device = device(global)?;
     if let Some(folder) = &args.encoder {
         return Source::folder(folder)
             .and_then(|source| Clip::load(&source, &device))

@@ -15,27 +15,38 @@ pub(crate) mod ui;
 use std::path::Path;
 
 use anyhow::Context;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use cones::Pipeline;
 use cones::concept::NeuronIndex;
 use cones::source::Source;
 
-use crate::cli::{DeviceName, Global};
+use crate::cli::{DeviceName, Global, Precision};
 use ui::Ui;
 
 /// Where the user wants to compute.
-fn device(global: &Global) -> Device {
-    match global.device {
-        DeviceName::Cpu => Device::Cpu,
-    }
+///
+/// # Errors
+/// If there is no such device.
+fn device(global: &Global) -> anyhow::Result<Device> {
+    let (name, found) = match global.device {
+        DeviceName::Cpu => ("cpu".to_owned(), Ok(Device::Cpu)),
+        DeviceName::Cuda(number) => (format!("cuda:{number}"), Device::new_cuda(number)),
+        DeviceName::Metal => ("metal".to_owned(), Device::new_metal(0)),
+    };
+    found.with_context(|| format!("--device: expected a device to compute on, found no `{name}`"))
 }
 
 /// Loads the model that the user named.
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
-    let device = device(global);
+    let device = device(global)?;
     let source = Source::open(&global.model)?;
-    let pipeline = Pipeline::load(&source, &device)
+    let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;
+    pipeline.unet_mut().0.compute_in(match global.dtype {
+        Precision::F32 => DType::F32,
+        Precision::F16 => DType::F16,
+        Precision::Bf16 => DType::BF16,
+    });
     ui.detail(&format!("loaded model `{}`", pipeline.name()));
     Ok(pipeline)
 }

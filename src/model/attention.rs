@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::context::{Context, KeysValues};
 use super::weights::Weights;
@@ -211,7 +211,7 @@ impl Attention {
         let (k, v) = match context {
             Some(context) => match context.projected(&self.to_k.site) {
                 Some(projected) => projected.clone(),
-                None => self.keys_and_values(context.embedding(), context.words())?,
+                None => self.keys_and_values(&context.embedding_as(x.dtype())?, context.words())?,
             },
             None => self.keys_and_values(x, &[])?,
         };
@@ -219,8 +219,8 @@ impl Attention {
     }
 
     /// K and V of a context, by the site of K.
-    pub(super) fn project(&self, context: &Context) -> Result<(Site, KeysValues)> {
-        let both = self.keys_and_values(context.embedding(), context.words())?;
+    pub(super) fn project(&self, context: &Context, dtype: DType) -> Result<(Site, KeysValues)> {
+        let both = self.keys_and_values(&context.embedding_as(dtype)?, context.words())?;
         Ok((self.to_k.site.clone(), both))
     }
 

@@ -68,6 +68,11 @@ impl Context {
         &self.embedding
     }
 
+    /// The embedding in the type that a network computes in.
+    pub(super) fn embedding_as(&self, dtype: DType) -> Result<Tensor> {
+        Ok(self.embedding.to_dtype(dtype)?)
+    }
+
     /// For each subject, u8 `[b, t, 1]`: 1 at the tokens of its words.
     pub fn words(&self) -> &[Tensor] {
         &self.words

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::attention::{AttentionStore, Projection};
 use super::context::Context;
@@ -43,6 +43,8 @@ pub struct UNet {
     pub(super) first_site: usize,
     /// For each layer whether a backward pass computes it again: see [`UNet::fit`].
     pub(super) recomputed: Vec<bool>,
+    /// What activations and gradients are computed in.
+    pub(super) dtype: DType,
 }
 
 /// What the layers of one forward pass share.
@@ -140,6 +142,7 @@ impl UNet {
             .unwrap_or(layers.len());
         Ok(Self {
             recomputed: vec![false; layers.len()],
+            dtype: DType::F32,
             config,
             time1,
             time2,
@@ -149,6 +152,12 @@ impl UNet {
             conv_out,
             first_site,
         })
+    }
+
+    /// Computes in `dtype`: f32, or half precision, f16 or bf16. Weights are cast where they are used; norms, softmax, the
+    /// sums of weight gradients, and what comes in and goes out are f32 all the same.
+    pub fn compute_in(&mut self, dtype: DType) {
+        self.dtype = dtype;
     }
 
     /// Channels of the latents.
@@ -193,7 +202,7 @@ impl UNet {
         let projected = self
             .transformers()
             .flat_map(Transformer::cross_attentions)
-            .map(|attention| attention.project(context))
+            .map(|attention| attention.project(context, self.dtype))
             .collect::<Result<_>>()?;
         Ok(context.with_projected(projected))
     }
@@ -228,12 +237,13 @@ impl UNet {
             context,
             skips: Vec::new(),
         };
-        Ok((self.conv_in.forward(x)?, state))
+        Ok((self.conv_in.forward(&x.to_dtype(self.dtype)?)?, state))
     }
 
     /// What comes after the layers.
     pub(super) fn leave(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.conv_out.forward(&self.norm_out.forward(hidden)?)
+        let y = self.conv_out.forward(&self.norm_out.forward(hidden)?)?;
+        Ok(y.to_dtype(DType::F32)?)
     }
 
     /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, 4·width]`.
@@ -250,7 +260,10 @@ impl UNet {
             }
         }
         let embedding = Tensor::from_vec(embedding, (timesteps.len(), 2 * half), device)?;
-        self.time2.forward(&silu(&self.time1.forward(&embedding)?)?)
+        let time = self
+            .time2
+            .forward(&silu(&self.time1.forward(&embedding)?)?)?;
+        Ok(time.to_dtype(self.dtype)?)
     }
 
     fn projections(&self) -> impl Iterator<Item = &Projection> {

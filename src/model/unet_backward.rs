@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::attention::{AttentionStore, Owner, SiteGradients};
 use super::context::Context;
@@ -133,9 +133,10 @@ impl UNet {
         selection: SiteSelection,
         owner: Owner,
     ) -> Result<Vec<BTreeMap<Site, Tensor>>> {
+        let (grad, scale) = self.scaled(grad)?;
         let g = self
             .norm_out
-            .backward(&saved.last, &self.conv_out.backward(grad)?)?;
+            .backward(&saved.last, &self.conv_out.backward(&grad)?)?;
         let mut walk = Walk {
             pass: Pass {
                 context: &saved.context,
@@ -154,7 +155,27 @@ impl UNet {
             };
             walk.back(layer, saved, None, reach)?;
         }
-        Ok(walk.pass.sites.into_maps())
+        let mut maps = walk.pass.sites.into_maps();
+        if scale != 1.0 {
+            for gradient in maps.iter_mut().flat_map(BTreeMap::values_mut) {
+                *gradient = (&*gradient / scale)?;
+            }
+        }
+        Ok(maps)
+    }
+
+    /// A gradient in the type to compute in, and the power of two that it was multiplied by: in f16 most of a loss's
+    /// gradients would be too small for the type.
+    fn scaled(&self, grad: &Tensor) -> Result<(Tensor, f64)> {
+        if self.dtype != DType::F16 {
+            return Ok((grad.to_dtype(self.dtype)?, 1.0));
+        }
+        let largest = f64::from(grad.abs()?.max_all()?.to_scalar::<f32>()?);
+        let scale = match largest > 0.0 && largest.is_finite() {
+            true => (-largest.log2()).floor().exp2(),
+            false => 1.0,
+        };
+        Ok(((grad * scale)?.to_dtype(self.dtype)?, scale))
     }
 
     /// The layers whose maps [`UNet::attend`] averages: of all transformers those at the lowest resolution at which one
@@ -233,7 +254,9 @@ impl UNet {
     /// If `grad` has not the shape of the map.
     pub fn latent_gradient(&self, attended: Attended, grad: &Tensor) -> Result<Tensor> {
         let recorded = self.coarsest();
-        let share = (grad / attended.maps as f64)?;
+        // Maps are f32, and so are their gradients; what they become further down is not.
+        let scale = self.scaled(grad)?.1;
+        let share = (grad * (scale / attended.maps as f64))?;
         let mut walk = Walk {
             pass: Pass {
                 context: &attended.context,
@@ -249,7 +272,7 @@ impl UNet {
             walk.back(layer, saved, map, Reach::Input)?;
         }
         match walk.gradient {
-            Some(g) => self.conv_in.backward(&g),
+            Some(g) => Ok((self.conv_in.backward(&g)?.to_dtype(DType::F32)? / scale)?),
             None => {
                 unreachable!("an Attended has a transformer's map, and the walk went through it")
             }

@@ -161,7 +161,7 @@ impl Weights {
         if self.device.is_cpu() {
             return Ok(weight);
         }
-        Ok(weight.tensor()?.to_device(&self.device)?.into())
+        weight.to_device(&self.device)
     }
 
     /// Where the tensor `name` lies in the file, and its type; it must have one of these shapes.

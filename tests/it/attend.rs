@@ -109,7 +109,7 @@ fn tokens(pipeline: &Pipeline, prompt: &str, case: &Value) -> Vec<usize> {
 }
 
 #[test]
-fn maps_losses_gradients_and_updates_are_equal() {
+pub(super) fn maps_losses_gradients_and_updates_are_equal() {
     let golden = Golden::open();
     for (name, case, pipeline) in golden.each("cases") {
         let tokens = tokens(&pipeline, golden.prompt(), case);

@@ -25,14 +25,14 @@ const GRADIENT: f64 = 1e-3;
 /// Whole pictures: 20 steps amplify rounding, and the last rounding is to 8 bits.
 const PIXEL: u8 = 2;
 
-const MODELS: [&str; 4] = ["sd1-f32", "sd1-f16", "sd2-f16", "sd2-f16b"];
+pub(super) const MODELS: [&str; 4] = ["sd1-f32", "sd1-f16", "sd2-f16", "sd2-f16b"];
 
-struct Golden {
+pub(super) struct Golden {
     name: &'static str,
     tensors: HashMap<String, Tensor>,
     cases: Value,
     prompts: Vec<String>,
-    pipeline: Pipeline,
+    pub(super) pipeline: Pipeline,
 }
 
 fn golden_dir() -> PathBuf {
@@ -40,7 +40,7 @@ fn golden_dir() -> PathBuf {
 }
 
 impl Golden {
-    fn open(name: &'static str) -> Self {
+    pub(super) fn open(name: &'static str) -> Self {
         let dir = golden_dir();
         let file = dir.join(format!("{name}.safetensors"));
         let cases: Value =
@@ -56,10 +56,15 @@ impl Golden {
         }
     }
 
-    fn tensor(&self, name: &str) -> &Tensor {
+    pub(super) fn tensor(&self, name: &str) -> &Tensor {
         self.tensors
             .get(name)
             .unwrap_or_else(|| panic!("{}: no golden tensor {name}", self.name))
+    }
+
+    /// The timesteps of the gradients.
+    pub(super) fn timesteps(&self) -> Vec<f32> {
+        numbers(&self.cases["grad"]["timesteps"])
     }
 
     /// The worst difference, as a share of the largest value.
@@ -159,7 +164,7 @@ fn token_ids_are_equal() {
 }
 
 #[test]
-fn text_embeddings_are_equal() {
+pub(super) fn text_embeddings_are_equal() {
     for name in MODELS {
         let golden = Golden::open(name);
         let prompts: Vec<&str> = golden.prompts.iter().map(String::as_str).collect();
@@ -172,7 +177,7 @@ fn text_embeddings_are_equal() {
 }
 
 #[test]
-fn unet_outputs_are_equal() {
+pub(super) fn unet_outputs_are_equal() {
     for name in MODELS {
         let golden = Golden::open(name);
         for (case, timesteps) in golden.cases["unet"].as_object().unwrap() {
@@ -190,7 +195,7 @@ fn unet_outputs_are_equal() {
 
 /// Keys and values computed once give the same output, and are those of the weights of that time.
 #[test]
-fn projected_contexts_give_the_same_output() {
+pub(super) fn projected_contexts_give_the_same_output() {
     for name in MODELS {
         let mut golden = Golden::open(name);
         let (case, timesteps) = golden.cases["unet"]
@@ -218,7 +223,7 @@ fn projected_contexts_give_the_same_output() {
 }
 
 #[test]
-fn the_autoencoder_is_equal_both_ways() {
+pub(super) fn the_autoencoder_is_equal_both_ways() {
     for name in MODELS {
         let golden = Golden::open(name);
         for case in golden.cases["vae"].as_array().unwrap() {
@@ -242,11 +247,11 @@ fn the_autoencoder_is_equal_both_ways() {
 
 /// Every site of cross and self attention, and each selection alone, which ends the backward pass elsewhere.
 #[test]
-fn gradients_of_every_site_are_equal() {
+pub(super) fn gradients_of_every_site_are_equal() {
     for name in MODELS {
         let golden = Golden::open(name);
         let unet = golden.pipeline.unet();
-        let timesteps = numbers(&golden.cases["grad"]["timesteps"]);
+        let timesteps = golden.timesteps();
         let [x, context, target] =
             ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part));
         let context = Context::from(context.clone());
@@ -343,7 +348,7 @@ fn every_site_of_the_checkpoint_has_a_gradient() {
 }
 
 #[test]
-fn scores_of_algorithm_1_are_equal() {
+pub(super) fn scores_of_algorithm_1_are_equal() {
     for name in MODELS {
         let mut golden = Golden::open(name);
         let photos = |which: &str| list(&[golden_dir().join("photos").join(which)]).unwrap();
@@ -426,7 +431,7 @@ fn scores_of_algorithm_1_are_equal() {
 }
 
 #[test]
-fn whole_pictures_are_equal() {
+pub(super) fn whole_pictures_are_equal() {
     for name in MODELS {
         let mut golden = Golden::open(name);
         let original = golden

@@ -4,6 +4,7 @@ mod alloc;
 mod attend;
 mod cli;
 mod clip;
+mod devices;
 mod eval;
 mod golden;
 mod hostile;
