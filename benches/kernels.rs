@@ -1,4 +1,5 @@
-//! The kernels at the sizes of Stable Diffusion 1.x, and one forward pass and one find step of the pocket model.
+//! The kernels at the sizes of Stable Diffusion 1.x, and one forward pass and one find step of the pocket model, and of the
+//! model in the folder `CONES_BENCH_MODEL` where that is set: each beside the same by candle's operations.
 //!
 //!     cargo bench --bench kernels [-- FILTER]
 
@@ -10,6 +11,7 @@ use candle_core::{Device, Tensor};
 use cones::Pipeline;
 use cones::autograd::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
+    by_candle,
 };
 use cones::concept::SiteSelection;
 use cones::sampling::Generator;
@@ -25,10 +27,12 @@ fn random(shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).expect("as many values as the shape has")
 }
 
+/// Times `f` with the kernels of this crate, and then with candle's operations.
 fn run<T>(criterion: &mut Criterion, name: &str, f: impl Fn() -> cones::Result<T>) {
-    criterion.bench_function(name, |bencher| {
-        bencher.iter(|| black_box(f().expect("the shapes fit")));
-    });
+    let once = || black_box(f().expect("the shapes fit"));
+    criterion.bench_function(name, |bencher| bencher.iter(once));
+    let name = format!("{name}, by candle");
+    criterion.bench_function(&name, |bencher| by_candle(|| bencher.iter(once)));
 }
 
 fn convolutions(criterion: &mut Criterion) {
@@ -57,7 +61,13 @@ fn norms(criterion: &mut Criterion) {
         run(criterion, &format!("layer norm {c}@{side}"), || {
             layer.forward(&tokens)
         });
+        let name = format!("layer norm {c}@{side} backward");
+        run(criterion, &name, || layer.backward(&tokens, &tokens));
     }
+    // The largest of the autoencoder's decoder.
+    let x = random(&[1, 128, 512, 512]);
+    let group = GroupNorm::new(random(&[128]), random(&[128]), 32, 1e-6, Activation::Silu);
+    run(criterion, "group norm + SiLU 128@512", || group.forward(&x));
 }
 
 fn transformers(criterion: &mut Criterion) {
@@ -68,10 +78,15 @@ fn transformers(criterion: &mut Criterion) {
         run(criterion, &format!("linear {c}@{side}"), || {
             linear.forward(&x)
         });
+        let name = format!("linear {c}@{side} backward");
+        run(criterion, &name, || linear.backward(&x));
         let gate = Linear::new(random(&[8 * c, c]), Some(random(&[8 * c])));
         run(criterion, &format!("GEGLU {c}@{side}"), || {
             gate.forward_geglu(&x)
         });
+        let name = format!("GEGLU {c}@{side} backward");
+        let grad = random(&[BATCH, side * side, 4 * c]);
+        run(criterion, &name, || gate.backward_geglu(&x, &grad));
         let name = format!("self-attention {c}@{side}");
         run(criterion, &name, || attention(&x, &x, &x, HEADS));
         let name = format!("self-attention {c}@{side} backward");
@@ -82,26 +97,35 @@ fn transformers(criterion: &mut Criterion) {
     }
 }
 
-fn pocket(criterion: &mut Criterion) {
-    let source = Source::open("pocket").expect("the model is in the program");
-    let pipeline = Pipeline::load(&source, &Device::Cpu).expect("and whole");
-    let unet = pipeline.unet();
-    let x = random(&[16, unet.channels(), 16, 16]);
+fn models(criterion: &mut Criterion) {
+    model(criterion, "pocket", 16);
+    if let Ok(folder) = std::env::var("CONES_BENCH_MODEL") {
+        model(criterion, &folder, BATCH);
+    }
+}
+
+fn model(criterion: &mut Criterion, name: &str, rows: usize) {
+    let source = Source::open(name).expect("a model of this name");
+    let pipeline = Pipeline::load(&source, &Device::Cpu).expect("a whole model");
+    let (unet, name) = (pipeline.unet(), source.name());
+    let side = unet.sample_size();
+    let x = random(&[rows, unet.channels(), side, side]);
+    let timesteps = vec![500.0; rows];
     let prompt = pipeline
-        .embed(&["a photo of a dog"; 16])
+        .embed(&vec!["a photo of a dog"; rows])
         .expect("a prompt of known words");
-    run(criterion, "pocket forward, 16 rows", || {
-        unet.forward(&x, &[500.0; 16], &prompt)
-    });
-    run(criterion, "pocket find step, 16 rows", || {
-        let (output, saved) = unet.forward_saving(&x, &[500.0; 16], &prompt)?;
+    let forward = || unet.forward(&x, &timesteps, &prompt);
+    let step = || {
+        let (output, saved) = unet.forward_saving(&x, &timesteps, &prompt)?;
         unet.backward(saved, &output, SiteSelection::Cross)
-    });
+    };
+    run(criterion, &format!("{name} forward, {rows} rows"), forward);
+    run(criterion, &format!("{name} find step, {rows} rows"), step);
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = convolutions, norms, transformers, pocket
+    targets = convolutions, norms, transformers, models
 }
 criterion_main!(benches);

@@ -31,7 +31,8 @@ Examples:
   cones inspect dog.idx cat.idx                                 what they hold, and how far they overlap
   cones eval dog.idx --images photos/                           does shutting it bring the subject out
 
-Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed, 2 usage, 130 interrupted.";
+Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed or a negative answer of
+eval, 2 usage, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -128,7 +129,8 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Show what is in an index; with several, how far they overlap
     Inspect(InspectArgs),
-    /// Measure what shutting a concept does, against the plain model and random neurons
+    /// Measure what shutting a concept does, against the plain model and random neurons; exit status 1 if it does not bring
+    /// the subject nearer than both
     Eval(EvalArgs),
 }
 

@@ -24,12 +24,14 @@ fn main() -> ExitCode {
             .exit();
     }
     match run(&global, &command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE, // a negative answer, already printed
         Err(error) => fail(&error, color(global.color)),
     }
 }
 
-fn run(global: &Global, command: &Command) -> anyhow::Result<()> {
+/// Whether the command did what it was to do, or answered yes.
+fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
     Ui::catch_interrupts()?;
     if let Some(threads) = global.threads {
         // All kernels share this pool; without the option it is made of all cores when first used.
@@ -39,12 +41,13 @@ fn run(global: &Global, command: &Command) -> anyhow::Result<()> {
             .context("--threads")?;
     }
     match command {
-        Command::Find(args) => commands::find::run(global, args),
-        Command::Generate(args) => commands::generate::run(global, args),
-        Command::Merge(args) => commands::merge::run(global, args),
-        Command::Inspect(args) => commands::inspect::run(global, args),
-        Command::Eval(args) => commands::eval::run(global, args),
+        Command::Find(args) => commands::find::run(global, args)?,
+        Command::Generate(args) => commands::generate::run(global, args)?,
+        Command::Merge(args) => commands::merge::run(global, args)?,
+        Command::Inspect(args) => commands::inspect::run(global, args)?,
+        Command::Eval(args) => return commands::eval::run(global, args),
     }
+    Ok(true)
 }
 
 /// Prints an error with its causes and the next step; the exit code is 130 after an interrupt, else 1.

@@ -1,13 +1,15 @@
 """What `cones` itself reaches on the pocket model: the tables of the README and of METHODS.md.
 
     python measure.py --work WORK --cones ../../target/release/cones --control ../../target/release/examples/random_control
+    python measure.py --work WORK --cones ../../target/release/cones --variants
     python measure.py --work WORK --table
     python measure.py --work WORK --cones ../../target/release/cones --sheet several.png
 
 For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
 values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py. Then
 unions of two, three and four subjects, untouched, with `merge --tune 50` and with `--attend-excite`; a picture counts
-when every subject of the prompt is in it, each with its variant and hue. WORK keeps the indices, and results.json what is
+when every subject of the prompt is in it, each with its variant and hue. `--variants` measures other settings of `find` on
+the same subjects instead. WORK keeps the indices, and results.json what is
 measured already; a run that was interrupted goes on.
 """
 import argparse
@@ -31,6 +33,14 @@ TOKENS = dict(zip(SINGLE, world.IDENTIFIERS * 2))
 SEVERAL = [SINGLE[:2], SINGLE[2:4], SINGLE[4:], SINGLE[:3], SINGLE[3:], SINGLE[:4], SINGLE[2:]]
 SUBJECTS = json.loads((HERE / "subjects/subjects.json").read_text())
 FINE_TUNING = ["--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on the guide dog and the jeep
+VARIANTS = {
+    "learned, keys too": ("learned", ["--sites", "cross"]),
+    "learned, whole prompt": ("learned", ["--scope", "prompt"]),
+    "paper, accelerated": ("paper", ["--accelerated"]),
+    "paper, subject's words": ("paper", ["--scope", "words"]),
+    "paper, self-attention": ("paper", ["--sites", "self"]),
+    "paper, all attention": ("paper", ["--sites", "all"]),
+}
 PER_SCENE = 2  # pictures of several subjects, in each scene
 
 
@@ -78,8 +88,8 @@ class Bench:
     def save(self):
         self.path.write_text(json.dumps(self.results, indent=1))
 
-    def find(self, name, method, *extra):
-        out = self.work / f"{name}.{method}.idx"
+    def find(self, name, method, *extra, title=None):
+        out = self.work / f"{name}.{title or method}.idx"
         report = self.run("find", "--subject", SUBJECTS[name]["class"], "--token", TOKENS[name], "--method", method, "-o", out, *extra,
                           HERE / "subjects" / name)
         return out, {"steps": len(report["steps"]), "seconds": sum(s["seconds"] for s in report["steps"]), "density": report["density"],
@@ -102,6 +112,17 @@ class Bench:
             rows[title] = self.judge_single(name, concept) | extra
             print(name, title, rows[title], flush=True)
             self.save()
+
+    def variant(self, title, name):
+        rows = self.results.setdefault("variants", {}).setdefault(title, {})
+        if name in rows:
+            return
+        method, extra = VARIANTS[title]
+        slug = "".join(c if c.isalpha() else "-" for c in title)  # a comma would separate two concepts
+        concept, of_concept = self.find(name, method, *extra, title=slug)
+        rows[name] = self.judge_single(name, concept) | of_concept
+        print(name, title, rows[name], flush=True)
+        self.save()
 
     def judge_single(self, name, concept):
         noun, token = SUBJECTS[name]["class"], TOKENS[name]
@@ -178,6 +199,9 @@ def table(results):
         shut = f"{100 * median('density'):.0f} %" if "density" in rows[0] else ""
         size = f"{median('bytes'):,.0f} B" if "bytes" in rows[0] else ""
         print(f"| {title} | " + " | ".join(f"{median(c):g}" for c in columns) + f" | {shut} | {size} |")
+    for title, subjects in results.get("variants", {}).items():
+        median = lambda what: statistics.median(row[what] for row in subjects.values())
+        print(f"| {title} ({len(subjects)}) | " + " | ".join(f"{median(c):g}" for c in columns) + f" | {100 * median('density'):.0f} % | {median('bytes'):,.0f} B |")
     print("\n| subjects in one picture | plain model | union | after `--tune 50` | with `--attend-excite` |\n| --- |" + " ---: |" * 4)
     for count in (2, 3, 4):
         sets = [rows for key, rows in results["several"].items() if key.count(" + ") == count - 1 and "attend-excite" in rows]
@@ -191,6 +215,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cones", default="cones")
     parser.add_argument("--control", default="random_control")
+    parser.add_argument("--variants", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="pictures of several subjects, from the unions in WORK")
     parser.add_argument("--self-test", action="store_true")
@@ -203,6 +228,11 @@ def main():
         return CrowdJudge().self_test()
     options.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
+    if options.variants:
+        for title in VARIANTS:
+            for name in SINGLE:
+                bench.variant(title, name)
+        return
     for name in SINGLE:
         bench.single(name)
     for names in SEVERAL:

@@ -23,7 +23,8 @@ use crate::cli::{EvalArgs, Global};
 /// Columns of the sheet.
 const COLUMNS: usize = 8;
 
-pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
+/// Whether the answer is yes.
+pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let ui = Ui::new(global);
     let index = read_index(&args.index)?;
     let subject = subject(&index, args.subject.as_deref())?;
@@ -125,7 +126,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<()> {
         plain: &plain.values,
         doses: &doses,
     };
-    report.print(&ui)
+    report.print(&ui)?;
+    Ok(report.brings_out_subject()?.unwrap_or(true))
 }
 
 /// The concept at one density.

@@ -1,6 +1,8 @@
 //! `cones eval`, as a user runs it and as a library.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::path::Path;
+
 use candle_core::Device;
 use cones::concept::{Examples, Lesson};
 use cones::eval::{FIRST_SEED, HeldOut};
@@ -8,7 +10,7 @@ use cones::source::Source;
 use cones::{Picture, Pipeline, list};
 use serde_json::Value;
 
-use crate::cli::{fails, find, golden, json, ok, repository};
+use crate::cli::{cones, fails, find, golden, json, ok, repository};
 
 /// Arguments for a miniature model, whose figures say nothing but are soon there.
 fn eval<'a>(model: &'a str, photos: &'a str, encoder: &'a str, class: &'a str) -> Vec<&'a str> {
@@ -18,6 +20,16 @@ fn eval<'a>(model: &'a str, photos: &'a str, encoder: &'a str, class: &'a str) -
 }
 
 const FEW: [&str; 4] = ["--count", "3", "--loss-draws", "2"];
+
+/// What `eval` prints, and whether its answer is yes.
+pub(super) fn answer(dir: &Path, args: &[&str]) -> (String, bool) {
+    let output = cones(dir, args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.stdout.is_empty(), "cones {args:?}: {stderr}");
+    let code = output.status.code().unwrap();
+    assert!(code < 2, "cones {args:?}: {stderr}");
+    (String::from_utf8(output.stdout).unwrap(), code == 0)
+}
 
 fn without_memory(mut report: Value) -> Value {
     report["peak_memory_bytes"] = Value::Null;
@@ -47,10 +59,17 @@ fn figures_are_paired_and_repeatable() {
     .unwrap();
     let base = eval(&model, &photos, &encoder, &class);
     let run = |extra: &[&str]| {
-        json(&ok(
-            dir,
-            &[&base[..], &FEW, &["dog.idx", "--json"], extra].concat(),
-        ))
+        let args = [&base[..], &FEW, &["dog.idx", "--json"], extra].concat();
+        let (report, yes) = answer(dir, &args);
+        let report = json(&report);
+        let above_zero = |other: &str| {
+            let interval = &report["differences"][other]["clip_i"]["interval"];
+            numbers(interval)[0] > 0.0
+        };
+        let expected = above_zero("shut_minus_plain") && above_zero("shut_minus_control");
+        assert_eq!(report["brings_out_subject"], expected);
+        assert_eq!(yes, expected);
+        report
     };
     let extra = [
         "--prompts",
@@ -134,7 +153,7 @@ fn figures_are_paired_and_repeatable() {
         }
     }
 
-    let table = ok(
+    let (table, _) = answer(
         dir,
         &[
             &base[..],
@@ -187,10 +206,8 @@ fn a_sweep_has_a_row_for_each_dose() {
     assert_eq!(doses.len(), 2);
     assert!((doses[1]["density"].as_f64().unwrap() - 0.2).abs() < 1e-3);
     // The dose that the index has gives the index's figures.
-    let single = json(&ok(
-        dir,
-        &[&base[..], &FEW, &["dog.idx", "--json"]].concat(),
-    ));
+    let args = [&base[..], &FEW, &["dog.idx", "--json"]].concat();
+    let single = json(&answer(dir, &args).0);
     assert_eq!(doses[0]["conditions"]["shut"], single["conditions"]["shut"]);
     assert_eq!(
         doses[0]["conditions"]["control"],
@@ -249,7 +266,7 @@ fn mistakes_are_told_before_anything_is_drawn() {
         ],
     ]
     .concat();
-    assert_eq!(json(&ok(dir, &pair))["token"], "zwx");
+    assert_eq!(json(&answer(dir, &pair).0)["token"], "zwx");
 
     let bare = ["eval", "--model", &model, "--images", &photos, "dog.idx"];
     let error = fails(dir, &bare, 1);
@@ -287,7 +304,7 @@ fn the_pocket_model_measures_itself() {
         &photos,
         "--json",
     ];
-    let report = json(&ok(dir, &[&eval[..], &fast].concat()));
+    let report = json(&answer(dir, &[&eval[..], &fast].concat()).0);
     assert_eq!(report["encoder"]["name"], "pocket/clip");
     assert!(report["conditions"]["shut"]["clip_i"]["mean"].is_f64());
 }

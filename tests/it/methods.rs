@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::cli::{fails, find, find_learned, golden, json, ok, repository};
+use super::eval::answer;
 
 fn losses(report: &Value) -> Vec<f64> {
     let steps = report["steps"].as_array().unwrap();
@@ -235,7 +236,7 @@ fn eval_measures_a_concept_against_plain_and_random() {
     ];
     let mut args = vec!["eval", "dog.idx", "--sheet", "sheet.png"];
     args.extend(common);
-    let report = json(&ok(dir, &args));
+    let report = json(&answer(dir, &args).0);
     assert!(dir.join("sheet.png").is_file());
     assert!(
         report["encoder"].is_object() && report.to_string().contains("clip_i"),

@@ -133,6 +133,25 @@ impl Report<'_> {
         Ok(lines.join("\n"))
     }
 
+    /// Whether the subject came out: nearer to the photos, beyond the interval, than plain pictures and than with random
+    /// neurons shut. `None` where several doses were measured, which is no question of yes or no.
+    pub(super) fn brings_out_subject(&self) -> anyhow::Result<Option<bool>> {
+        let [dose] = self.doses else { return Ok(None) };
+        if dose.dose.asked.is_some() {
+            return Ok(None);
+        }
+        for values in [&dose.against_plain, &dose.against_control] {
+            let summaries = self.summed(values)?;
+            if summaries
+                .get(&Metric::ClipI)
+                .is_some_and(|s| !s.is_positive())
+            {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
+    }
+
     /// Whether the subject came out, in words.
     fn verdict(&self, dose: &Measured) -> anyhow::Result<String> {
         let mut words = Vec::new();
@@ -244,6 +263,7 @@ impl Report<'_> {
             },
             "bootstrap": {"resamples": RESAMPLES, "seed": self.global.seed, "interval": 0.95},
             "controls": self.args.controls,
+            "brings_out_subject": self.brings_out_subject()?,
             "sheet": self.args.sheet,
             "peak_memory_bytes": peak_memory(),
         });
