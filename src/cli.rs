@@ -37,7 +37,8 @@ eval, 2 usage, 130 interrupted.";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// `pocket`, the small model inside this program, or a folder in the diffusers layout
+    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name`, of one in
+    /// the hub's cache
     #[arg(
         long,
         global = true,
@@ -445,9 +446,10 @@ pub(crate) struct EvalArgs {
     /// The scores for --sweep, as `find --scores` wrote them
     #[arg(long, requires = "sweep", value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
-    /// A CLIP model in the transformers layout [default: the model's own `clip` folder]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) encoder: Option<PathBuf>,
+    /// A CLIP model in the transformers layout: a folder, or the hub id of one in the hub's cache [default: the model's own
+    /// `clip` folder]
+    #[arg(long, value_name = "DIR|ID")]
+    pub(crate) encoder: Option<String>,
     /// Pictures of the class at large [default: drawn by the model, kept beside the index]
     #[arg(long, value_name = "DIR")]
     pub(crate) class_images: Option<PathBuf>,

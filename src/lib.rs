@@ -29,6 +29,7 @@
 //! | ρ, K, λ | [`concept::score::Options`]: `rho`, `steps`, `prior_weight` |
 //! | concatenation | [`concept::NeuronIndex::union`] |
 
+mod allocation;
 pub mod autograd;
 pub mod concept;
 mod error;
@@ -41,6 +42,7 @@ pub mod prompt;
 pub mod sampling;
 pub mod source;
 
+pub use allocation::keep_freed_memory;
 pub use error::{Error, Result};
 pub use file::replace as write_file;
 pub use picture::{HeatMap, Metadata, Picture, a1111_parameters, file_sha256, list, read_metadata};

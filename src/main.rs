@@ -13,6 +13,7 @@ use commands::ui::{Ui, color};
 use cones::Error;
 
 fn main() -> ExitCode {
+    cones::keep_freed_memory();
     let Cli { global, command } = Cli::parse();
     let checked = match &command {
         Command::Find(args) => global.check().and_then(|()| args.check()),

@@ -23,6 +23,7 @@ const BATCH: usize = 2;
 const TIMESTEP: f32 = 500.0;
 
 fn main() -> Result<()> {
+    cones::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, part, rest @ ..] = arguments.as_slice() else {
         bail!("usage: bench MODEL load|forward|step|decode [REPEATS]");

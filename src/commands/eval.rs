@@ -275,10 +275,10 @@ fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<Vec<Prompt>
 /// The encoder that the user named, or that the model brings along.
 fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
     let device = device(global)?;
-    if let Some(folder) = &args.encoder {
-        return Source::folder(folder)
+    if let Some(encoder) = &args.encoder {
+        return Source::encoder(encoder)
             .and_then(|source| Clip::load(&source, &device))
-            .with_context(|| format!("failed to load encoder `{}`", folder.display()));
+            .with_context(|| format!("failed to load encoder `{encoder}`"));
     }
     let own = Clip::of_model(&Source::open(&global.model)?, &device)
         .with_context(|| format!("failed to load the encoder of model `{}`", global.model))?;
@@ -286,7 +286,7 @@ fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
         model: global.model.clone(),
         problem: "no encoder to measure pictures with: there is no folder `clip` in it".to_owned(),
         hint: "give one with `--encoder DIR`: a CLIP model in the transformers layout, such as \
-               `hf download openai/clip-vit-base-patch32 --local-dir DIR` fetches"
+               `--encoder openai/clip-vit-base-patch32` after `hf download openai/clip-vit-base-patch32`"
             .to_owned(),
     })?)
 }

@@ -1,5 +1,6 @@
 //! Where a model comes from: its configuration files and tensors under diffusers' names.
 
+mod hub;
 mod pocket;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +35,8 @@ pub(crate) fn within(dir: &str, file: &str) -> String {
 }
 
 impl Source {
-    /// Finds a model by what the user calls it: `pocket`, or a folder in the diffusers layout.
+    /// Finds a model by what the user calls it: `pocket`, a folder in the diffusers layout, or the hub id of a model in the hub's
+    /// cache.
     ///
     /// # Errors
     /// If there is no such model, or it is of a kind that is not supported.
@@ -78,42 +80,46 @@ impl Source {
                 refuse("single-file checkpoints are not supported yet", convert)
             });
         }
-        let hub = model.split('/').count() == 2
-            && !model.starts_with(['.', '/', '~'])
-            && !model.ends_with('/');
-        Err(if hub {
-            let hint = format!(
-                "fetch it with `hf download {model} --local-dir FOLDER`, then pass the folder"
-            );
-            refuse("no such folder, and hub ids are not supported yet", &hint)
-        } else {
-            refuse(
-                "no such folder",
-                "pass `pocket`, the model inside this program, or a folder in the diffusers layout",
-            )
-        })
-    }
-
-    /// A folder with one model of transformers in it, such as an encoder for pictures and text.
-    ///
-    /// # Errors
-    /// If there is no such folder.
-    pub fn folder(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
-            return Err(Error::Model {
-                model: path.display().to_string(),
-                problem: "no such folder".to_owned(),
-                hint: "pass a folder that holds `config.json`, `model.safetensors` and `preprocessor_config.json`"
-                    .to_owned(),
+        if hub::is_id(model) {
+            let folder = hub::snapshot(model, "model_index.json")?;
+            return Ok(Self {
+                name: model.to_owned(),
+                place: Place::Folder(folder),
             });
         }
-        Ok(Self {
-            name: folder_name(path)?,
-            place: Place::Folder(path.to_owned()),
+        Err(refuse(
+            "no such folder",
+            "pass `pocket`, the model inside this program, a folder in the diffusers layout, or a hub id, `owner/name`",
+        ))
+    }
+
+    /// One model of transformers, such as an encoder for pictures and text: a folder, or a hub id.
+    ///
+    /// # Errors
+    /// If there is no such folder, and it is not in the hub's cache.
+    pub fn encoder(model: &str) -> Result<Self> {
+        let path = Path::new(model);
+        if path.is_dir() {
+            return Ok(Self {
+                name: folder_name(path)?,
+                place: Place::Folder(path.to_owned()),
+            });
+        }
+        if hub::is_id(model) {
+            return Ok(Self {
+                name: model.to_owned(),
+                place: Place::Folder(hub::snapshot(model, "config.json")?),
+            });
+        }
+        Err(Error::Model {
+            model: model.to_owned(),
+            problem: "no such folder".to_owned(),
+            hint: "pass a folder that holds `config.json`, `model.safetensors` and `preprocessor_config.json`, or a hub id, `owner/name`"
+                .to_owned(),
         })
     }
 
-    /// What the model is called: `pocket`, or the folder's own name.
+    /// What the model is called: `pocket`, a hub id, or the folder's own name.
     pub fn name(&self) -> &str {
         &self.name
     }

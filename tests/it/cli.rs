@@ -497,7 +497,7 @@ fn bad_input_is_named() {
         (
             &["generate", "a dog", "--model", "owner/name"],
             1,
-            &["owner/name", "hub ids are not supported yet", "hf download"],
+            &["owner/name", "not in the hub's cache", "hf download"],
         ),
         (
             &["generate", "a dog", "--model", "empty"],

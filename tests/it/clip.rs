@@ -28,7 +28,7 @@ fn golden(path: &str) -> PathBuf {
 }
 
 fn load(folder: &Path) -> cones::Result<Clip> {
-    Clip::load(&Source::folder(folder)?, &Device::Cpu)
+    Clip::load(&Source::encoder(folder.to_str().unwrap())?, &Device::Cpu)
 }
 
 #[track_caller]

@@ -8,6 +8,7 @@ mod devices;
 mod eval;
 mod golden;
 mod hostile;
+mod hub;
 mod index;
 mod memory;
 mod methods;
