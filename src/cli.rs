@@ -1,16 +1,18 @@
 //! The command line: what can be said, nothing done.
 
+mod find;
 mod values;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cones::concept::{LayerSelection, Scope, SiteSelection, learn, tune};
+use cones::concept::{LayerSelection, tune};
 use cones::sampling::Sampler;
 
+pub(crate) use self::find::{FindArgs, Method};
 use self::values::{
-    at_least_one, batch, bytes, density, device, finite, finite_f64, non_negative, picture_count,
-    size, threads, up_to_a_hundred, up_to_a_million, words,
+    at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, size,
+    threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -135,73 +137,6 @@ pub(crate) enum Command {
     Eval(EvalArgs),
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct FindArgs {
-    /// Photos of the subject: PNG or JPEG files, or folders of them
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) images: Vec<PathBuf>,
-    /// What kind of thing the subject is: its class noun, such as `dog`
-    #[arg(long, value_name = "NOUN", value_parser = words)]
-    pub(crate) subject: String,
-    /// The index to write [default: NOUN.idx]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// How to find neurons
-    #[arg(long, value_enum, default_value_t = Method::Learned)]
-    pub(crate) method: Method,
-    /// Where the neurons are shut: at the subject's own `words` in a prompt, or in the whole `prompt`, as published
-    /// [default: learned: words; paper: prompt]
-    #[arg(long, value_name = "SCOPE")]
-    pub(crate) scope: Option<Scope>,
-    /// Steps [default: paper: the model's own, else 1000; learned: 500]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) steps: Option<usize>,
-    /// Weight of the class pictures in the loss, where there are any [default: 1]
-    #[arg(long, value_name = "LAMBDA", value_parser = non_negative)]
-    pub(crate) prior_weight: Option<f64>,
-    /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: paper: 3%; learned: 50%]
-    #[arg(long, value_name = "SHARE", value_parser = density)]
-    pub(crate) density: Option<f64>,
-    /// paper: shut every neuron whose score is at least this, instead of a share
-    #[arg(long, conflicts_with = "density", allow_negative_numbers = true, value_name = "TAU", value_parser = finite)]
-    pub(crate) threshold: Option<f32>,
-    /// paper: step size of the weights' update between steps [default: 2e-5]
-    #[arg(long, value_name = "RHO", value_parser = non_negative)]
-    pub(crate) rho: Option<f64>,
-    /// paper: draw timesteps where gradients have been large: a fifth of the steps finds nearly the same neurons
-    #[arg(long, conflicts_with_all = ["rho", "batch"])]
-    pub(crate) accelerated: bool,
-    /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
-    #[arg(long, value_name = "SHARE", value_parser = density)]
-    pub(crate) until_stable: Option<f64>,
-    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as published]
-    #[arg(long, value_name = "N", value_parser = batch)]
-    pub(crate) batch: Option<usize>,
-    /// learned: how far one step moves the mask
-    #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
-    pub(crate) rate: f64,
-    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope words`:
-    /// cross:v]
-    #[arg(long, value_name = "SITES")]
-    sites: Option<SiteSelection>,
-    /// The rare word that stands for the subject in prompts
-    #[arg(long, default_value = "sks", value_name = "WORD", value_parser = words)]
-    pub(crate) token: String,
-    /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept beside the
-    /// index]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) class_images: Option<PathBuf>,
-    /// How many pictures of the class the model draws when none are given [default: 20]
-    #[arg(long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
-    pub(crate) class_count: Option<usize>,
-    #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
-    /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
-    #[arg(long, value_name = "FILE")]
-    pub(crate) scores: Option<PathBuf>,
-}
-
 /// How much memory to take.
 #[derive(Debug, Args)]
 pub(crate) struct MemoryArgs {
@@ -212,87 +147,6 @@ pub(crate) struct MemoryArgs {
     /// Say what would be done and how much memory it needs, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Method {
-    /// Algorithm 1 as published: the neurons whose shrinking lowers the loss most, by one gradient
-    Paper,
-    /// A mask trained on the loss, then rounded: the same file
-    Learned,
-}
-
-impl Method {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Learned => "learned",
-        }
-    }
-}
-
-impl FindArgs {
-    /// What clap cannot say: which options a method does not have.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let sites = self.sites();
-        if self.scope() == Scope::Words && !sites.is_cross() {
-            return Err(format!(
-                "--scope words needs --sites cross or cross:v, found `{sites}`: only those layers see words"
-            ));
-        }
-        if !self.needs_class() {
-            let given = [
-                ("--prior-weight", self.prior_weight.is_some()),
-                ("--class-images", self.class_images.is_some()),
-                ("--class-count", self.class_count.is_some()),
-            ];
-            if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
-                return Err(format!(
-                    "{name} belongs to --scope prompt: what is shut at the subject's words leaves its class alone"
-                ));
-            }
-        }
-        if self.method == Method::Paper {
-            return Ok(());
-        }
-        let given = [
-            ("--threshold", self.threshold.is_some()),
-            ("--rho", self.rho.is_some()),
-            ("--accelerated", self.accelerated),
-            ("--until-stable", self.until_stable.is_some()),
-        ];
-        if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
-            return Err(format!("{name} belongs to --method paper"));
-        }
-        match sites.is_cross() {
-            true => Ok(()),
-            false => Err(format!(
-                "--method learned searches --sites cross or cross:v, found `{sites}`: rounding needs layers that see text"
-            )),
-        }
-    }
-
-    /// Where the neurons are to be shut.
-    pub(crate) fn scope(&self) -> Scope {
-        self.scope.unwrap_or(match self.method {
-            Method::Paper => Scope::Prompt,
-            Method::Learned => Scope::Words,
-        })
-    }
-
-    /// The layers to search. Keys of several subjects' words would compete for the picture, so that with words only
-    /// values are.
-    pub(crate) fn sites(&self) -> SiteSelection {
-        self.sites.unwrap_or(match self.scope() {
-            Scope::Prompt => SiteSelection::Cross,
-            Scope::Words => SiteSelection::CrossValues,
-        })
-    }
-
-    /// Whether the loss has pictures of the class: as Algorithm 1 always has, and masks that act on the whole prompt.
-    pub(crate) fn needs_class(&self) -> bool {
-        self.method == Method::Paper || self.scope() == Scope::Prompt
-    }
 }
 
 #[derive(Debug, Args)]

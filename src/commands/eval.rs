@@ -15,7 +15,7 @@ use cones::model::Clip;
 use cones::source::Source;
 use cones::{Error, Picture, Pipeline, SampleOptions, list};
 
-use super::lesson::{CLASS_COUNT, ClassImages, prepare};
+use super::lesson::{ClassImages, class_count, prepare};
 use super::ui::Ui;
 use super::{device, load, read_index};
 use crate::cli::{EvalArgs, Global};
@@ -301,7 +301,7 @@ fn held_out(
 ) -> anyhow::Result<HeldOut> {
     let class = match &args.class_images {
         Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn(CLASS_COUNT, &args.index),
+        None => ClassImages::Drawn(class_count(None), &args.index),
     };
     let prepared = prepare(pipeline, subject, photos, &class, ui)?;
     Ok(HeldOut::new(

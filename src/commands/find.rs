@@ -16,7 +16,7 @@ use cones::eval::Scores;
 use cones::{Needs, Pipeline, list};
 use serde_json::json;
 
-use super::lesson::{CLASS_COUNT, ClassImages, PRIOR_WEIGHT, Prepared, prepare};
+use super::lesson::{ClassImages, Prepared, class_count, prepare, prior_weight};
 use super::memory::{self, Budget};
 use super::ui::{Ui, peak_memory};
 use super::{load, thousands};
@@ -47,7 +47,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let class = match &args.class_images {
         _ if !args.needs_class() => ClassImages::Needless,
         Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn(args.class_count.unwrap_or(CLASS_COUNT), &output),
+        None => ClassImages::Drawn(class_count(args.class_count), &output),
     };
     let plan = Plan::new(global, args, &pipeline);
     let budget = Budget::new(args.memory.bytes);
@@ -160,7 +160,7 @@ fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> score
         steps: args.steps.unwrap_or(steps),
         draws,
         rho: args.rho.unwrap_or(rho),
-        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
+        prior_weight: prior_weight(args.prior_weight),
         sites: args.sites(),
         scope: args.scope(),
         seed: global.seed,
@@ -174,7 +174,7 @@ fn learned_options(global: &Global, args: &FindArgs) -> learn::Options {
         steps: args.steps.unwrap_or(learn::STEPS),
         half: args.batch.unwrap_or(learn::HALF),
         rate: args.rate,
-        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
+        prior_weight: prior_weight(args.prior_weight),
         sites: args.sites(),
         scope: args.scope(),
         seed: global.seed,
@@ -377,11 +377,11 @@ fn settings(args: &FindArgs, found: &Found) -> BTreeMap<String, String> {
     let class = match args.class_images {
         Some(_) => "given".to_owned(),
         None => {
-            let count = args.class_count.unwrap_or(CLASS_COUNT);
+            let count = class_count(args.class_count);
             format!("{count} drawn by the model")
         }
     };
-    let prior_weight = args.prior_weight.unwrap_or(PRIOR_WEIGHT);
+    let prior_weight = prior_weight(args.prior_weight);
     let of_class = [
         ("prior_weight", prior_weight.to_string()),
         ("class_images", class),

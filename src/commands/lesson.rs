@@ -9,9 +9,19 @@ use super::class_images;
 use super::ui::Ui;
 
 /// Pictures of the class that the model draws unless told otherwise.
-pub(crate) const CLASS_COUNT: usize = 20;
+const CLASS_COUNT: usize = 20;
 /// Their weight in the loss.
-pub(crate) const PRIOR_WEIGHT: f64 = 1.0;
+const PRIOR_WEIGHT: f64 = 1.0;
+
+/// How many of them there are, where they are drawn.
+pub(crate) fn class_count(given: Option<usize>) -> usize {
+    given.unwrap_or(CLASS_COUNT)
+}
+
+/// Their weight in the loss.
+pub(crate) fn prior_weight(given: Option<f64>) -> f64 {
+    given.unwrap_or(PRIOR_WEIGHT)
+}
 
 /// Where the pictures of the class come from.
 pub(crate) enum ClassImages<'a> {

@@ -13,7 +13,7 @@ use cones::concept::{
 use cones::list;
 use half::f16;
 
-use super::lesson::{CLASS_COUNT, ClassImages, PRIOR_WEIGHT, prepare};
+use super::lesson::{ClassImages, class_count, prepare, prior_weight};
 use super::load;
 use super::memory::{self, Budget};
 use super::ui::Ui;
@@ -80,9 +80,7 @@ pub(crate) fn run(
     for (subject, folder) in provenance.subjects.clone().iter().zip(folders) {
         let photos = list(std::slice::from_ref(&folder.folder))?;
         let class = match provenance.scope {
-            Scope::Prompt => {
-                ClassImages::Drawn(args.class_count.unwrap_or(CLASS_COUNT), &args.output)
-            }
+            Scope::Prompt => ClassImages::Drawn(class_count(args.class_count), &args.output),
             Scope::Words => ClassImages::Needless,
         };
         let prepared = prepare(&pipeline, subject, &photos, &class, ui)?;
@@ -97,7 +95,7 @@ pub(crate) fn run(
         steps,
         half: args.batch,
         rate: args.rate,
-        prior_weight: args.prior_weight.unwrap_or(PRIOR_WEIGHT),
+        prior_weight: prior_weight(args.prior_weight),
         scope: provenance.scope,
         seed: global.seed,
     };
