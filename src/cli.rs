@@ -33,8 +33,8 @@ Examples:
   cones inspect dog.idx cat.idx                                 what they hold, and how far they overlap
   cones eval dog.idx --images photos/                           does shutting it bring the subject out
 
-Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed or a negative answer of
-eval, 2 usage, 130 interrupted.";
+Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed
+(of eval also: the answer is no), 2 usage, 130 interrupted.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -132,8 +132,9 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Show what is in an index; with several, how far they overlap
     Inspect(InspectArgs),
-    /// Measure what shutting a concept does, against the plain model and random neurons; exit status 1 if it does not bring
-    /// the subject nearer than both
+    /// Measure what shutting a concept does, against the plain model and random neurons
+    ///
+    /// Exit status 1 if pictures do not come nearer to the photos than both, beyond the interval.
     Eval(EvalArgs),
 }
 
