@@ -56,7 +56,7 @@ SCENES = ["in a park", "on the beach", "in the snow", "at night", "in the desert
 # Identifiers for new subjects: single tokens, never in a training caption.
 IDENTIFIERS = ["sks", "zwx", "ohwx", "qev"]
 
-SHARE_BY_COUNT = {1: 32, 2: 28, 3: 18, 4: 22}  # per cent of the pictures with so many objects
+SHARE_BY_COUNT = {1: 26, 2: 26, 3: 22, 4: 26}  # per cent of the pictures with so many objects
 SIDES_BY_COUNT = {1: (36, 46), 2: (27, 31), 3: (26, 29), 4: (25, 28)}  # sprite side in pixels, inclusive
 NATURAL_SHARE = 0.5
 

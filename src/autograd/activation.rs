@@ -16,7 +16,11 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// `x·σ(1.702·x)`, the activation of the text encoders of Stable Diffusion 1.x.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     if has_kernels(x) {
-        let kernel = Pointwise("quick-gelu", |x| x * sigmoid(1.702 * x));
+        let kernel = Pointwise(
+            "quick-gelu",
+            #[inline(always)]
+            |x: f32| x * sigmoid(1.702 * x),
+        );
         return Ok(x.contiguous()?.apply_op1_no_bwd(&kernel)?);
     }
     quick_gelu_generic(x)
@@ -29,7 +33,11 @@ fn quick_gelu_generic(x: &Tensor) -> Result<Tensor> {
 /// `x·Φ(x)`, Φ the normal distribution: Hendrycks and Gimpel 2016.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     if has_kernels(x) {
-        let kernel = Pointwise("gelu", |x| x * normal_cdf(x));
+        let kernel = Pointwise(
+            "gelu",
+            #[inline(always)]
+            |x: f32| x * normal_cdf(x),
+        );
         return Ok(x.contiguous()?.apply_op1_no_bwd(&kernel)?);
     }
     Ok(x.gelu_erf()?)
@@ -53,7 +61,14 @@ impl<F: Fn(f32) -> f32 + Sync + Send> CustomOp1 for Pointwise<F> {
         let mut out = vec![0f32; x.len()];
         let blocks = out.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK));
         blocks.for_each(|(out, x)| {
-            vectorised(|| out.iter_mut().zip(x).for_each(|(y, &x)| *y = (self.1)(x)));
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (y, &x) in out.iter_mut().zip(x) {
+                        *y = (self.1)(x);
+                    }
+                },
+            );
         });
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }

@@ -122,23 +122,28 @@ fn attend(shape: Shape, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32], scores:
             (scores, Strides::rows(keys)),
             Onto::Nothing,
         );
-        vectorised(|| {
-            for (i, (row, (largest, total))) in
-                scores.chunks_exact_mut(keys).zip(&mut state).enumerate()
-            {
-                let before = *largest;
-                let highest = max(row);
-                *largest = if highest > before { highest } else { before };
-                powers(row, *largest);
-                if from == 0 {
-                    *total = sum(row);
-                } else {
-                    let shrink = exp2(before - *largest);
-                    *total = *total * shrink + sum(row);
-                    out.row(i).iter_mut().for_each(|o| *o *= shrink);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, (row, (largest, total))) in
+                    scores.chunks_exact_mut(keys).zip(&mut state).enumerate()
+                {
+                    let before = *largest;
+                    let highest = max(row);
+                    *largest = if highest > before { highest } else { before };
+                    powers(row, *largest);
+                    if from == 0 {
+                        *total = sum(row);
+                    } else {
+                        let shrink = exp2(before - *largest);
+                        *total = *total * shrink + sum(row);
+                        for o in out.row(i) {
+                            *o *= shrink;
+                        }
+                    }
                 }
-            }
-        });
+            },
+        );
         let onto = if from == 0 { Onto::Nothing } else { Onto::Sum };
         out.product(keys, 1.0, (scores, Strides::rows(keys)), (v, strides), onto);
     }
@@ -266,14 +271,19 @@ impl Head<'_> {
                 (p, scores),
                 Onto::Nothing,
             );
-            vectorised(|| {
-                for row in p.chunks_exact_mut(t) {
-                    let largest = max(row);
-                    powers(row, largest);
-                    let share = 1.0 / sum(row);
-                    row.iter_mut().for_each(|p| *p *= share);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in p.chunks_exact_mut(t) {
+                        let largest = max(row);
+                        powers(row, largest);
+                        let share = 1.0 / sum(row);
+                        for p in row {
+                            *p *= share;
+                        }
+                    }
+                },
+            );
             dv.product(
                 rows,
                 1.0,
@@ -289,14 +299,17 @@ impl Head<'_> {
                 (dp, scores),
                 Onto::Nothing,
             );
-            vectorised(|| {
-                for (p, dp) in p.chunks_exact(t).zip(dp.chunks_exact_mut(t)) {
-                    let along = dot(p, dp);
-                    for (dp, p) in dp.iter_mut().zip(p) {
-                        *dp = p * (*dp - along);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (p, dp) in p.chunks_exact(t).zip(dp.chunks_exact_mut(t)) {
+                        let along = dot(p, dp);
+                        for (dp, p) in dp.iter_mut().zip(p) {
+                            *dp = p * (*dp - along);
+                        }
                     }
-                }
-            });
+                },
+            );
             dq.product(t, norm, (dp, scores), (k, strides), Onto::Nothing);
             dk.product(
                 rows,

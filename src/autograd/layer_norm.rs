@@ -35,12 +35,17 @@ impl LayerNorm {
             return self.forward_generic(x);
         }
         let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
-        self.each_row(x, None, |x, _, out| {
-            let (mean, inv_std) = self.statistics(x);
-            for (((y, &x), &w), &b) in out.iter_mut().zip(x).zip(&weight).zip(&bias) {
-                *y = (x - mean) * inv_std * w + b;
-            }
-        })
+        self.each_row(
+            x,
+            None,
+            #[inline(always)]
+            |x, _, out| {
+                let (mean, inv_std) = self.statistics(x);
+                for (((y, &x), &w), &b) in out.iter_mut().zip(x).zip(&weight).zip(&bias) {
+                    *y = (x - mean) * inv_std * w + b;
+                }
+            },
+        )
     }
 
     /// ∂L/∂x from the input `x` and `grad`, both `[.., c]`; the equation of
@@ -53,18 +58,23 @@ impl LayerNorm {
             return self.backward_generic(x, grad);
         }
         let weight = self.weight.to_vec1::<f32>()?;
-        self.each_row(x, Some(grad), |x, grad, out| {
-            let (mean, inv_std) = self.statistics(x);
-            for ((a, &g), &w) in out.iter_mut().zip(grad).zip(&weight) {
-                *a = g * w;
-            }
-            let n = x.len() as f32;
-            let mean_a = sum(out) / n;
-            let along = sum_of(out, x, |a, x| a * (x - mean)) / n * inv_std;
-            for (a, &x) in out.iter_mut().zip(x) {
-                *a = (*a - mean_a - (x - mean) * inv_std * along) * inv_std;
-            }
-        })
+        self.each_row(
+            x,
+            Some(grad),
+            #[inline(always)]
+            |x, grad, out| {
+                let (mean, inv_std) = self.statistics(x);
+                for ((a, &g), &w) in out.iter_mut().zip(grad).zip(&weight) {
+                    *a = g * w;
+                }
+                let n = x.len() as f32;
+                let mean_a = sum(out) / n;
+                let along = sum_of(out, x, |a, x| a * (x - mean)) / n * inv_std;
+                for (a, &x) in out.iter_mut().zip(x) {
+                    *a = (*a - mean_a - (x - mean) * inv_std * along) * inv_std;
+                }
+            },
+        )
     }
 
     /// Calls `f(x, grad, out)` for every row; without a `grad`, it is an empty row.
@@ -94,12 +104,15 @@ impl LayerNorm {
             .enumerate()
             .for_each(|(i, out)| {
                 let from = i * ROWS * c;
-                vectorised(|| {
-                    for (j, out) in out.chunks_exact_mut(c).enumerate() {
-                        let row = from + j * c..from + (j + 1) * c;
-                        f(&xs[row.clone()], gs.map_or(&[], |g| &g[row]), out);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (j, out) in out.chunks_exact_mut(c).enumerate() {
+                            let row = from + j * c..from + (j + 1) * c;
+                            f(&xs[row.clone()], gs.map_or(&[], |g| &g[row]), out);
+                        }
+                    },
+                );
             });
         Ok(Tensor::from_vec(out, x.shape(), x.device())?)
     }

@@ -16,12 +16,12 @@ pub(super) fn exp2(x: f32) -> f32 {
     let shifted = x + ROUND;
     let r = x - (shifted - ROUND); // −0.5..=0.5
     // Minimax in relative error, 2e-9.
-    let p = 1.535_336e-4 * r + 1.339_887_4e-3;
-    let p = p * r + 9.618_437e-3;
-    let p = p * r + 5.550_332_4e-2;
-    let p = p * r + 2.402_264_8e-1;
-    let p = p * r + 6.931_472e-1;
-    let p = p * r + 1.0;
+    let p = 1.535_336e-4_f32.mul_add(r, 1.339_887_4e-3);
+    let p = p.mul_add(r, 9.618_437e-3);
+    let p = p.mul_add(r, 5.550_332_4e-2);
+    let p = p.mul_add(r, 2.402_264_8e-1);
+    let p = p.mul_add(r, 6.931_472e-1);
+    let p = p.mul_add(r, 1.0);
     let power = shifted.to_bits().wrapping_add(127) << 23;
     p * f32::from_bits(power)
 }
@@ -46,13 +46,13 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 pub(super) fn normal_cdf(x: f32) -> f32 {
     let t = x.abs();
     let t = if t > 7.0 { 7.0 } else { t };
-    let m = 1.618_463e-6 * t - 2.338_526_8e-5;
-    let m = m * t + 1.118_003_4e-4;
-    let m = m * t + 1.328_788_2e-4;
-    let m = m * t - 4.939_966_4e-3;
-    let m = m * t + 3.641_352_4e-2;
-    let m = m * t + 3.182_92e-1;
-    let m = m * t + 7.978_859e-1;
+    let m = 1.618_463e-6_f32.mul_add(t, -2.338_526_8e-5);
+    let m = m.mul_add(t, 1.118_003_4e-4);
+    let m = m.mul_add(t, 1.328_788_2e-4);
+    let m = m.mul_add(t, -4.939_966_4e-3);
+    let m = m.mul_add(t, 3.641_352_4e-2);
+    let m = m.mul_add(t, 3.182_92e-1);
+    let m = m.mul_add(t, 7.978_859e-1);
     let tail = 0.5 * exp(-m * t);
     if x < 0.0 { tail } else { 1.0 - tail }
 }

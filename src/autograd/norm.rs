@@ -57,20 +57,31 @@ impl GroupNorm {
         if !has_kernels(x) {
             return self.forward_generic(x);
         }
-        self.each_group(x, None, |group, out| {
-            let (mean, inv_std) = group.statistics(self.epsilon);
-            for channel in group.channels() {
-                let (scale, bias) = (channel.weight * inv_std, channel.bias);
-                let pixels = out[channel.range.clone()].iter_mut().zip(channel.x);
-                match self.activation {
-                    Activation::None => pixels.for_each(|(y, &x)| *y = (x - mean) * scale + bias),
-                    Activation::Silu => pixels.for_each(|(y, &x)| {
-                        let n = (x - mean) * scale + bias;
-                        *y = n * sigmoid(n);
-                    }),
+        self.each_group(
+            x,
+            None,
+            #[inline(always)]
+            |group, out| {
+                let (mean, inv_std) = group.statistics(self.epsilon);
+                for channel in group.channels() {
+                    let (scale, bias) = (channel.weight * inv_std, channel.bias);
+                    let pixels = out[channel.range.clone()].iter_mut().zip(channel.x);
+                    match self.activation {
+                        Activation::None => {
+                            for (y, &x) in pixels {
+                                *y = (x - mean) * scale + bias;
+                            }
+                        }
+                        Activation::Silu => {
+                            for (y, &x) in pixels {
+                                let n = (x - mean) * scale + bias;
+                                *y = n * sigmoid(n);
+                            }
+                        }
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// ∂L/∂x from the input `x` and `grad`, both `[b, c, ..]`; the statistics are taken from `x` again.
@@ -83,30 +94,41 @@ impl GroupNorm {
         if !has_kernels(x) {
             return self.backward_generic(x, grad);
         }
-        self.each_group(x, Some(grad), |group, out| {
-            let (mean, inv_std) = group.statistics(self.epsilon);
-            for channel in group.channels() {
-                let (scale, bias, weight) =
-                    (channel.weight * inv_std, channel.bias, channel.weight);
-                let pixels = out[channel.range.clone()].iter_mut().zip(channel.x);
-                let pixels = pixels.zip(channel.grad);
-                match self.activation {
-                    Activation::None => pixels.for_each(|((a, _), &g)| *a = g * weight),
-                    Activation::Silu => pixels.for_each(|((a, &x), &g)| {
-                        let n = (x - mean) * scale + bias;
-                        let s = sigmoid(n);
-                        *a = g * weight * (s * (1.0 + n * (1.0 - s)));
-                    }),
+        self.each_group(
+            x,
+            Some(grad),
+            #[inline(always)]
+            |group, out| {
+                let (mean, inv_std) = group.statistics(self.epsilon);
+                for channel in group.channels() {
+                    let (scale, bias, weight) =
+                        (channel.weight * inv_std, channel.bias, channel.weight);
+                    let pixels = out[channel.range.clone()].iter_mut().zip(channel.x);
+                    let pixels = pixels.zip(channel.grad);
+                    match self.activation {
+                        Activation::None => {
+                            for ((a, _), &g) in pixels {
+                                *a = g * weight;
+                            }
+                        }
+                        Activation::Silu => {
+                            for ((a, &x), &g) in pixels {
+                                let n = (x - mean) * scale + bias;
+                                let s = sigmoid(n);
+                                *a = g * weight * (s * (1.0 + n * (1.0 - s)));
+                            }
+                        }
+                    }
                 }
-            }
-            let n = group.x.len() as f64;
-            let mean_a = (sum_in_f64(out, out, |a, _| a) / n) as f32;
-            let dot = sum_in_f64(out, group.x, |a, x| a * (x - mean));
-            let along = (dot / n) as f32 * inv_std * inv_std;
-            for (a, &x) in out.iter_mut().zip(group.x) {
-                *a = (*a - mean_a - (x - mean) * along) * inv_std;
-            }
-        })
+                let n = group.x.len() as f64;
+                let mean_a = (sum_in_f64(out, out, |a, _| a) / n) as f32;
+                let dot = sum_in_f64(out, group.x, |a, x| a * (x - mean));
+                let along = (dot / n) as f32 * inv_std * inv_std;
+                for (a, &x) in out.iter_mut().zip(group.x) {
+                    *a = (*a - mean_a - (x - mean) * along) * inv_std;
+                }
+            },
+        )
     }
 
     /// Calls `f(group, out)` for every group of every sample, in parallel.
@@ -140,7 +162,10 @@ impl GroupNorm {
                 weights: &weights[own..own + channels],
                 biases: &biases[own..own + channels],
             };
-            vectorised(|| f(group, out));
+            vectorised(
+                #[inline(always)]
+                || f(group, out),
+            );
         });
         Ok(Tensor::from_vec(out, x.shape(), x.device())?)
     }

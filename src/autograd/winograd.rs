@@ -143,17 +143,22 @@ pub(super) fn convolve(
                     let first = v.from.1 / padded;
                     scratch::with(band.phases(), |buffer| {
                         for c in 0..v.columns / padded {
-                            vectorised(|| {
-                                band.transform_inputs(
-                                    &input,
-                                    kernel.from,
-                                    first + c,
-                                    buffer,
-                                    |p, t, values| {
-                                        v.row(p)[c * padded + t..][..LANES].copy_from_slice(values)
-                                    },
-                                );
-                            });
+                            vectorised(
+                                #[inline(always)]
+                                || {
+                                    band.transform_inputs(
+                                        &input,
+                                        kernel.from,
+                                        first + c,
+                                        buffer,
+                                        #[inline(always)]
+                                        |p, t, values| {
+                                            v.row(p)[c * padded + t..][..LANES]
+                                                .copy_from_slice(values)
+                                        },
+                                    );
+                                },
+                            );
                         }
                     });
                 });
@@ -286,7 +291,10 @@ impl Band {
             let (first, n) = (channels.start, channels.len());
             scratch::with(POINTS * n * (from + padded), |buffer| {
                 let (u, m) = buffer.split_at_mut(POINTS * n * from);
-                vectorised(|| kernel.transform(first, n, u));
+                vectorised(
+                    #[inline(always)]
+                    || kernel.transform(first, n, u),
+                );
                 let matrices = u.chunks(n * from).zip(v.chunks(from * padded));
                 for ((u, v), m) in matrices.zip(m.chunks_mut(n * padded)) {
                     let (a, b) = ((u, Strides::rows(from)), (v, Strides::rows(padded)));
@@ -294,15 +302,24 @@ impl Band {
                     product((n, from, padded), 1.0, a, b, c, Onto::Nothing);
                 }
                 for o in 0..n {
-                    vectorised(|| {
-                        let source = |p, t| &m[(p * n + o) * padded + t..][..LANES];
-                        self.transform_outputs(source, size, shrink, |picture, y, x, values| {
-                            let at = o * pixels + y * size.1 + x;
-                            let plane = picture * to + first + o;
-                            let out = &mut parts[picture][at..at + values.len()];
-                            start.add(plane, y * size.1 + x, pixels, values, out);
-                        });
-                    });
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            self.transform_outputs(
+                                #[inline(always)]
+                                |p, t| &m[(p * n + o) * padded + t..][..LANES],
+                                size,
+                                shrink,
+                                #[inline(always)]
+                                |picture, y, x, values| {
+                                    let at = o * pixels + y * size.1 + x;
+                                    let plane = picture * to + first + o;
+                                    let out = &mut parts[picture][at..at + values.len()];
+                                    start.add(plane, y * size.1 + x, pixels, values, out);
+                                },
+                            );
+                        },
+                    );
                 }
             });
         });

@@ -116,17 +116,20 @@ pub(in super::super) fn geglu(
                 let (row, column) = tile.from;
                 let n = tile.columns;
                 halves.compute(sample, row..row + tile.rows, column..column + n, buffers);
-                vectorised(|| {
-                    for i in 0..tile.rows {
-                        let of_row = i * n..(i + 1) * n;
-                        let halves = buffers.values[of_row.clone()]
-                            .iter()
-                            .zip(&buffers.gates[of_row]);
-                        for (out, (&value, &gate)) in tile.row(i).iter_mut().zip(halves) {
-                            *out = gated(value, gate);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for i in 0..tile.rows {
+                            let of_row = i * n..(i + 1) * n;
+                            let halves = buffers.values[of_row.clone()]
+                                .iter()
+                                .zip(&buffers.gates[of_row]);
+                            for (out, (&value, &gate)) in tile.row(i).iter_mut().zip(halves) {
+                                *out = gated(value, gate);
+                            }
                         }
-                    }
-                });
+                    },
+                );
             });
         let shape = [&x.dims()[..x.rank() - 1], &[inner]].concat();
         Ok(Tensor::from_vec(out, shape, x.device())?)
@@ -165,21 +168,24 @@ pub(in super::super) fn geglu_gradient(
             let (tokens, n) = (tile.rows / 2, tile.columns);
             halves.compute(sample, token..token + tokens, column..column + n, buffers);
             let Buffers { values, gates, .. } = buffers;
-            vectorised(|| {
-                for i in 0..tokens {
-                    let of_row = i * n..(i + 1) * n;
-                    let grad = &grads[(token + i) * inner + column..][..n];
-                    let halves = values[of_row.clone()]
-                        .iter_mut()
-                        .zip(&mut gates[of_row.clone()]);
-                    for ((value, gate), &grad) in halves.zip(grad) {
-                        let (to_value, to_gate) = gated_slopes(*value, *gate);
-                        (*value, *gate) = (grad * to_value, grad * to_gate);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for i in 0..tokens {
+                        let of_row = i * n..(i + 1) * n;
+                        let grad = &grads[(token + i) * inner + column..][..n];
+                        let halves = values[of_row.clone()]
+                            .iter_mut()
+                            .zip(&mut gates[of_row.clone()]);
+                        for ((value, gate), &grad) in halves.zip(grad) {
+                            let (to_value, to_gate) = gated_slopes(*value, *gate);
+                            (*value, *gate) = (grad * to_value, grad * to_gate);
+                        }
+                        tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
+                        tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
                     }
-                    tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
-                    tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
-                }
-            });
+                },
+            );
         });
         Ok(Tensor::from_vec(out, shape(2 * inner), x.device())?)
     })
