@@ -1,6 +1,7 @@
 //! Functions of the reals that the compiler can vectorise, which those of libm it cannot.
 
-/// Runs `f` compiled for the widest vector instructions that this machine has.
+/// Runs `f` compiled for the widest vector instructions that this machine has, if it and the closures in it are marked
+/// `#[inline(always)]`: what is not inlined here is compiled for the oldest machine, several times slower.
 #[inline(always)]
 pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)

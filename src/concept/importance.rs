@@ -7,7 +7,7 @@
 /// Width of the kernel that the sizes are smoothed with, in parts of the schedule.
 const BANDWIDTH: f64 = 0.08;
 /// Part of the draws that is by even chance whatever has been seen: no gradient is multiplied by more than its inverse.
-const EVEN: f64 = 0.1;
+const EVEN: f64 = 0.3;
 /// Samples before the sizes that were seen count.
 const START: usize = 8;
 /// A sample that would count more than this times the mean counts only so much: sizes at one timestep have long tails.

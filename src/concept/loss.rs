@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::posterior::expected_picture;
 use super::{Scope, Site, SiteSelection};
 use crate::model::{Context, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
@@ -92,6 +93,8 @@ pub(crate) struct Batch {
     context: Context,
     /// The noise or the velocity, `[r, c, h, w]`.
     pub(crate) target: Tensor,
+    /// What is expected of the target for such noisy pictures, if it is known: gradients are taken towards it.
+    expected: Option<Tensor>,
     /// The weight of each row's mean squared error in the loss.
     weights: Vec<f32>,
 }
@@ -162,7 +165,8 @@ impl Batch {
         )
     }
 
-    /// Picture `k` of some, at a timestep that was chosen.
+    /// Picture `k` of some, at a timestep that was chosen. The gradient is that towards the target that is expected of the
+    /// noisy picture, if any of the pictures may be in it: of equal mean, with less noise.
     pub(super) fn single(
         schedule: &ScheduleConfig,
         examples: &Examples,
@@ -175,7 +179,31 @@ impl Batch {
         let timesteps = [timestep as i64];
         let prompt = Context::cat(&[prompt])?;
         let weights = vec![weight as f32];
-        Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)
+        let batch = Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)?;
+        let levels = schedule.signal_and_noise(timestep)?;
+        let pictures = examples
+            .latents
+            .iter()
+            .map(values)
+            .collect::<Result<Vec<_>>>()?;
+        let expected = expected_picture(&values(&batch.noisy)?, &pictures, levels);
+        let differences = values(picture)?.into_iter().zip(expected);
+        // With z the picture and z̄ the expected one: e + (z − z̄)·signal/σ, and signal·that − σ·z̄ = v + (z − z̄)/σ.
+        let (signal, sigma) = levels;
+        let factor = match schedule.prediction() {
+            Prediction::Epsilon => signal / sigma,
+            Prediction::Velocity => 1.0 / sigma,
+        };
+        let moved = values(&batch.target)?.into_iter().zip(differences);
+        let expected: Vec<f32> = moved
+            .map(|(t, (z, mean))| t + (z - mean) * factor)
+            .collect();
+        let shape = batch.target.shape().clone();
+        let expected = Tensor::from_vec(expected, shape, batch.target.device())?;
+        Ok(Self {
+            expected: Some(expected),
+            ..batch
+        })
     }
 
     fn new(
@@ -209,6 +237,7 @@ impl Batch {
             timesteps: timesteps.iter().map(|&t| t as f32).collect(),
             context,
             target: Tensor::from_vec(target, latents.shape(), latents.device())?,
+            expected: None,
             weights,
         })
     }
@@ -277,20 +306,32 @@ impl Batch {
             timesteps: self.timesteps[first..][..count].to_vec(),
             context: self.context.narrow(first, count)?,
             target: self.target.narrow(0, first, count)?,
+            expected: match &self.expected {
+                Some(expected) => Some(expected.narrow(0, first, count)?),
+                None => None,
+            },
             weights: self.weights[first..][..count].to_vec(),
         })
     }
 
-    /// L = Σ weight·mse(row), and ∂L/∂prediction.
+    /// L = Σ weight·mse(row), and ∂L/∂prediction, or its expectation.
     fn loss(&self, prediction: &Tensor) -> Result<(f32, Tensor)> {
         let error = (prediction - &self.target)?;
         let (r, c, h, w) = error.dims4()?;
         let weights = Tensor::from_slice(&self.weights, (r, 1, 1, 1), error.device())?;
         let means = error.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
         let loss = means.iter().zip(&self.weights).map(|(m, w)| m * w).sum();
+        let error = match &self.expected {
+            Some(expected) => (prediction - expected)?,
+            None => error,
+        };
         let grad = (error.broadcast_mul(&weights)? * (2.0 / (c * h * w) as f64))?;
         Ok((loss, grad))
     }
+}
+
+fn values(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_vec1()?)
 }
 
 /// The sums of two sets of gradients of the same sites, by subject.

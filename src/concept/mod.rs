@@ -17,6 +17,7 @@ pub(crate) mod loss;
 mod mask;
 mod metadata;
 mod overlap;
+mod posterior;
 mod provenance;
 pub mod round;
 mod scope;
