@@ -161,6 +161,7 @@ mod tests {
             late += usize::from(draw.timestep >= 900);
             importance.observe(draw, if draw.timestep >= 900 { 10.0 } else { 1.0 });
         }
-        assert!((60..140).contains(&late), "{late}");
+        // 20 by even chance, 80 without smoothing.
+        assert!((45..100).contains(&late), "{late}");
     }
 }

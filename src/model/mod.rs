@@ -33,4 +33,4 @@ pub use tokenizer::Tokenizer;
 pub use unet::UNet;
 pub use unet_backward::{Attended, Saved};
 pub use vae::{Posterior, Vae};
-pub(crate) use weights::TensorFile;
+pub(crate) use weights::{Pages, TensorFile};

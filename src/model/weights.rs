@@ -28,6 +28,23 @@ impl AsRef<[u8]> for Bytes {
     }
 }
 
+/// The memory that the weights of one file take while they are read in place.
+pub(crate) struct Pages(Arc<Bytes>);
+
+impl Pages {
+    /// Gives the memory back until the weights are read again: the system keeps the file's contents as long as it has room.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &*self.0 {
+            // SAFETY: the map is of a file, is only read, and has the file's contents again at the next read.
+            #[expect(unsafe_code, reason = "advice on a map")]
+            let result = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            // Without it the program needs more memory, and computes the same.
+            drop(result);
+        }
+    }
+}
+
 /// One safetensors file: its header, checked, and its bytes.
 pub(crate) struct TensorFile {
     label: String,
@@ -51,6 +68,11 @@ impl TensorFile {
     /// Reads a file built into the program.
     pub(crate) fn embedded(bytes: &'static [u8], label: &str) -> Result<Self> {
         Self::new(Bytes::Embedded(bytes), label)
+    }
+
+    /// The memory of its contents.
+    pub(crate) fn pages(&self) -> Pages {
+        Pages(self.bytes.clone())
     }
 
     /// Bytes of the whole file.

@@ -134,6 +134,7 @@ impl Pipeline {
                     total: batches * steps,
                 })
             })?;
+            self.pages.unet.release();
             // One at a time: at full resolution the decoder's activations are the largest there are.
             for (row, heat) in heat.into_iter().enumerate() {
                 let latents = latents.narrow(0, row, 1)?;
@@ -155,6 +156,7 @@ impl Pipeline {
     /// The picture of latents `[1, c, h, w]`.
     fn decode(&self, latents: &Tensor) -> Result<Picture> {
         let pixels = self.vae.decode(&(latents / self.vae.scaling_factor())?)?;
+        self.pages.vae.release();
         let (_, _, h, w) = pixels.dims4()?;
         Picture::from_planar(&pixels.flatten_all()?.to_vec1::<f32>()?, w as u32, h as u32)
     }

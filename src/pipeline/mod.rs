@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::autograd::Weight;
 use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
-use crate::model::{Context, Keys, TextEncoder, Tokenizer, UNet, Vae};
+use crate::model::{Context, Keys, Pages, TextEncoder, Tokenizer, UNet, Vae};
 use crate::prompt::occurrences;
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::source::Source;
@@ -52,6 +52,14 @@ pub struct Pipeline {
     marked: Vec<Subject>,
     /// Bytes of all weights, with what is copied of them.
     weights: u64,
+    pages: NetworkPages,
+}
+
+/// The memory of each network's file: networks take turns, and none needs its own while another works.
+struct NetworkPages {
+    text: Pages,
+    unet: Pages,
+    vae: Pages,
 }
 
 impl Pipeline {
@@ -61,28 +69,21 @@ impl Pipeline {
     /// If a file is missing, malformed, or of a model that is not supported.
     pub fn load(source: &Source, device: &Device) -> Result<Self> {
         let config = |file: &str| Ok::<_, Error>((file.to_owned(), source.required_text(file)?));
-        let mut weights = 0;
-        let mut tensors = |dir: &str, stem: &str| {
-            let file = source.tensors(dir, stem)?;
-            weights += file.size();
-            Ok::<_, Error>(file)
+        let text_file = source.tensors("text_encoder", "model")?;
+        let unet_file = source.tensors("unet", "diffusion_pytorch_model")?;
+        let vae_file = source.tensors("vae", "diffusion_pytorch_model")?;
+        let weights = text_file.size() + unet_file.size() + vae_file.size();
+        let pages = NetworkPages {
+            text: text_file.pages(),
+            unet: unet_file.pages(),
+            vae: vae_file.pages(),
         };
         let (file, text) = config("text_encoder/config.json")?;
-        let encoder = TextEncoder::load(&file, &text, tensors("text_encoder", "model")?, device)?;
+        let encoder = TextEncoder::load(&file, &text, text_file, device)?;
         let (file, text) = config("unet/config.json")?;
-        let unet = UNet::load(
-            &file,
-            &text,
-            tensors("unet", "diffusion_pytorch_model")?,
-            device,
-        )?;
+        let unet = UNet::load(&file, &text, unet_file, device)?;
         let (file, text) = config("vae/config.json")?;
-        let vae = Vae::load(
-            &file,
-            &text,
-            tensors("vae", "diffusion_pytorch_model")?,
-            device,
-        )?;
+        let vae = Vae::load(&file, &text, vae_file, device)?;
         let (file, text) = config("scheduler/scheduler_config.json")?;
         let schedule = ScheduleConfig::parse(&file, &text)?;
         if encoder.width() != unet.context_width() {
@@ -110,6 +111,7 @@ impl Pipeline {
             originals: BTreeMap::new(),
             marked: Vec::new(),
             weights: weights + encoder.copied(),
+            pages,
             text: encoder,
             unet,
             vae,
@@ -274,7 +276,9 @@ impl Pipeline {
             .iter()
             .map(|subject| prompts.iter().map(|p| self.places(p, subject)).collect())
             .collect::<Result<Vec<_>>>()?;
-        Context::with_words(self.text.forward(&ids)?, &places)
+        let embedding = self.text.forward(&ids)?;
+        self.pages.text.release();
+        Context::with_words(embedding, &places)
     }
 
     /// The places of a subject's words in a prompt's tokens; there may be none.
@@ -293,7 +297,9 @@ impl Pipeline {
     pub fn latents(&self, picture: &Picture) -> Result<Tensor> {
         let (w, h) = (picture.width() as usize, picture.height() as usize);
         let pixels = Tensor::from_vec(picture.to_planar(), (1, 3, h, w), &self.device)?;
-        Ok((self.vae.encode(&pixels)?.mean() * self.vae.scaling_factor())?)
+        let posterior = self.vae.encode(&pixels)?;
+        self.pages.vae.release();
+        Ok((posterior.mean() * self.vae.scaling_factor())?)
     }
 
     /// What the model predicts, as ModelSpec names it.
