@@ -20,6 +20,11 @@ pub struct Examples {
 }
 
 impl Examples {
+    /// The numbers of each picture.
+    pub(super) fn values(&self) -> Result<Vec<Vec<f32>>> {
+        self.latents.iter().map(values).collect()
+    }
+
     /// Picture `i` of the endless repetition of the pictures, and the prompt.
     fn get(&self, i: usize) -> (&Tensor, &Context) {
         (&self.latents[i % self.latents.len()], &self.context)
@@ -165,8 +170,7 @@ impl Batch {
         )
     }
 
-    /// Picture `k` of some, at a timestep that was chosen. The gradient is that towards the target that is expected of the
-    /// noisy picture, if any of the pictures may be in it: of equal mean, with less noise.
+    /// Picture `k` of some, at a timestep that was chosen.
     pub(super) fn single(
         schedule: &ScheduleConfig,
         examples: &Examples,
@@ -179,31 +183,35 @@ impl Batch {
         let timesteps = [timestep as i64];
         let prompt = Context::cat(&[prompt])?;
         let weights = vec![weight as f32];
-        let batch = Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)?;
-        let levels = schedule.signal_and_noise(timestep)?;
-        let pictures = examples
-            .latents
-            .iter()
-            .map(values)
-            .collect::<Result<Vec<_>>>()?;
-        let expected = expected_picture(&values(&batch.noisy)?, &pictures, levels);
-        let differences = values(picture)?.into_iter().zip(expected);
+        Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)
+    }
+
+    /// A sample of [`Batch::single`] whose gradient is that towards the target that is expected of the noisy picture, if any of
+    /// `pictures` may be in it: of equal mean, with less noise. `k` is as it was there.
+    pub(super) fn expecting(
+        self,
+        schedule: &ScheduleConfig,
+        pictures: &[Vec<f32>],
+        k: usize,
+    ) -> Result<Self> {
+        let levels = schedule.signal_and_noise(self.timesteps[0] as usize)?;
+        if levels.1 <= 0.0 {
+            return Ok(self); // without noise there is no doubt
+        }
+        let picture = &pictures[k % pictures.len()];
+        let mean = expected_picture(&values(&self.noisy)?, pictures, levels);
         // With z the picture and z̄ the expected one: e + (z − z̄)·signal/σ, and signal·that − σ·z̄ = v + (z − z̄)/σ.
         let (signal, sigma) = levels;
         let factor = match schedule.prediction() {
             Prediction::Epsilon => signal / sigma,
             Prediction::Velocity => 1.0 / sigma,
         };
-        let moved = values(&batch.target)?.into_iter().zip(differences);
-        let expected: Vec<f32> = moved
-            .map(|(t, (z, mean))| t + (z - mean) * factor)
-            .collect();
-        let shape = batch.target.shape().clone();
-        let expected = Tensor::from_vec(expected, shape, batch.target.device())?;
-        Ok(Self {
-            expected: Some(expected),
-            ..batch
-        })
+        let differences = picture.iter().zip(mean).map(|(z, mean)| z - mean);
+        let targets = values(&self.target)?.into_iter().zip(differences);
+        let expected: Vec<f32> = targets.map(|(t, d)| t + d * factor).collect();
+        let (shape, device) = (self.target.shape(), self.target.device());
+        let expected = Some(Tensor::from_vec(expected, shape, device)?);
+        Ok(Self { expected, ..self })
     }
 
     fn new(
@@ -215,7 +223,7 @@ impl Batch {
         weights: Vec<f32>,
     ) -> Result<Self> {
         let latents = Tensor::cat(latents, 0)?;
-        let clean = latents.flatten_all()?.to_vec1::<f32>()?;
+        let clean = values(&latents)?;
         let noise = generator.randn(clean.len());
         let row = clean.len() / timesteps.len().max(1);
         let (mut noisy, mut target) = (
@@ -306,10 +314,9 @@ impl Batch {
             timesteps: self.timesteps[first..][..count].to_vec(),
             context: self.context.narrow(first, count)?,
             target: self.target.narrow(0, first, count)?,
-            expected: match &self.expected {
-                Some(expected) => Some(expected.narrow(0, first, count)?),
-                None => None,
-            },
+            expected: (self.expected.as_ref())
+                .map(|x| x.narrow(0, first, count))
+                .transpose()?,
             weights: self.weights[first..][..count].to_vec(),
         })
     }

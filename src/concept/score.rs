@@ -207,6 +207,8 @@ struct Sampler<'a> {
     options: &'a Options,
     /// Subject and class, with their weights in the loss.
     kinds: [(&'a Examples, f64); 2],
+    /// The numbers of their pictures.
+    pictures: [Vec<Vec<f32>>; 2],
     importance: [Importance; 2],
 }
 
@@ -216,13 +218,12 @@ impl<'a> Sampler<'a> {
         let mut generator = Generator::new(options.seed);
         let places = generator.randint(0, i64::from(u32::MAX), 2)?;
         let of = |place: i64| Importance::new(timesteps, place as f64 / f64::from(u32::MAX));
+        let (subject, class) = (&lesson.subject, lesson.class()?);
         Ok(Self {
             schedule,
             options,
-            kinds: [
-                (&lesson.subject, 1.0),
-                (lesson.class()?, options.prior_weight),
-            ],
+            kinds: [(subject, 1.0), (class, options.prior_weight)],
+            pictures: [subject.values()?, class.values()?],
             importance: [of(places[0]), of(places[1])],
         })
     }
@@ -257,7 +258,8 @@ impl<'a> Sampler<'a> {
             let importance = &mut self.importance[kind];
             let draw = importance.draw();
             let (t, number) = (draw.timestep, importance.count());
-            let batch = Batch::single(self.schedule, examples, weight, t, number, &mut generator)?;
+            let batch = Batch::single(self.schedule, examples, weight, t, number, &mut generator)?
+                .expecting(self.schedule, &self.pictures[kind], number)?;
             let (loss, gradients) = batch.gradients(unet, sites, scope, k)?;
             let scores = scores(theta, &gradients)?;
             let mut squares = 0.0;
