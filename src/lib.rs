@@ -35,6 +35,7 @@ pub mod concept;
 mod error;
 pub mod eval;
 mod file;
+mod keys;
 pub mod model;
 mod picture;
 mod pipeline;

@@ -42,7 +42,7 @@ pub(crate) struct FindArgs {
     /// paper: step size of the weights' update between steps [default: 2e-5]
     #[arg(long, value_name = "RHO", value_parser = non_negative)]
     pub(crate) rho: Option<f64>,
-    /// paper: draw timesteps where gradients have been large: a fifth of the steps finds nearly the same neurons
+    /// paper: a fifth of the steps, of five pictures each, drawn where gradients have been large
     #[arg(long, conflicts_with_all = ["rho", "batch"])]
     pub(crate) accelerated: bool,
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`

@@ -19,9 +19,8 @@ pub enum Draws {
     Pairs,
     /// So many pictures of each, with timesteps from equal parts of the schedule.
     Stratified(usize),
-    /// Two pictures, each of the kind and at the timestep where a gradient tells most: in proportion to their sizes so
-    /// far, as importance sampling does it. All are taken at
-    /// the model's own weights.
+    /// Five pictures, each of the kind and at the timestep where a gradient tells most: in proportion to their sizes so
+    /// far, as importance sampling does it. All are taken at the model's own weights.
     Importance,
 }
 
@@ -71,10 +70,13 @@ impl Draws {
         match self {
             Self::Pairs => 2,
             Self::Stratified(half) => 2 * half,
-            Self::Importance => 1, // two, one after the other
+            Self::Importance => 1, // one after the other
         }
     }
 }
+
+/// Pictures in a step of [`Draws::Importance`].
+const PICTURES: usize = 5;
 
 /// Steps between two looks at the stability.
 const LOOK_EVERY: usize = 20;
@@ -239,7 +241,10 @@ impl<'a> Sampler<'a> {
         usize::from(behind(1) > behind(0))
     }
 
-    /// Takes step `k`, two samples, into `half`: their losses' mean times the number of kinds.
+    /// Takes step `k`, [`PICTURES`] samples, into `half`: their losses' mean times the number of kinds.
+    ///
+    /// The size of a sample is Σ|θ∘g|. The sum of squares would ask for timesteps at which few neurons have large scores;
+    /// whether those are chosen was never in doubt, and noise matters among the many near the threshold.
     fn step(
         &mut self,
         unet: &UNet,
@@ -252,7 +257,7 @@ impl<'a> Sampler<'a> {
         } = *self.options;
         let mut generator = Generator::new(seed.wrapping_add(k as u64));
         let mut sum = 0.0;
-        for _ in 0..2 {
+        for _ in 0..PICTURES {
             let kind = self.kind();
             let (examples, weight) = self.kinds[kind];
             let importance = &mut self.importance[kind];
@@ -262,15 +267,15 @@ impl<'a> Sampler<'a> {
                 .expecting(self.schedule, &self.pictures[kind], number)?;
             let (loss, gradients) = batch.gradients(unet, sites, scope, k)?;
             let scores = scores(theta, &gradients)?;
-            let mut squares = 0.0;
+            let mut size = 0.0;
             for (_, scores) in &scores {
-                squares += f64::from(scores.sqr()?.sum_all()?.to_scalar::<f32>()?);
+                size += f64::from(scores.abs()?.sum_all()?.to_scalar::<f32>()?);
             }
-            let times = importance.observe(draw, squares.sqrt());
+            let times = importance.observe(draw, size);
             half.add(kind, scores, times)?;
             sum += loss;
         }
-        Ok(sum)
+        Ok(sum * self.kinds.len() as f32 / PICTURES as f32)
     }
 }
 

@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 
 use super::clip_layers::{Stack, StackConfig, causal_mask};
-use super::config::Keys;
 use super::weights::{TensorFile, Weights};
 use crate::autograd::LayerNorm;
+use crate::keys::Keys;
 use crate::{Error, Result};
 
 /// A text encoder: token ids to one embedding for each token.

@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use super::config::Keys;
 use super::weights::Weights;
 use crate::Result;
 use crate::autograd::{LayerNorm, Linear, gelu, quick_gelu};
+use crate::keys::Keys;
 
 /// The activation of the feed-forward layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

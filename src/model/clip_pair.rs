@@ -4,11 +4,11 @@ use candle_core::{Device, Tensor};
 
 use super::clip::TextEncoder;
 use super::clip_vision::{VisionEncoder, normalised};
-use super::config::Keys;
 use super::preprocess::Preprocessing;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
 use crate::autograd::Linear;
+use crate::keys::Keys;
 use crate::source::{Source, within};
 use crate::{Error, Picture, Result};
 

@@ -4,9 +4,9 @@
 use candle_core::{D, Tensor};
 
 use super::clip_layers::{Stack, StackConfig};
-use super::config::Keys;
 use super::weights::Weights;
 use crate::autograd::{LayerNorm, Linear};
+use crate::keys::Keys;
 use crate::{Error, Result};
 
 /// Colours of a picture.

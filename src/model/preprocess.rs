@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::config::Keys;
+use crate::keys::Keys;
 use crate::picture::Window;
 use crate::{Picture, Result};
 

@@ -9,7 +9,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
-use super::config::Keys;
+use crate::keys::Keys;
 use crate::source::{Source, within};
 use crate::{Error, Result};
 

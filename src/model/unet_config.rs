@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::config::Keys;
 use crate::Result;
+use crate::keys::Keys;
 
 /// One level of the UNet on the way down, and its mirror on the way up.
 #[derive(Debug, Clone)]

@@ -3,12 +3,12 @@
 use candle_core::{Device, Tensor};
 use serde_json::json;
 
-use super::config::Keys;
 use super::memory::{Footprint, bytes};
 use super::resnet::{Resnet, ResnetShape, Upsample};
 use super::weights::{ConvShape, TensorFile, Weights};
 use crate::Result;
 use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, attention};
+use crate::keys::Keys;
 
 /// diffusers fixes the epsilon of every norm of an autoencoder.
 const EPSILON: f64 = 1e-6;

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::autograd::Weight;
 use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
-use crate::model::{Context, Keys, Pages, TextEncoder, Tokenizer, UNet, Vae};
+use crate::keys::Keys;
+use crate::model::{Context, Pages, TextEncoder, Tokenizer, UNet, Vae};
 use crate::prompt::occurrences;
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::source::Source;

@@ -14,9 +14,9 @@ mod support;
 use std::borrow::Cow;
 
 use super::betas::{BetaSchedule, alphas_cumprod, betas, zero_terminal_snr};
-use super::keys::Keys;
 use super::samplers::Sampler;
 use crate::error::{Error, Result};
+use crate::keys::Keys;
 use support::Refusal;
 
 /// What the model's output means (Salimans and Ho 2022, section 4).
@@ -85,7 +85,7 @@ impl ScheduleConfig {
         let mut keys = Keys::parse(file, text)?;
         keys.one_of("_class_name", support::CLASSES)?;
         for key in keys.strings("_use_default_values")? {
-            keys.remove(&key);
+            keys.take(&key);
         }
         let steps = keys
             .integer("num_train_timesteps", 2..=100_000)?
@@ -177,9 +177,7 @@ impl ScheduleConfig {
             betas,
             alphas_cumprod,
         };
-        support::WITHOUT_EFFECT
-            .iter()
-            .for_each(|key| keys.remove(key));
+        keys.ignore(support::WITHOUT_EFFECT);
         keys.finish()?;
         Ok(config)
     }

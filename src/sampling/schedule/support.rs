@@ -1,7 +1,7 @@
 //! Which classes, keys and values of a `scheduler_config.json` are supported.
 
 use crate::error::Result;
-use crate::sampling::keys::Keys;
+use crate::keys::Keys;
 use crate::sampling::samplers::Sampler;
 
 /// A value of the file that some samplers would need and do not support.

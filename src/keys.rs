@@ -1,4 +1,6 @@
-//! Strict reading of a `config.json`: every key is used, known to change nothing, or refused.
+//! Strict reading of a model's JSON files: every key is used, known to change nothing, or refused.
+
+use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -13,7 +15,8 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads `text`, the contents of `file`, which must be a JSON object.
+    /// Reads `text`, the contents of `file`, which must be a JSON object; an infinity or NaN, which Python writes and JSON does
+    /// not have, becomes a string.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self> {
         let invalid = |found: String| Error::Config {
             file: file.to_owned(),
@@ -21,7 +24,7 @@ impl Keys {
             expected: "a JSON object".to_owned(),
             found,
         };
-        match serde_json::from_str(text) {
+        match serde_json::from_str(&quote_infinities(text)) {
             Ok(Value::Object(map)) => Ok(Self {
                 file: file.to_owned(),
                 map,
@@ -58,9 +61,14 @@ impl Keys {
         }
     }
 
+    /// The value of `key` as it stands in the file.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        self.map.remove(key)
+    }
+
     /// The value of `key`; `None` where it is absent or null.
     pub(crate) fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
-        match self.map.remove(key) {
+        match self.take(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match T::deserialize(&value) {
                 Ok(value) => Ok(Some(value)),
@@ -102,7 +110,7 @@ impl Keys {
 
     /// Accepts `key` only with one of these values, or absent.
     pub(crate) fn only(&mut self, key: &str, supported: &[Value]) -> Result<()> {
-        match self.map.remove(key) {
+        match self.take(key) {
             None | Some(Value::Null) => Ok(()),
             Some(value) if supported.iter().any(|s| same(s, &value)) => Ok(()),
             Some(value) => {
@@ -133,6 +141,38 @@ impl Keys {
             }
         }
     }
+}
+
+/// Puts quotes around `Infinity`, `-Infinity` and `NaN`, which Python writes (DPM-Solver's
+/// `lambda_min_clipped`) and JSON does not have.
+fn quote_infinities(text: &str) -> Cow<'_, str> {
+    if !text.contains("Infinity") && !text.contains("NaN") {
+        return Cow::Borrowed(text);
+    }
+    let mut quoted = String::with_capacity(text.len() + 16);
+    let mut inside_string = false;
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let constant = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|word| rest.starts_with(word));
+        let length = match constant {
+            Some(word) if !inside_string => {
+                quoted.extend(["\"", word, "\""]);
+                rest = &rest[word.len()..];
+                continue;
+            }
+            // A backslash takes the next character with it, so that `\"` does not end the string.
+            _ if inside_string && next == '\\' => {
+                1 + rest[1..].chars().next().map_or(0, char::len_utf8)
+            }
+            _ => next.len_utf8(),
+        };
+        inside_string ^= next == '"';
+        quoted.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    Cow::Owned(quoted)
 }
 
 /// Equality in which 1 and 1.0 are the same.
@@ -184,5 +224,14 @@ mod tests {
             error,
             "config.json: `act_fn`: expected \"silu\" or \"swish\", found \"relu\""
         );
+    }
+
+    #[test]
+    fn only_bare_infinities_are_quoted() {
+        let text = r#"{"a": -Infinity, "b\"NaN": "Infinity é", "c": [NaN, Infinity], "d\\": NaN}"#;
+        let want =
+            r#"{"a": "-Infinity", "b\"NaN": "Infinity é", "c": ["NaN", "Infinity"], "d\\": "NaN"}"#;
+        assert_eq!(quote_infinities(text), want);
+        assert_eq!(quote_infinities("\"NaN\\"), "\"NaN\\");
     }
 }
