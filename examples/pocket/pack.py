@@ -64,6 +64,13 @@ def report_size(out):
     print(f"{out}: {size / 1e6:.2f} MB")
 
 
+def forget_folders(out):
+    """diffusers notes in a config.json where the network was read from, which is nobody's business."""
+    for network in ("unet", "vae"):
+        path = out / network / "config.json"
+        write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"})
+
+
 def write_json(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
@@ -101,6 +108,7 @@ def main():
     write_json(options.out / "model_index.json", MODEL_INDEX)
     write_json(options.out / "cones.json", {"steps": options.steps, "guidance": options.guidance, "find_steps": FIND_STEPS})
     pack_clip(options.work, options.out)
+    forget_folders(options.out)
     report_size(options.out)
 
 
