@@ -41,7 +41,6 @@ VARIANTS = {
     "paper, self-attention": ("paper", ["--sites", "self"]),
     "paper, all attention": ("paper", ["--sites", "all"]),
 }
-PER_SCENE = 2  # pictures of several subjects, in each scene
 
 
 class CrowdJudge:
@@ -76,7 +75,7 @@ class CrowdJudge:
 
 class Bench:
     def __init__(self, options):
-        self.cones, self.control, self.work = options.cones, options.control, options.work
+        self.cones, self.control, self.work, self.per_scene = options.cones, options.control, options.work, options.per_scene
         self.path = self.work / "results.json"
         self.results = json.loads(self.path.read_text()) if self.path.exists() else {"single": {}, "several": {}}
         self.judges, self.crowd = (judge.ObjectJudge(), judge.SceneJudge()), CrowdJudge()
@@ -154,7 +153,7 @@ class Bench:
         for i, scene in enumerate(world.SCENES):
             with tempfile.TemporaryDirectory() as folder:
                 concepts = ["--concepts", concept] if concept else []
-                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", PER_SCENE, "-o", f"{folder}/p.png", *concepts, *extra,
+                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene, "-o", f"{folder}/p.png", *concepts, *extra,
                          prompt_of(names, scene))
                 for path in sorted(Path(folder).glob("*.png")):
                     picture = np.asarray(Image.open(path).convert("RGB"))
@@ -215,6 +214,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cones", default="cones")
     parser.add_argument("--control", default="random_control")
+    parser.add_argument("--per-scene", type=int, default=2, help="pictures of several subjects in each scene")
     parser.add_argument("--variants", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="pictures of several subjects, from the unions in WORK")
