@@ -32,6 +32,7 @@ SINGLE = ["blue-guide-dog", "green-jeep", "purple-panda", "blue-tulip", "green-t
 TOKENS = dict(zip(SINGLE, world.IDENTIFIERS * 2))
 SEVERAL = [SINGLE[:2], SINGLE[2:4], SINGLE[4:], SINGLE[:3], SINGLE[3:], SINGLE[:4], SINGLE[2:]]
 SUBJECTS = json.loads((HERE / "subjects/subjects.json").read_text())
+SEVERAL_OPTIONS = ["--guidance", "4"]  # of 1.8, 2.5, 4, 5.5 and 7.5 the best on three subjects
 FINE_TUNING = ["--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on the guide dog and the jeep
 VARIANTS = {
     "learned, keys too": ("learned", ["--sites", "cross"]),
@@ -153,7 +154,7 @@ class Bench:
         for i, scene in enumerate(world.SCENES):
             with tempfile.TemporaryDirectory() as folder:
                 concepts = ["--concepts", concept] if concept else []
-                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene, "-o", f"{folder}/p.png", *concepts, *extra,
+                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene, "-o", f"{folder}/p.png", *SEVERAL_OPTIONS, *concepts, *extra,
                          prompt_of(names, scene))
                 for path in sorted(Path(folder).glob("*.png")):
                     picture = np.asarray(Image.open(path).convert("RGB"))
@@ -181,7 +182,7 @@ def sheet(work, cones, out):
             pictures += [blank] * (most - len(names))
             for i, scene in enumerate(world.SCENES):
                 concept = work / f"union-{len(names)}-{names[0]}.idx"
-                pictures.append(first_run.draw(cones, prompt_of(names, scene), 100 * i, folder, "--concepts", concept))
+                pictures.append(first_run.draw(cones, prompt_of(names, scene), 100 * i, folder, *SEVERAL_OPTIONS, "--concepts", concept))
     world.sheet(pictures, most + len(world.SCENES)).save(out)
 
 
@@ -214,7 +215,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cones", default="cones")
     parser.add_argument("--control", default="random_control")
-    parser.add_argument("--per-scene", type=int, default=2, help="pictures of several subjects in each scene")
+    parser.add_argument("--per-scene", type=int, default=4, help="pictures of several subjects in each scene")
     parser.add_argument("--variants", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="pictures of several subjects, from the unions in WORK")
