@@ -154,8 +154,8 @@ class Bench:
         for i, scene in enumerate(world.SCENES):
             with tempfile.TemporaryDirectory() as folder:
                 concepts = ["--concepts", concept] if concept else []
-                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene, "-o", f"{folder}/p.png", *SEVERAL_OPTIONS, *concepts, *extra,
-                         prompt_of(names, scene))
+                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene, "-o", f"{folder}/p.png",
+                         *SEVERAL_OPTIONS, *concepts, *extra, prompt_of(names, scene))
                 for path in sorted(Path(folder).glob("*.png")):
                     picture = np.asarray(Image.open(path).convert("RGB"))
                     present = self.crowd.present(picture, names)

@@ -161,7 +161,7 @@ mod tests {
             late += usize::from(draw.timestep >= 900);
             importance.observe(draw, if draw.timestep >= 900 { 10.0 } else { 1.0 });
         }
-        // 20 by even chance, 80 without smoothing.
+        // 20 by even chance, 92 without smoothing.
         assert!((60..140).contains(&late), "{late}");
     }
 }
