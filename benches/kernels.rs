@@ -9,11 +9,11 @@ use std::hint::black_box;
 
 use candle_core::{Device, Tensor};
 use cones::Pipeline;
-use cones::autograd::{
+use cones::concept::SiteSelection;
+use cones::nn::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
     by_candle,
 };
-use cones::concept::SiteSelection;
 use cones::sampling::Generator;
 use cones::source::Source;
 use criterion::{Criterion, criterion_group, criterion_main};

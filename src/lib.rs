@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | [`concept`] | what a concept neuron is, how it is found, stored and joined |
 //! | [`model`] | text encoder, UNet, autoencoder, tokenizer, from their `config.json` |
-//! | [`autograd`] | the differentiable layer operations, forward and backward |
+//! | [`nn`] | the differentiable layers, forward and backward |
 //! | [`sampling`] | torch's noise, the noise schedule, the samplers |
 //! | [`eval`] | whether a concept does what it claims: similarities, losses, random controls |
 //! | [`source`] | where a model's files come from |
@@ -30,13 +30,13 @@
 //! | concatenation | [`concept::NeuronIndex::union`] |
 
 mod allocation;
-pub mod autograd;
 pub mod concept;
 mod error;
 pub mod eval;
 mod file;
 mod keys;
 pub mod model;
+pub mod nn;
 mod picture;
 mod pipeline;
 pub mod prompt;

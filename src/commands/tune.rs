@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use cones::Pipeline;
-use cones::autograd::Weight;
 use cones::concept::tune::Open;
 use cones::concept::{
     NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, rows_at_once,
     shut,
 };
 use cones::list;
+use cones::nn::Weight;
 use half::f16;
 
 use super::lesson::{ClassImages, class_count, prepare, prior_weight};

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use half::f16;
 
 use super::{NeuronIndex, Site, SiteIndices};
-use crate::autograd::Weight;
+use crate::nn::Weight;
 use crate::{Error, Result};
 
 /// The weights of the sites of `index`, with its neurons at zero, or at the value stored for each.

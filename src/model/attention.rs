@@ -6,10 +6,8 @@ use candle_core::{DType, Tensor};
 
 use super::context::{Context, KeysValues};
 use super::weights::Weights;
-use crate::autograd::{
-    AttentionGrad, Linear, Weight, attention, attention_backward, attention_map,
-};
 use crate::concept::{Site, SiteSelection};
+use crate::nn::{AttentionGrad, Linear, Weight, attention, attention_backward, attention_map};
 use crate::{Error, Result};
 
 /// Whose weights a backward pass is after.

@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 
 use super::clip_layers::{Stack, StackConfig, causal_mask};
 use super::weights::{TensorFile, Weights};
-use crate::autograd::LayerNorm;
 use crate::keys::Keys;
+use crate::nn::LayerNorm;
 use crate::{Error, Result};
 
 /// A text encoder: token ids to one embedding for each token.

@@ -5,8 +5,8 @@ use candle_nn::ops::softmax_last_dim;
 
 use super::weights::Weights;
 use crate::Result;
-use crate::autograd::{LayerNorm, Linear, gelu, quick_gelu};
 use crate::keys::Keys;
+use crate::nn::{LayerNorm, Linear, gelu, quick_gelu};
 
 /// The activation of the feed-forward layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

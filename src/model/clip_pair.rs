@@ -7,8 +7,8 @@ use super::clip_vision::{VisionEncoder, normalised};
 use super::preprocess::Preprocessing;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
-use crate::autograd::Linear;
 use crate::keys::Keys;
+use crate::nn::Linear;
 use crate::source::{Source, within};
 use crate::{Error, Picture, Result};
 

@@ -5,8 +5,8 @@ use candle_core::{D, Tensor};
 
 use super::clip_layers::{Stack, StackConfig};
 use super::weights::Weights;
-use crate::autograd::{LayerNorm, Linear};
 use crate::keys::Keys;
+use crate::nn::{LayerNorm, Linear};
 use crate::{Error, Result};
 
 /// Colours of a picture.

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::memory::{LayerNeeds, bytes};
 use super::weights::{ConvShape, Weights};
 use crate::Result;
-use crate::autograd::{Activation, Addends, Conv2d, GroupNorm, Linear, silu};
+use crate::nn::{Activation, Addends, Conv2d, GroupNorm, Linear, silu};
 
 /// What a residual block needs beside its weights.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::memory::{LayerNeeds, bytes};
 use super::weights::Weights;
 use crate::Result;
-use crate::autograd::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
+use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
 
 /// How far a backward pass goes into a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

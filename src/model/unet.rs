@@ -12,8 +12,8 @@ use super::unet_backward::LayerSaved;
 use super::unet_config::UNetConfig;
 use super::unet_layers::Builder;
 use super::weights::{TensorFile, Weights};
-use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
 use crate::concept::{Scope, Site, SiteSelection};
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
 use crate::{Error, Result};
 
 /// One layer of the network, in the order of execution.

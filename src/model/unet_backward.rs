@@ -10,8 +10,8 @@ use super::resnet::ResnetSaved;
 use super::transformer::{Pass, Reach, TransformerSaved};
 use super::unet::{Layer, State, UNet};
 use crate::Result;
-use crate::autograd::AttentionGrad;
 use crate::concept::{Site, SiteSelection};
+use crate::nn::AttentionGrad;
 
 /// What one layer saved for its backward pass.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use super::memory::{Footprint, bytes};
 use super::resnet::{Resnet, ResnetShape, Upsample};
 use super::weights::{ConvShape, TensorFile, Weights};
 use crate::Result;
-use crate::autograd::{Activation, Conv2d, GroupNorm, Linear, attention};
 use crate::keys::Keys;
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
 
 /// diffusers fixes the epsilon of every norm of an autoencoder.
 const EPSILON: f64 = 1e-6;

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use sha2::{Digest, Sha256};
 
-use crate::autograd::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
+use crate::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
 use crate::{Error, Result};
 
 /// The bytes of a safetensors file, mapped from disk or built into the program.

@@ -12,10 +12,10 @@ use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::autograd::Weight;
 use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
 use crate::keys::Keys;
 use crate::model::{Context, Pages, TextEncoder, Tokenizer, UNet, Vae};
+use crate::nn::Weight;
 use crate::prompt::occurrences;
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::source::Source;

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use cones::autograd::by_candle;
 use cones::concept::{Site, SiteSelection};
 use cones::model::Context;
+use cones::nn::by_candle;
 
 use super::attend;
 use super::cli::fails;

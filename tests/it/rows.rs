@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Tensor};
 use cones::Result;
-use cones::autograd::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, attention};
+use cones::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, attention};
 use cones::sampling::Generator;
 
 const SAMPLES: usize = 5;

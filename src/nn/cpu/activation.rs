@@ -1,0 +1,58 @@
+//! Pointwise activations.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::math::{normal_cdf, normal_pdf, sigmoid, vectorised};
+use crate::Result;
+use crate::nn::tensor::numbers_of;
+
+pub(super) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    pointwise(
+        x,
+        #[inline(always)]
+        |x| x * sigmoid(1.702 * x),
+    )
+}
+
+pub(super) fn gelu(x: &Tensor) -> Result<Tensor> {
+    pointwise(
+        x,
+        #[inline(always)]
+        |x| x * normal_cdf(x),
+    )
+}
+
+/// A function of each number.
+fn pointwise(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
+    /// Numbers of one task.
+    const BLOCK: usize = 1 << 14;
+    let x = x.contiguous()?;
+    let numbers = numbers_of(&x)?;
+    let mut out = vec![0f32; numbers.len()];
+    let blocks = out.par_chunks_mut(BLOCK).zip(numbers.par_chunks(BLOCK));
+    blocks.for_each(|(out, x)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, &x) in out.iter_mut().zip(x) {
+                    *y = f(x);
+                }
+            },
+        );
+    });
+    Ok(Tensor::from_vec(out, x.shape(), x.device())?)
+}
+
+/// `a·gelu(g)` of one value and its gate.
+#[inline(always)]
+pub(super) fn gated(value: f32, gate: f32) -> f32 {
+    value * (gate * normal_cdf(gate))
+}
+
+/// The derivatives of [`gated`] by its value and by its gate.
+#[inline(always)]
+pub(super) fn gated_slopes(value: f32, gate: f32) -> (f32, f32) {
+    let cdf = normal_cdf(gate);
+    (gate * cdf, value * (cdf + gate * normal_pdf(gate)))
+}
