@@ -38,3 +38,26 @@ pub(super) fn backend_of<const N: usize>(tensors: [&Tensor; N]) -> &'static dyn 
         false => &Candle,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    /// Whatever happens inside, and inside that.
+    #[test]
+    fn a_thread_goes_back_to_its_kernels() {
+        let chosen = || BY_CANDLE.get();
+        by_candle(|| {
+            assert!(chosen());
+            by_candle(|| assert!(chosen()));
+            assert!(chosen());
+            let other = std::thread::spawn(move || BY_CANDLE.get());
+            assert!(!other.join().unwrap());
+        });
+        assert!(!chosen());
+        assert!(catch_unwind(|| by_candle(|| panic!("inside"))).is_err());
+        assert!(!chosen());
+    }
+}

@@ -73,7 +73,8 @@ impl Linear {
         self.apply(Direction::Forward, x, layouts, Some(residual))
     }
 
-    /// `a·gelu(g)` of the two halves `[a, g]` of the output: `[.., in]` to `[.., out/2]`. On the CPU the output is never whole.
+    /// `a·gelu(g)` of the two halves `[a, g]` of the output: `[.., in]` to `[.., out/2]`. On the CPU the output is
+    /// never whole.
     ///
     /// # Errors
     /// If the last dimension of `x` is not `in`, or `out` is odd.
@@ -81,8 +82,8 @@ impl Linear {
         backend_of([x]).geglu(self.geglu_call(x)?)
     }
 
-    /// ∂L/∂x of [`Linear::forward_geglu`], `[.., in]`, from its input `x` and `grad: [.., out/2]`; the output is computed
-    /// again.
+    /// ∂L/∂x of [`Linear::forward_geglu`], `[.., in]`, from its input `x` and `grad: [.., out/2]`; the output is
+    /// computed again.
     ///
     /// # Errors
     /// If the shapes do not fit.

@@ -8,7 +8,7 @@
 //! # Letters
 //!
 //! Everywhere below this module: b batch, c channels, h and w height and width, n = h·w latent pixels or other vectors
-//! of a sample, t text tokens, d width of one head, k side of a kernel.
+//! of a sample, t text tokens, d width of one head, k side of a convolution's kernel.
 //!
 //! A `grad` argument is always ∂L/∂output of that operation, and what comes back is ∂L/∂input.
 //!
@@ -16,22 +16,27 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | `linear` `conv` `group_norm` `layer_norm` `attention` `activation` | the layers: what they compute, their shapes, and the check that these fit |
+//! | `linear` `conv` `group_norm` | the layers: what they compute, their shapes, |
+//! | `layer_norm` `attention` `activation` | and the check that these fit |
 //! | `weight` | frozen matrices in the type of their file |
-//! | `layout` `parameters` `tensor` | what layers and backends speak of: sizes, the parameters of one use, the numbers of a tensor |
+//! | `layout` `parameters` `tensor` | what layers and backends speak of: sizes, what one use reads, a tensor's numbers |
 //! | `backend` | the list of operations, each with candle's as its default |
-//! | `dispatch` | which backend computes what |
-//! | `candle/` | every operation by candle's own, on any device and in any float type: what GPUs run |
+//! | `dispatch` | which backend computes what: the one place that chooses |
+//! | `candle/` | every operation by candle's own, on any device, of any float type: what GPUs run |
 //! | `cpu/` | our kernels, for f32 on the CPU |
+//!
+//! A layer is made from its tensors: `Conv2d::new(weight, k, bias, stride, padding)`. The models' loader,
+//! `model::weights`, makes them from the files by name. To use one is to call its `forward` and to keep what
+//! its `backward` asks for.
 //!
 //! They use each other in one direction: layers → `dispatch` → `cpu` → `backend` → `candle` → `parameters`.
 //!
 //! # A new backend
 //!
 //! Kernels of another device go into a folder of their own, one file a layer, as `cpu/` has them; a `nn/cuda/mod.rs`
-//! would hold `struct Cuda` and its `impl Backend`, which lists the operations that it has. The others stay candle's. Its
-//! one line elsewhere is in `dispatch::backend_of`. The tests of each layer compare the backend of their device with
-//! candle's operations.
+//! would hold `struct Cuda` and its `impl Backend`, which lists the operations that it has. The others stay candle's.
+//! Its one line elsewhere is in `dispatch::backend_of`. The tests of each layer compare the backend of their device
+//! with candle's operations.
 
 mod activation;
 mod attention;

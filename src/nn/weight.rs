@@ -11,7 +11,7 @@ use super::tensor::numbers_of;
 use crate::Result;
 
 /// The bytes of a file, shared by the weights in it.
-type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// A matrix of weights `[out, in]`: a tensor, or a part of a mapped file that is read in place.
 #[derive(Clone)]
@@ -23,18 +23,18 @@ pub struct Weight {
 #[derive(Clone)]
 enum Store {
     Tensor(Tensor),
-    File(Part),
+    File(FilePart),
 }
 
 /// Numbers in a file.
 #[derive(Clone)]
-struct Part {
-    file: Bytes,
+struct FilePart {
+    file: SharedBytes,
     range: Range<usize>,
     dtype: DType,
 }
 
-impl Part {
+impl FilePart {
     fn bytes(&self) -> &[u8] {
         &(*self.file).as_ref()[self.range.clone()]
     }
@@ -88,7 +88,7 @@ impl Weight {
         dtype: DType,
         shape: (usize, usize),
     ) -> Result<Self> {
-        let part = Part { file, range, dtype };
+        let part = FilePart { file, range, dtype };
         let fits = |numbers: Numbers| shape.0.checked_mul(shape.1) == Some(numbers.len());
         if !part.numbers().is_some_and(fits) {
             let tensor = part.tensor(shape, &Device::Cpu)?;
@@ -213,7 +213,7 @@ mod tests {
             for offset in 0..4 {
                 let mut file = vec![0; offset];
                 file.extend(&data);
-                let bytes: Bytes = Arc::new(file);
+                let bytes: SharedBytes = Arc::new(file);
                 let range = offset..offset + data.len();
                 let weight = Weight::of_file(bytes, range, dtype, (5, 7)).unwrap();
                 let whole = weight.tensor().unwrap().flatten_all().unwrap();
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn too_few_bytes_are_refused() {
-        let bytes: Bytes = Arc::new(vec![0u8; 16]);
+        let bytes: SharedBytes = Arc::new(vec![0u8; 16]);
         assert!(Weight::of_file(bytes, 0..16, DType::F32, (5, 1)).is_err());
     }
 }

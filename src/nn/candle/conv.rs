@@ -31,9 +31,9 @@ pub(in crate::nn) fn forward(
     Ok(y)
 }
 
-/// The data gradient of a convolution is a convolution of the gradient, with zeros put between its pixels where the stride
-/// left some out, with the kernel turned by 180° and its channels exchanged. candle's own way is a transposed convolution,
-/// which costs several times as much.
+/// The data gradient of a convolution is a convolution of the gradient, with zeros put between its pixels where the
+/// stride left some out, with the kernel turned by 180° and its channels exchanged. candle's own way is a transposed
+/// convolution, which costs several times as much.
 pub(in crate::nn) fn backward(
     filter: &Filter,
     grad: &Tensor,

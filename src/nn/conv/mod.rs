@@ -20,7 +20,8 @@ impl Conv2d {
     /// A convolution from its weight `[c_out, c_in·k·k]` and bias `[c_out]`; padding is by zeros on all sides.
     ///
     /// # Panics
-    /// If the rows of the weight are not whole kernels, the stride is not 1 or 2, or the padding is as wide as the kernel.
+    /// If the rows of the weight are not whole kernels, the stride is not 1 or 2, or the padding is as wide as the
+    /// kernel.
     pub fn new(
         weight: impl Into<Weight>,
         k: usize,
@@ -62,7 +63,8 @@ impl Conv2d {
         self.apply(x, Plane::of(x)?, addends)
     }
 
-    /// [`Conv2d::forward`] of `x: [b, c_in, h, w]` enlarged by nearest neighbours to twice its height and width, or one less.
+    /// [`Conv2d::forward`] of `x: [b, c_in, h, w]` enlarged by nearest neighbours to twice its height and width, or
+    /// one less.
     ///
     /// # Errors
     /// If the size is another.
@@ -84,8 +86,8 @@ impl Conv2d {
 
     /// ∂L/∂x, `[b, c_in, stride·h', stride·w']`, from `grad: [b, c_out, h', w']`.
     ///
-    /// Where the stride does not divide a side of x, the last row or column here is of a pixel that x has not, and is to be
-    /// cut off.
+    /// Where the stride does not divide a side of x, the last row or column here is of a pixel that x has not, and is
+    /// to be cut off.
     ///
     /// # Errors
     /// If `grad` has not c_out channels, or is of no input.

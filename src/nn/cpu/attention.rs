@@ -18,7 +18,7 @@ const BACKWARD_ROWS: usize = 64;
 
 /// The sizes of an attention.
 #[derive(Clone, Copy)]
-struct Shape {
+struct AttentionSizes {
     b: usize,
     n: usize,
     t: usize,
@@ -26,7 +26,7 @@ struct Shape {
     d: usize,
 }
 
-impl Shape {
+impl AttentionSizes {
     fn of(AttentionInput { q, k, heads, .. }: AttentionInput) -> Result<Self> {
         let (b, n, c) = q.dims3()?;
         let (t, d) = (k.dim(1)?, c / heads);
@@ -67,7 +67,7 @@ fn scale(d: usize) -> f32 {
 
 /// The forward pass: a running softmax over blocks of keys (Milakov and Gimelshein 2018, Dao et al. 2022).
 pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
-    let shape = Shape::of(input)?;
+    let shape = AttentionSizes::of(input)?;
     let AttentionInput { q, k, v, .. } = input;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
@@ -87,7 +87,14 @@ pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
 }
 
 /// One tile of the output. `q`, `k` and `v` begin with the tile's rows and the head's keys.
-fn attend(shape: Shape, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32], scores: &mut [f32]) {
+fn attend(
+    shape: AttentionSizes,
+    out: &mut Tile,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    scores: &mut [f32],
+) {
     let (strides, width) = (shape.strides(), shape.width());
     // Of each row the largest score so far and the sum of powers below it.
     let mut state = [(f32::NEG_INFINITY, 0f32); ROWS];
@@ -148,10 +155,10 @@ fn powers(row: &mut [f32], largest: f32) {
     }
 }
 
-/// The gradients from ∂L/∂output, by the equations of [`attention_backward`](crate::nn::attention_backward); one task for
-/// each head of each sample.
+/// The gradients from ∂L/∂output, by the equations of [`attention_backward`](crate::nn::attention_backward); one task
+/// for each head of each sample.
 pub(super) fn backward(input: AttentionInput, grad: &Tensor) -> Result<InputGrads> {
-    let shape = Shape::of(input)?;
+    let shape = AttentionSizes::of(input)?;
     let AttentionInput { q, k, v, .. } = input;
     let (q, k, v, grad) = (
         q.contiguous()?,
@@ -180,8 +187,8 @@ pub(super) fn backward(input: AttentionInput, grad: &Tensor) -> Result<InputGrad
         .zip(dk_tiles)
         .zip(dv_tiles)
         .for_each_init(
-            || Buffers::new(rows * shape.t),
-            |buffers, ((dq, (sample, dk)), (_, dv))| {
+            || Scores::new(rows * shape.t),
+            |scores, ((dq, (sample, dk)), (_, dv))| {
                 let at = (0, dk.from.1);
                 let head = Head {
                     shape,
@@ -190,7 +197,7 @@ pub(super) fn backward(input: AttentionInput, grad: &Tensor) -> Result<InputGrad
                     v: shape.head(vs, shape.t, sample, at),
                     grad: shape.head(gs, shape.n, sample, at),
                 };
-                head.backward(dq, dk, dv, buffers);
+                head.backward(dq, dk, dv, scores);
             },
         );
     let like = |values, x: &Tensor| {
@@ -200,7 +207,7 @@ pub(super) fn backward(input: AttentionInput, grad: &Tensor) -> Result<InputGrad
 }
 
 /// Tiles in the order of rows and then heads, as one list for each head of each sample.
-fn in_heads<'a>(cut: Vec<(usize, Tile<'a>)>, shape: Shape) -> Vec<Vec<Tile<'a>>> {
+fn in_heads<'a>(cut: Vec<(usize, Tile<'a>)>, shape: AttentionSizes) -> Vec<Vec<Tile<'a>>> {
     let mut heads: Vec<Vec<Tile>> = (0..shape.b * shape.heads).map(|_| Vec::new()).collect();
     for (sample, tile) in cut {
         heads[sample * shape.heads + tile.from.1 / shape.d].push(tile);
@@ -209,12 +216,12 @@ fn in_heads<'a>(cut: Vec<(usize, Tile<'a>)>, shape: Shape) -> Vec<Vec<Tile<'a>>>
 }
 
 /// The probabilities of some query rows, and their gradients.
-struct Buffers {
+struct Scores {
     p: Vec<f32>,
     dp: Vec<f32>,
 }
 
-impl Buffers {
+impl Scores {
     fn new(len: usize) -> Self {
         let (p, dp) = (vec![0f32; len], vec![0f32; len]);
         Self { p, dp }
@@ -223,7 +230,7 @@ impl Buffers {
 
 /// One head of one sample, its values a width apart from row to row.
 struct Head<'a> {
-    shape: Shape,
+    shape: AttentionSizes,
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
@@ -231,9 +238,9 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn backward(&self, dq: Vec<Tile>, mut dk: Tile, mut dv: Tile, buffers: &mut Buffers) {
+    fn backward(&self, dq: Vec<Tile>, mut dk: Tile, mut dv: Tile, scores: &mut Scores) {
         let &Self {
-            shape: Shape { t, d, .. },
+            shape: AttentionSizes { t, d, .. },
             k,
             v,
             ..
@@ -245,7 +252,7 @@ impl Head<'_> {
             let (from, rows) = (dq.from.0, dq.rows);
             let q = View::new(&self.q[from * self.shape.width()..], strides);
             let grad = View::new(&self.grad[from * self.shape.width()..], strides);
-            let (p, dp) = (&mut buffers.p[..rows * t], &mut buffers.dp[..rows * t]);
+            let (p, dp) = (&mut scores.p[..rows * t], &mut scores.dp[..rows * t]);
             let sizes = Sizes {
                 m: rows,
                 k: d,

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::epilogue::Epilogue;
 use super::unfold::{self, Window};
 use super::weight::with_f32;
-use super::winograd::{self, Input, Kernel};
+use super::winograd::{self, Kernel, Pictures};
 use crate::Result;
 use crate::nn::layout::Plane;
 use crate::nn::parameters::{Addends, Channels, Filter};
@@ -68,7 +68,7 @@ pub(super) fn forward(
                 unfold::convolve(&numbers, channels, &window, weight, &epilogue, &mut out);
             }
             Method::Winograd => {
-                let input = Input {
+                let input = Pictures {
                     x: &numbers,
                     pictures: b,
                     window: &window,
@@ -99,7 +99,7 @@ pub(super) fn backward(
         match Method::of(&window, channels) {
             Method::Winograd if whole => {
                 let same = Window::new(filter, seen, seen);
-                let input = Input {
+                let input = Pictures {
                     x: &numbers,
                     pictures: b,
                     window: &same,
@@ -179,7 +179,7 @@ mod tests {
             let mut out = vec![0f32; c_out * side * side];
             let epilogue = Epilogue::zeros(c_out);
             if method == Method::Winograd {
-                let input = Input {
+                let input = Pictures {
                     x: &x,
                     pictures: 1,
                     window: &window,

@@ -49,8 +49,8 @@ impl Strides {
         lines_are && (rows_apart || columns_apart)
     }
 
-    /// Row and column stride as the product takes them. One that does not fit is of a matrix of one row or column, which it
-    /// is not used for.
+    /// Row and column stride as the product takes them. One that does not fit is of a matrix of one row or column,
+    /// which it is not used for.
     fn signed(self) -> (isize, isize) {
         let signed = |stride: usize| isize::try_from(stride).unwrap_or(isize::MAX);
         (signed(self.row), signed(self.column))
@@ -122,8 +122,8 @@ pub(super) enum Accumulate {
     Add,
 }
 
-/// Most terms of a sum that the library is given at a time. It cuts longer sums by the size of the whole product, so that an
-/// element would be rounded in one way in a small product and in another in a large one.
+/// Most terms of a sum that the library is given at a time. It cuts longer sums by the size of the whole product, so
+/// that an element would be rounded in one way in a small product and in another in a large one.
 const MAX_TERMS: usize = 512;
 
 /// `c = scale·a·b`, or `c += scale·a·b`, for `a: [m, k]`, `b: [k, n]`, `c: [m, n]`, on the calling thread.
@@ -141,8 +141,8 @@ pub(super) fn product(
     let Sizes { m, n, .. } = sizes;
     assert!(c.strides.fit(m, n, c.values.len()) && c.strides.distinct(m, n));
     let (at, strides) = (c.values.as_mut_ptr(), c.strides);
-    // SAFETY: the assertion holds `c` within its slice and its elements apart, and its exclusive borrow keeps it apart from
-    // the others.
+    // SAFETY: the assertion holds `c` within its slice and its elements apart, and its exclusive borrow keeps it
+    // apart from the others.
     #[expect(unsafe_code, reason = "the product takes pointers")]
     unsafe {
         product_at(sizes, scale, a, b, at, strides, accumulate);

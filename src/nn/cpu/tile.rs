@@ -56,8 +56,8 @@ impl Tile<'_> {
     /// If it has no such row.
     pub(super) fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.rows);
-        // SAFETY: `tiles` made the tile of `rows` × `columns` elements that lie in one exclusively borrowed slice, `stride`
-        // apart from row to row, and gave none of them to another tile.
+        // SAFETY: `tiles` made the tile of `rows` × `columns` elements that lie in one exclusively borrowed slice,
+        // `stride` apart from row to row, and gave none of them to another tile.
         #[expect(unsafe_code, reason = "part of a borrowed slice")]
         unsafe {
             std::slice::from_raw_parts_mut(self.at.add(i * self.stride), self.columns)

@@ -192,8 +192,8 @@ impl Multiplication<'_> {
     }
 }
 
-/// Cuts `[b, c, n]` into blocks of at most `most` channels, as many for each thread as for any other: the channels, and their
-/// part of each sample.
+/// Cuts `[b, c, n]` into blocks of at most `most` channels, as many for each thread as for any other: the channels,
+/// and their part of each sample.
 pub(super) fn channel_blocks(
     x: &mut [f32],
     c: usize,
@@ -235,8 +235,8 @@ fn unfold(x: &[f32], window: &Window, tap: usize, rows: &Range<usize>, out: &mut
     });
 }
 
-/// ∂L/∂x of [`convolve`], `[b, c_in, ..]`, from `grad: [b, c_out, ..]`: what each tap of each output has of it, kernelᵀ·grad,
-/// summed where they meet. `out` is overwritten.
+/// ∂L/∂x of [`convolve`], `[b, c_in, ..]`, from `grad: [b, c_out, ..]`: what each tap of each output has of it,
+/// kernelᵀ·grad, summed where they meet. `out` is overwritten.
 pub(super) fn convolve_backward(
     grad: &[f32],
     channels: Channels,

@@ -9,7 +9,7 @@ use super::super::activation::{gated, gated_slopes};
 use super::super::gemm::{Accumulate, Sizes, ViewMut, product};
 use super::super::math::vectorised;
 use super::super::tile::tiles;
-use super::{CHANNELS, Input, Matrix, TERMS, TOKENS, blocks, by_sample};
+use super::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks, by_sample};
 use crate::Result;
 use crate::nn::layout::{Direction, Layout, Vectors};
 use crate::nn::parameters::GegluCall;
@@ -17,7 +17,7 @@ use crate::nn::tensor::numbers_of;
 
 /// The two halves of a block of a layer's output, before a GEGLU.
 struct Halves<'a> {
-    input: Input<'a>,
+    input: TokenRows<'a>,
     matrix: Matrix<'a>,
     bias: Option<&'a [f32]>,
     inner: usize,
@@ -69,7 +69,7 @@ fn with_halves<R>(call: GegluCall, f: impl FnOnce(&Halves) -> Result<R>) -> Resu
     let width = call.weight.shape().1;
     let x = call.x.contiguous()?;
     let values = numbers_of(&x)?;
-    let input = Input::new(&x, &values, Layout::Tokens, width)?;
+    let input = TokenRows::new(&x, &values, Layout::Tokens, width)?;
     let bias = call.bias.map(|b| b.to_vec1::<f32>()).transpose()?;
     call.weight.with(|numbers| {
         f(&Halves {

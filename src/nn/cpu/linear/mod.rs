@@ -1,102 +1,25 @@
 //! Linear layers: tiles of the output, each a sum of products with blocks of the weight.
 
+mod blocks;
 mod geglu;
-
-use std::ops::Range;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks, by_sample};
 pub(super) use self::geglu::{geglu, geglu_gradient};
-use super::gemm::{Accumulate, Strides, View};
+use super::gemm::{Accumulate, View};
 use super::tile::{Tile, tiles};
-use super::weight::block;
 use crate::Result;
-use crate::nn::layout::{Direction, Layout, Vectors};
+use crate::nn::layout::{Layout, Vectors};
 use crate::nn::parameters::LinearCall;
 use crate::nn::tensor::numbers_of;
-use crate::nn::weight::Numbers;
-
-/// Tokens and channels of a tile.
-const TOKENS: usize = 256;
-const CHANNELS: usize = 320;
-/// Terms of a sum for which a block of a weight is converted at a time.
-const TERMS: usize = 512;
-
-/// The vectors that a layer is given, each of `width` values. No product takes those of two samples, because its size may
-/// decide how its sums are rounded: a picture is the same beside any others.
-struct Input<'a> {
-    values: &'a [f32],
-    vectors: Vectors,
-    width: usize,
-    layout: Layout,
-}
-
-impl<'a> Input<'a> {
-    /// The vectors of a tensor whose numbers are `values`.
-    fn new(x: &Tensor, values: &'a [f32], layout: Layout, width: usize) -> Result<Self> {
-        Ok(Self {
-            values,
-            vectors: layout.vectors(x, width)?,
-            width,
-            layout,
-        })
-    }
-
-    /// The tokens of a sample from `token` on and their values from `term` on, as a matrix of rows of values.
-    fn from(&self, sample: usize, token: usize, term: usize) -> View<'_> {
-        let tokens = self.vectors.tokens;
-        let start = sample * tokens * self.width;
-        match self.layout {
-            Layout::Tokens => View::rows(
-                &self.values[start + token * self.width + term..],
-                self.width,
-            ),
-            Layout::Channels => {
-                View::rows(&self.values[start + term * tokens + token..], tokens).transposed()
-            }
-        }
-    }
-}
-
-/// The matrix that input vectors are multiplied with.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    weight: Numbers<'a>,
-    /// Of a row of the weight.
-    width: usize,
-    direction: Direction,
-}
-
-impl Matrix<'_> {
-    /// Its rows `terms` and columns `channels`.
-    fn block<'b>(
-        &'b self,
-        terms: Range<usize>,
-        channels: Range<usize>,
-        buffer: &'b mut Vec<f32>,
-    ) -> View<'b> {
-        match self.direction {
-            Direction::Forward => {
-                block(self.weight, self.width, channels, terms, buffer).transposed()
-            }
-            Direction::Backward => block(self.weight, self.width, terms, channels, buffer),
-        }
-    }
-}
-
-/// Blocks of at most `len` of a range from 0 on.
-fn blocks(whole: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..whole)
-        .step_by(len)
-        .map(move |from| from..whole.min(from + len))
-}
 
 pub(super) fn apply(call: LinearCall) -> Result<Tensor> {
     let widths = call.direction.widths(call.weight.shape());
     let x = call.x.contiguous()?;
     let values = numbers_of(&x)?;
-    let input = Input::new(&x, &values, call.from, widths.input)?;
+    let input = TokenRows::new(&x, &values, call.from, widths.input)?;
     let Vectors { samples, tokens } = input.vectors;
     let bias = call.bias.map(|b| b.to_vec1::<f32>()).transpose()?;
     let onto = call.onto.map(Tensor::contiguous).transpose()?;
@@ -179,7 +102,7 @@ impl Output<'_> {
     /// Adds to a tile the product of its tokens with its columns of the matrix.
     fn multiply(
         &self,
-        input: &Input,
+        input: &TokenRows,
         matrix: &Matrix,
         sample: usize,
         tile: &mut Tile,
@@ -202,18 +125,6 @@ impl Output<'_> {
     }
 }
 
-/// The tiles that `cut` makes of each sample of `len` values, with its number.
-fn by_sample<'a>(
-    out: &'a mut [f32],
-    len: usize,
-    cut: impl Fn(&'a mut [f32]) -> Vec<Tile<'a>>,
-) -> Vec<(usize, Tile<'a>)> {
-    out.chunks_mut(len.max(1))
-        .enumerate()
-        .flat_map(|(i, out)| cut(out).into_iter().map(move |tile| (i, tile)))
-        .collect()
-}
-
 pub(super) fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (x, grad) = (x.contiguous()?, grad.contiguous()?);
     let (from, to) = (x.dims()[x.rank() - 1], grad.dims()[grad.rank() - 1]);
@@ -225,7 +136,7 @@ pub(super) fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         .into_par_iter()
         .for_each(|mut tile| {
             let (row, column) = tile.from;
-            let grad = View::new(&gs[row..], Strides::rows(to).transposed());
+            let grad = View::rows(&gs[row..], to).transposed();
             let x = View::rows(&xs[column..], from);
             tile.product(tokens, 1.0, grad, x, Accumulate::Replace);
         });

@@ -1,6 +1,6 @@
 //! The inputs of a convolution, transformed.
 
-use super::{Band, LANES, POINTS, ROOT_HALF, ROOT_TWO, SEEN, TILE};
+use super::band::{Band, LANES, POINTS, ROOT_HALF, ROOT_TWO, SEEN, TILE};
 use crate::nn::cpu::unfold::Window;
 
 /// `Bᵀ·d`.
@@ -20,13 +20,13 @@ fn input_1d([d0, d1, d2, d3, d4, d5]: [f32; SEEN]) -> [f32; SEEN] {
 
 /// The input of a convolution, `[b, c_in, h, w]`, and how it sees it.
 #[derive(Clone, Copy)]
-pub(in crate::nn::cpu) struct Input<'a> {
+pub(in crate::nn::cpu) struct Pictures<'a> {
     pub(in crate::nn::cpu) x: &'a [f32],
     pub(in crate::nn::cpu) pictures: usize,
     pub(in crate::nn::cpu) window: &'a Window,
 }
 
-impl Input<'_> {
+impl Pictures<'_> {
     /// Row `y` of a channel as the convolution sees it, behind the first number of `line`. Whether there is such a row.
     #[inline(always)]
     fn line(&self, channel: usize, y: Option<usize>, line: &mut [f32]) -> bool {
@@ -77,14 +77,14 @@ impl Band {
     #[inline(always)]
     pub(super) fn transform_inputs(
         &self,
-        input: &Input,
+        input: &Pictures,
         channels: usize,
         c: usize,
         buffer: &mut [f32],
         mut store: impl FnMut(usize, usize, &[f32; LANES]),
     ) {
-        // Pixel (4·ty + i − 1, 4·tx + j − 1) of the input, for i and j below 4, at `phases[i][j][(row, tx)]`; each picture's
-        // part of the band has a row more than it has rows of tiles.
+        // Pixel (4·ty + i − 1, 4·tx + j − 1) of the input, for i and j below 4, at `phases[i][j][(row, tx)]`; each
+        // picture's part of the band has a row more than it has rows of tiles.
         let pitch = self.across + 1;
         let plane = (self.rows.len() + self.pictures()) * pitch;
         let (phases, line) = buffer.split_at_mut(TILE * TILE * plane);
@@ -146,8 +146,8 @@ impl Band {
     }
 }
 
-/// The pixels that `lanes` tiles from `t` on see: (i, j) of each at `d[6·i + j]`. Every `RUN` tiles, counted from a multiple of
-/// it, lie side by side.
+/// The pixels that `lanes` tiles from `t` on see: (i, j) of each at `d[6·i + j]`. Every `RUN` tiles, counted from a
+/// multiple of it, lie side by side.
 #[inline(always)]
 fn gather<const RUN: usize>(
     phases: &[f32],

@@ -1,6 +1,6 @@
 //! The kernels of a convolution, transformed.
 
-use super::{LANES, POINTS, ROOT_HALF, SEEN};
+use super::band::{LANES, POINTS, ROOT_HALF, SEEN};
 use crate::nn::parameters::Channels;
 
 /// The kernel of a convolution, `[out, in, 3, 3]` as the convolution sees it.

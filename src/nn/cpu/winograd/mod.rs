@@ -1,22 +1,23 @@
 //! 3 × 3 convolutions by Winograd's F(4 × 4, 3 × 3): Lavin and Gray 2015.
 //!
-//! A tile of 4 × 4 outputs takes 36 products for each pair of channels instead of 144. With Y the outputs, g the kernel and d
-//! the 6 × 6 inputs that a tile sees, `Y = Aᵀ[(G·g·Gᵀ) ∘ (Bᵀ·d·B)]A`, summed over the input channels inside the brackets:
-//! 36 matrix products.
+//! A tile of 4 × 4 outputs takes 36 products for each pair of channels instead of 144. With Y the outputs, g the
+//! kernel and d the 6 × 6 inputs that a tile sees, `Y = Aᵀ[(G·g·Gᵀ) ∘ (Bᵀ·d·B)]A`, summed over the input channels
+//! inside the brackets: 36 matrix products.
 //!
 //! # Numerics
-//! The matrices are those of the points 0, ±1/√2, ±√2, ∞. Over 320 channels of unit normals the error is 1.6e-6 of the
-//! outputs' size, in the root mean square, where a plain f32 convolution has 3e-7 and the usual points 0, ±1, ±2 have 3e-6.
+//! The matrices are those of the points 0, ±1/√2, ±√2, ∞. Over 320 channels of unit normals the error is 1.6e-6 of
+//! the outputs' size, in the root mean square, where a plain f32 convolution has 3e-7 and the usual points 0, ±1, ±2
+//! have 3e-6.
 
+mod band;
 mod input;
 mod kernel;
 mod output;
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
-pub(super) use self::input::Input;
+use self::band::{Band, LANES, POINTS, TILE};
+pub(super) use self::input::Pictures;
 pub(super) use self::kernel::Kernel;
 use super::epilogue::Epilogue;
 use super::gemm::{Accumulate, Sizes, View, ViewMut, product};
@@ -26,31 +27,21 @@ use super::tile::tiles;
 use super::unfold::channel_blocks;
 use crate::nn::layout::Plane;
 
-/// Outputs of a tile in each direction, inputs that it sees, and products that it takes.
-const TILE: usize = 4;
-const SEEN: usize = 6;
-const POINTS: usize = SEEN * SEEN;
-
-/// Tiles, or input channels, that are transformed at a time: one register of AVX-512.
-const LANES: usize = 16;
-
 /// Most numbers of transformed inputs held at a time: 24 MiB, which a last-level cache takes.
 const MAX_BAND: usize = 6 << 20;
 
-/// Output channels that one task takes at a time, at most: no more than a product takes without packing its other operand.
+/// Output channels that one task takes at a time, at most: no more than a product takes without packing its other
+/// operand.
 const MAX_CHANNELS: usize = 48;
 
 /// Input channels that one task transforms.
 const CHANNELS_AT_A_TIME: usize = 8;
 
-const ROOT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
-const ROOT_TWO: f32 = std::f32::consts::SQRT_2;
-
 /// The convolution of `input` with `kernel`, stride 1, padding 1, and `epilogue`: `[b, c_out, height, width]` as seen.
 ///
 /// With `shrink` 2 the outputs, of even sizes, are summed over squares of 2 × 2.
 pub(super) fn convolve(
-    input: Input,
+    input: Pictures,
     kernel: Kernel,
     epilogue: &Epilogue,
     shrink: usize,
@@ -105,29 +96,7 @@ pub(super) fn convolve(
     }
 }
 
-/// Some rows of tiles, counted through all pictures.
-struct Band {
-    /// Tiles in a row, and rows in a picture.
-    across: usize,
-    down: usize,
-    rows: Range<usize>,
-}
-
 impl Band {
-    fn tiles(&self) -> usize {
-        self.rows.len() * self.across
-    }
-
-    /// Tiles, rounded up to whole registers.
-    fn padded(&self) -> usize {
-        self.tiles().next_multiple_of(LANES)
-    }
-
-    /// Pictures that the band has a part of.
-    fn pictures(&self) -> usize {
-        self.rows.end.div_ceil(self.down) - self.rows.start / self.down
-    }
-
     /// The products and `Aᵀ·m·A`, by blocks of output channels.
     fn multiply(
         &self,

@@ -1,6 +1,6 @@
 //! The outputs of a convolution, transformed back.
 
-use super::{Band, LANES, POINTS, ROOT_HALF, ROOT_TWO, SEEN, TILE};
+use super::band::{Band, LANES, POINTS, ROOT_HALF, ROOT_TWO, SEEN, TILE};
 use crate::nn::layout::Plane;
 
 /// `Aᵀ·m`.
