@@ -103,14 +103,12 @@ fn attend(
         let scores = &mut scores[..out.rows * keys];
         let (k, v) = (&k[from * width..], &v[from * width..]);
         let (q, k) = (View::new(q, strides), View::new(k, strides).transposed());
-        let (sizes, c) = (
-            Sizes {
-                m: out.rows,
-                k: shape.d,
-                n: keys,
-            },
-            ViewMut::rows(scores, keys),
-        );
+        let sizes = Sizes {
+            m: out.rows,
+            k: shape.d,
+            n: keys,
+        };
+        let c = ViewMut::rows(scores, keys);
         product(sizes, scale(shape.d), q, k, c, Accumulate::Replace);
         vectorised(
             #[inline(always)]
