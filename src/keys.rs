@@ -61,6 +61,11 @@ impl Keys {
         }
     }
 
+    /// The keys that have not been accounted for yet, as they stand in the file.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.map.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// The value of `key` as it stands in the file.
     pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
         self.map.remove(key)

@@ -40,7 +40,7 @@ enum EndToken {
 
 impl Clip {
     /// Loads a folder that transformers wrote: `config.json` of a `CLIPModel`, `model.safetensors`,
-    /// `preprocessor_config.json` and tokenizer files.
+    /// `preprocessor_config.json` or `processor_config.json`, and tokenizer files.
     ///
     /// # Errors
     /// If a file is missing, malformed, or of a model that is not supported.
@@ -113,7 +113,6 @@ impl Clip {
         }
         weights.finish()?;
 
-        let file = within(dir, "preprocessor_config.json");
         Ok(Self {
             name: match dir {
                 "" => source.name().to_owned(),
@@ -121,11 +120,7 @@ impl Clip {
             },
             sha256,
             device: device.clone(),
-            preprocessing: Preprocessing::parse(
-                &file,
-                &source.required_text(&file)?,
-                vision.size(),
-            )?,
+            preprocessing: Preprocessing::load(source, dir, vision.size())?,
             tokenizer: Tokenizer::load(tokenizer_source, tokenizer_dir, text.max_length())?,
             vision,
             text,

@@ -174,7 +174,12 @@ impl Source {
                     Err(Error::Model {
                         model: self.name.clone(),
                         problem: format!("no `{}`, but pickled weights, which can run any code when read and are refused", names[0]),
-                        hint: "load it with diffusers and write it with `save_pretrained(FOLDER)`".to_owned(),
+                        // An encoder is no part of a pipeline, so diffusers cannot load it.
+                        hint: match dir {
+                            "" | "clip" => "write it anew with `CLIPModel.from_pretrained(…).save_pretrained(FOLDER)` of transformers",
+                            _ => "load it with diffusers and write it with `save_pretrained(FOLDER)`",
+                        }
+                        .to_owned(),
                     })
                 }
                 None => Err(self.missing(&names[0], &format!("no `{}`", names[0]))),

@@ -13,5 +13,6 @@ mod index;
 mod memory;
 mod methods;
 mod mutate;
+mod published;
 mod rows;
 mod training;

@@ -1,4 +1,7 @@
-//! From a picture to the numbers that CLIP takes, by `preprocessor_config.json`.
+//! From a picture to the numbers that CLIP takes, as its files say.
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -6,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::keys::Keys;
 use crate::picture::Window;
-use crate::{Picture, Result};
+use crate::source::{Source, within};
+use crate::{Error, Picture, Result};
 
 /// How pictures are prepared: scaled, cut around the centre, normalised.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,33 +35,77 @@ enum Resize {
 /// Pillow's number of bicubic resampling.
 const BICUBIC: u32 = 3;
 
+/// The classes that prepare pictures in this way, in the names that they have had.
+const CLASSES: [&str; 4] = [
+    "CLIPImageProcessor",
+    "CLIPImageProcessorFast",
+    "CLIPImageProcessorPil",
+    "CLIPFeatureExtractor",
+];
+
 impl Preprocessing {
-    /// Reads `preprocessor_config.json` for a tower that takes pictures of `side` pixels.
+    /// Reads how pictures are prepared for a tower that takes them at `side` pixels.
+    ///
+    /// The rule is that of transformers 5.24 (`get_image_processor_dict` in `image_processing_base.py`): the object
+    /// `image_processor` of `processor_config.json` holds, and `preprocessor_config.json` where there is none. 4.57 asks
+    /// in the other order.
     ///
     /// # Errors
-    /// If an option is not supported, or the pictures would come out at another size.
-    pub(crate) fn parse(file: &str, text: &str, side: usize) -> Result<Self> {
-        let mut keys = Keys::parse(file, text)?;
-        for step in ["do_resize", "do_rescale", "do_normalize"] {
-            keys.only(step, &[json!(true)])?;
+    /// If there is no such file, an option is not supported, or the pictures would come out at another size.
+    pub(crate) fn load(source: &Source, dir: &str, side: usize) -> Result<Self> {
+        let [newer, older] =
+            ["processor_config.json", "preprocessor_config.json"].map(|file| within(dir, file));
+        if let Some(text) = source.text(&newer)? {
+            let mut keys = Keys::parse(&newer, &text)?;
+            if keys.has("image_processor") {
+                return Self::parse(keys.section("image_processor")?, side);
+            }
         }
-        keys.only("resample", &[json!(BICUBIC)])?;
-        let size = keys.or("size", json!({"shortest_edge": 224}))?;
+        match source.text(&older)? {
+            Some(text) => Self::parse(Keys::parse(&older, &text)?, side),
+            None => Err(Error::Model {
+                model: source.name().to_owned(),
+                problem: format!("no `{older}`, and no `{newer}` with an `image_processor`"),
+                hint: "one of them says how pictures are prepared: write it with \
+                       `CLIPImageProcessor.from_pretrained(…).save_pretrained(FOLDER)`"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// An absent key has the default of `CLIPImageProcessor`. For null Python's rule holds: a step that is null is left
+    /// out, and no other key may be null.
+    fn parse(mut keys: Keys, side: usize) -> Result<Self> {
+        for key in ["image_processor_type", "feature_extractor_type"] {
+            keys.only(key, &CLASSES.map(Value::from))?;
+        }
+        if !flag(&mut keys, "do_resize")? {
+            return Err(keys.error("do_resize", "true", false));
+        }
+        match keys.take("resample") {
+            Some(filter) if filter != BICUBIC => {
+                return Err(keys.error("resample", format!("{BICUBIC} (bicubic)"), filter));
+            }
+            _ => {}
+        }
+        let square = keys.take("default_to_square") == Some(json!(true));
+        let size = keys.take("size").unwrap_or(json!({"shortest_edge": 224}));
         let resize = match edges(&size) {
-            Some(Edges::Shortest(edge)) => Resize::Shortest(edge),
+            Some(Edges::One(edge)) if square => Resize::Exactly(edge, edge),
+            Some(Edges::One(edge) | Edges::Shortest(edge)) => Resize::Shortest(edge),
             Some(Edges::Both(width, height)) => Resize::Exactly(width, height),
             None => {
                 let expected = "{\"shortest_edge\": N} or {\"height\": N, \"width\": N}";
                 return Err(keys.error("size", expected, size));
             }
         };
-        let cut: bool = keys.or("do_center_crop", true)?;
-        let given = keys.or("crop_size", json!(224))?;
+        let cut = flag(&mut keys, "do_center_crop")?;
+        let given = keys.take("crop_size").unwrap_or(json!(224));
         let crop = match (cut, resize) {
             (true, _) => match edges(&given) {
-                Some(Edges::Shortest(edge)) => (edge, edge),
+                Some(Edges::One(edge)) => (edge, edge),
                 Some(Edges::Both(width, height)) => (width, height),
-                None => {
+                Some(Edges::Shortest(_)) | None => {
                     let expected = "N or {\"height\": N, \"width\": N}";
                     return Err(keys.error("crop_size", expected, given));
                 }
@@ -81,28 +129,34 @@ impl Preprocessing {
             let expected = format!("{side}x{side}, the picture tower's image_size");
             return Err(keys.error(key, expected, format!("{}x{}", crop.0, crop.1)));
         }
-        let found = Self {
-            resize,
-            crop,
-            scale: keys.or("rescale_factor", 1.0 / 255.0)?,
-            mean: keys.or("image_mean", [0.48145466, 0.4578275, 0.40821073])?,
-            std: keys.or("image_std", [0.26862954, 0.261_302_6, 0.275_777_1])?,
-        };
-        if let Some(std) = found.std.iter().find(|std| **std <= 0.0) {
+        let (rescaled, normalised) = (
+            flag(&mut keys, "do_rescale")?,
+            flag(&mut keys, "do_normalize")?,
+        );
+        let [factor] = numbers(&mut keys, "rescale_factor", [1.0 / 255.0], rescaled)?;
+        let means = [0.48145466, 0.4578275, 0.40821073];
+        let deviations = [0.26862954, 0.26130258, 0.27577711];
+        let means = numbers(&mut keys, "image_mean", means, normalised)?;
+        let deviations = numbers(&mut keys, "image_std", deviations, normalised)?;
+        if let Some(std) = deviations.iter().find(|std| **std <= 0.0) {
             return Err(keys.error("image_std", "numbers above 0", std));
         }
         keys.ignore(&[
             "data_format", // of the arrays that Python gets
             "disable_grouping",
             "do_convert_rgb", // pictures are RGB here
-            "feature_extractor_type",
-            "image_processor_type",
             "input_data_format",
             "processor_class",
             "return_tensors",
         ]);
         keys.finish()?;
-        Ok(found)
+        Ok(Self {
+            resize,
+            crop,
+            scale: if rescaled { factor } else { 1.0 },
+            mean: means.map(|mean| if normalised { mean as f32 } else { 0.0 }),
+            std: deviations.map(|std| if normalised { std as f32 } else { 1.0 }),
+        })
     }
 
     /// The numbers of a picture, `[3, h, w]`.
@@ -156,7 +210,41 @@ impl fmt::Display for Preprocessing {
     }
 }
 
+/// Whether a step is done; null leaves it out.
+fn flag(keys: &mut Keys, key: &str) -> Result<bool> {
+    match keys.take(key) {
+        None => Ok(true),
+        Some(Value::Null) => Ok(false),
+        Some(Value::Bool(done)) => Ok(done),
+        Some(other) => Err(keys.error(key, "true or false", other)),
+    }
+}
+
+/// Finite numbers for a step, or one that stands for all; where the step is left out, they do not matter.
+fn numbers<const N: usize>(
+    keys: &mut Keys,
+    key: &str,
+    default: [f64; N],
+    used: bool,
+) -> Result<[f64; N]> {
+    let Some(value) = keys.take(key).filter(|_| used) else {
+        return Ok(default);
+    };
+    let list = value.as_array().and_then(|list| {
+        let list: Option<Vec<f64>> = list.iter().map(Value::as_f64).collect();
+        list?.try_into().ok()
+    });
+    let one = value.as_f64().map(|number| [number; N]);
+    let expected = match N {
+        1 => "a number".to_owned(),
+        _ => format!("{N} numbers, or one for all"),
+    };
+    list.or(one).ok_or_else(|| keys.error(key, expected, value))
+}
+
 enum Edges {
+    /// A number alone.
+    One(u32),
     Shortest(u32),
     Both(u32, u32),
 }
@@ -170,7 +258,10 @@ fn edges(value: &Value) -> Option<Edges> {
             .filter(|n| (1..=1 << 16).contains(n))
     };
     if let Some(edge) = number(value) {
-        return Some(Edges::Shortest(edge));
+        return Some(Edges::One(edge));
+    }
+    if let Some([height, width]) = value.as_array().map(Vec::as_slice) {
+        return Some(Edges::Both(number(width)?, number(height)?));
     }
     let object = value.as_object()?;
     // transformers 5 writes all the forms' keys, the unused ones as null.
@@ -194,54 +285,5 @@ fn shortest_edge((width, height): (u32, u32), edge: u32) -> (u32, u32) {
         (edge, long(height, width))
     } else {
         (long(width, height), edge)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Preprocessing> {
-        Preprocessing::parse("preprocessor_config.json", text, 30)
-    }
-
-    #[test]
-    fn every_form_of_a_size_is_read() {
-        let new = r#"{"size": {"shortest_edge": 33}, "crop_size": {"height": 30, "width": 30}}"#;
-        let old = r#"{"size": 33, "crop_size": 30}"#;
-        let full =
-            r#"{"size": {"shortest_edge": 33, "height": null}, "crop_size": 30, "resample": 3}"#;
-        assert_eq!(parse(new).unwrap(), parse(old).unwrap());
-        assert_eq!(parse(new).unwrap(), parse(full).unwrap());
-        let exact = r#"{"size": {"height": 30, "width": 30}, "do_center_crop": false}"#;
-        assert!(parse(exact).is_ok());
-    }
-
-    #[test]
-    fn what_would_change_the_numbers_is_refused() {
-        for text in [
-            r#"{"size": 33, "crop_size": 30, "resample": 2}"#,
-            r#"{"size": 33, "crop_size": 30, "do_resize": false}"#,
-            r#"{"size": 33, "crop_size": 30, "do_pad": true}"#,
-            r#"{"size": 33, "crop_size": 30, "image_std": [1, 0, 1]}"#,
-            r#"{"size": 33, "crop_size": 31}"#,
-            r#"{"size": 29, "crop_size": 30}"#,
-            r#"{"size": 33, "do_center_crop": false}"#,
-            r#"{"size": {"longest_edge": 33}, "crop_size": 30}"#,
-            r#"{"size": -1, "crop_size": 30}"#,
-            "{}",
-        ] {
-            let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains("expected"), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn long_pictures_take_no_memory() {
-        let thin = Picture::new(1, 30_000, vec![7; 90_000]).unwrap();
-        let made = parse(r#"{"size": 33, "crop_size": 30}"#).unwrap();
-        assert_eq!(made.pixels(&thin).unwrap().len(), 3 * 30 * 30);
-        assert_eq!(shortest_edge((1, 30_000), 33), (33, 990_000));
-        assert_eq!(shortest_edge((50, 37), 33), (44, 33));
     }
 }
