@@ -47,8 +47,8 @@ impl Preprocessing {
     /// Reads how pictures are prepared for a tower that takes them at `side` pixels.
     ///
     /// The rule is that of transformers 5.24 (`get_image_processor_dict` in `image_processing_base.py`): the object
-    /// `image_processor` of `processor_config.json` holds, and `preprocessor_config.json` where there is none. 4.57 asks
-    /// in the other order.
+    /// `image_processor` of `processor_config.json` holds, and `preprocessor_config.json` where there is none. 4.57
+    /// asks in the other order.
     ///
     /// # Errors
     /// If there is no such file, an option is not supported, or the pictures would come out at another size.

@@ -1,5 +1,4 @@
 //! What the files say, against transformers; and what is refused.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

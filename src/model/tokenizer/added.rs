@@ -173,8 +173,8 @@ impl AddedTokens {
         }
     }
 
-    /// All tokens in the order in which they are added: these, those with a role, the extra ones. A text that comes again
-    /// in another form takes that form.
+    /// All tokens in the order in which they are added: these, those with a role, the extra ones. A text that comes
+    /// again in another form takes that form.
     pub(super) fn with(self, roles: Vec<Token>, extra: Vec<Token>) -> Vec<AddedToken> {
         let with_a_role: Vec<String> = roles
             .iter()

@@ -9,15 +9,17 @@
 //!    `tokenizer_config.json` names none.
 //! 2. Special tokens, lengths and sides stand in `tokenizer_config.json`. A token is a string, or an object that says
 //!    `"__type": "AddedToken"`.
-//! 3. A `tokenizer_config.json` with `added_tokens_decoder` (since 4.34) says everything; the files below are not looked
-//!    at. Without it the files are "legacy", and each key of `special_tokens_map.json` stands in for the one of
-//!    `tokenizer_config.json`; then tokens of `added_tokens.json` are added, and then those of `tokenizer.json`.
+//! 3. A `tokenizer_config.json` with `added_tokens_decoder` (since 4.34) says everything; the tokens of other files are
+//!    not looked at. Without it the files are "legacy", and each key of `special_tokens_map.json` stands in for the one
+//!    of `tokenizer_config.json`; then tokens of `added_tokens.json` are added, and then those of `tokenizer.json`.
 //! 4. A special token takes the form of the added token with its text. Then added tokens are known to the tokenizer in
 //!    order of their ids, then the special tokens that are not among them, then the extra ones.
 //!
 //! transformers 4.57 agrees in rules 2 to 4. Its `CLIPTokenizer` is another program, though: it reads `vocab.json` and
 //! `merges.txt` even where there is a `tokenizer.json`, and cleans text in its own way (control characters, accents,
-//! Chinese characters), so that ids of unusual text differ. Its `CLIPTokenizerFast` is as here.
+//! Chinese characters), so that ids of unusual text differ. Its `CLIPTokenizerFast` is as here, but where two roles give
+//! one text in two forms, the first form holds there and the last one here: with Stable Diffusion 1.x `<|EndOfText|>` in
+//! a prompt is the end token there, and text here.
 
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
@@ -84,10 +86,10 @@ impl Files {
         match settings.decoder.take() {
             Some(decoder) => added.of_decoder(&settings.config, decoder)?,
             None => {
-                if let Some(mut file) = open(source, &within(dir, "added_tokens.json"))? {
+                if let Some(file) = open(source, &within(dir, "added_tokens.json"))? {
                     let special = given.iter().flatten().flatten().chain(&extra);
                     let special: Vec<&str> = special.map(Token::content).collect();
-                    added.of_added_tokens(&mut file, &special)?;
+                    added.of_added_tokens(&file, &special)?;
                 }
                 if let Some(json) = &mut json {
                     added.of_json(json)?;

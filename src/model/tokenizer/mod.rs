@@ -108,8 +108,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The places in [`Tokenizer::encode`]'s result of the tokens of a stretch of the prompt, in bytes; those that are cut
-    /// are left out.
+    /// The places in [`Tokenizer::encode`]'s result of the tokens of a stretch of the prompt, in bytes; those that are
+    /// cut are left out.
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
@@ -134,8 +134,8 @@ fn unsplit(error: tokenizers::Error) -> Error {
     Error::value("prompt", "text that can be split into tokens", error)
 }
 
-/// The tokenizer that transformers' `CLIPTokenizer.__init__` builds: normalizer and splitting are CLIP's own, whatever the
-/// files say of theirs.
+/// The tokenizer that transformers' `CLIPTokenizer.__init__` builds: normalizer and splitting are CLIP's own, whatever
+/// the files say of theirs.
 fn build(files: &Files) -> tokenizers::Result<tokenizers::Tokenizer> {
     let bpe = BPE::builder()
         .vocab_and_merges(

@@ -1,5 +1,4 @@
 //! Token ids against transformers (`tests/golden/make_published.py`, `make_rules.py`), and files that are refused.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
