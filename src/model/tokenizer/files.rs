@@ -17,9 +17,9 @@
 //!
 //! transformers 4.57 agrees in rules 2 to 4. Its `CLIPTokenizer` is another program, though: it reads `vocab.json` and
 //! `merges.txt` even where there is a `tokenizer.json`, and cleans text in its own way (control characters, accents,
-//! Chinese characters), so that ids of unusual text differ. Its `CLIPTokenizerFast` is as here, but where two roles give
-//! one text in two forms, the first form holds there and the last one here: with Stable Diffusion 1.x `<|EndOfText|>` in
-//! a prompt is the end token there, and text here.
+//! Chinese characters), so that ids of unusual text differ. Its `CLIPTokenizerFast` is as here, but where two roles
+//! give one text in two forms, the first form holds there and the last one here: with Stable Diffusion 1.x
+//! `<|EndOfText|>` in a prompt is the end token there, and text here.
 
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
