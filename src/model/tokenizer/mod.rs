@@ -7,6 +7,7 @@ mod files;
 mod tests;
 mod vocabulary;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -19,6 +20,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use self::files::{Files, Side};
+use self::vocabulary::malformed;
 use crate::source::Source;
 use crate::{Error, Result};
 
@@ -35,6 +37,8 @@ pub struct Tokenizer {
     length: usize,
     padding: Side,
     truncation: Side,
+    /// Tokens of textual inversions of several vectors: `<cat>`, where there is a `<cat>_1`.
+    several: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -54,7 +58,13 @@ impl Tokenizer {
                 .token_to_id(token)
                 .ok_or_else(|| refused(format!("no token {token:?}")))
         };
+        let added: HashSet<&str> = files.added.iter().map(|t| t.content.as_str()).collect();
+        let several = added
+            .iter()
+            .filter(|token| added.contains(format!("{token}_1").as_str()))
+            .filter_map(|token| inner.token_to_id(token));
         Ok(Self {
+            several: several.collect(),
             start: id(&files.start)?,
             end: id(&files.end)?,
             pad: id(&files.pad)?,
@@ -102,10 +112,17 @@ impl Tokenizer {
     /// The tokens of a text, without start, end and padding.
     ///
     /// # Errors
-    /// If the text cannot be split into tokens.
+    /// If the text cannot be split into tokens, or has one for which diffusers puts several vectors
+    /// (`maybe_convert_prompt` in `loaders/textual_inversion.py`).
     pub fn words(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(unsplit)?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encoding.get_ids();
+        if let Some(id) = ids.iter().find(|id| self.several.contains(id)) {
+            let token = self.inner.id_to_token(*id).unwrap_or_default();
+            let expected = "no textual inversion of several vectors, which is not supported";
+            return Err(Error::value("prompt", expected, format!("{token:?}")));
+        }
+        Ok(ids.to_vec())
     }
 
     /// The places in [`Tokenizer::encode`]'s result of the tokens of a stretch of the prompt, in bytes; those that are
@@ -163,13 +180,4 @@ fn build(files: &Files) -> tokenizers::Result<tokenizers::Tokenizer> {
     tokenizer.add_tokens(files.added.iter().cloned())?;
     tokenizer.set_encode_special_tokens(files.split_special_tokens);
     Ok(tokenizer)
-}
-
-/// A file, or a folder of files, that is not what a CLIP tokenizer has there.
-fn malformed(source: &Source, file: &str, problem: &str) -> Error {
-    Error::Model {
-        model: source.name().to_owned(),
-        problem: format!("`{file}` is not a CLIP tokenizer's: {problem}"),
-        hint: "the file may be damaged or of another model: fetch it again".to_owned(),
-    }
 }

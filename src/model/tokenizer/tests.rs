@@ -150,6 +150,19 @@ fn of_files_that_disagree_the_one_holds_that_transformers_believes() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// diffusers writes `<cat>_1` behind `<cat>` where there is one: drawn without it the picture would be another.
+#[test]
+fn textual_inversions_of_several_vectors_are_refused_and_those_of_one_are_tokens() {
+    let added = json!({"<cat>": 606, "<cat>_1": 607, "<dog>": 608});
+    let files = Map::from_iter([("added_tokens.json".to_owned(), added)]);
+    let tokenizer = load(folder(&files).path(), 77).unwrap();
+    assert_eq!(tokenizer.words("<dog>").unwrap(), [608]);
+    for prompt in ["a <cat> in the park", "<CAT>"] {
+        let error = tokenizer.encode(prompt).unwrap_err().to_string();
+        assert!(error.contains("\"<cat>\""), "{error}");
+    }
+}
+
 /// Left padding and cutting move the places of words.
 #[test]
 fn places_are_those_of_the_words_in_the_ids() {

@@ -4,7 +4,6 @@
 use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::Vocab;
 
-use super::malformed;
 use crate::keys::Keys;
 use crate::source::{Source, within};
 use crate::{Error, Result};
@@ -137,5 +136,14 @@ fn kind(value: Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+/// A file, or a folder of files, that is not what a CLIP tokenizer has there.
+pub(super) fn malformed(source: &Source, file: &str, problem: &str) -> Error {
+    Error::Model {
+        model: source.name().to_owned(),
+        problem: format!("`{file}` is not a CLIP tokenizer's: {problem}"),
+        hint: "the file may be damaged or of another model: fetch it again".to_owned(),
     }
 }
