@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 
 use super::clip::TextEncoder;
 use super::clip_vision::{VisionEncoder, normalised};
+use super::finite::Origin;
 use super::preprocess::Preprocessing;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
@@ -27,6 +28,7 @@ pub struct Clip {
     end: EndToken,
     visual_projection: Linear,
     text_projection: Linear,
+    origin: Origin,
 }
 
 /// Which token's embedding stands for the whole text.
@@ -101,6 +103,7 @@ impl Clip {
 
         let tensors = source.tensors(dir, "model")?;
         let sha256 = tensors.sha256();
+        let origin = Origin::new("the encoder", &tensors);
         let mut weights = Weights::new(tensors, device);
         let vision = VisionEncoder::build(vision, &mut weights)?;
         let text = TextEncoder::build(text, &mut weights, "text_model.")?;
@@ -132,6 +135,7 @@ impl Clip {
             end,
             visual_projection,
             text_projection,
+            origin,
         })
     }
 
@@ -173,7 +177,7 @@ impl Clip {
                 .concat();
             let x = Tensor::from_vec(pixels, (some.len(), 3, side, side), &self.device)?;
             let features = self.visual_projection.forward(&self.vision.forward(&x)?)?;
-            rows.extend(normalised(&features)?.to_vec2()?);
+            rows.extend(self.unit_vectors("embedding of a picture", &features)?);
         }
         Ok(rows)
     }
@@ -197,7 +201,18 @@ impl Clip {
             .map(|(row, ids)| Ok(states.get(row)?.get(self.end.position(ids)?)?))
             .collect::<Result<Vec<_>>>()?;
         let features = self.text_projection.forward(&Tensor::stack(&ends, 0)?)?;
-        Ok(normalised(&features)?.to_vec2()?)
+        self.unit_vectors("embedding of a text", &features)
+    }
+
+    /// Rows `[b, d]` over their lengths.
+    fn unit_vectors(&self, what: &str, features: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let rows: Vec<Vec<f32>> = normalised(features)?.to_vec2()?;
+        // A length that overflowed makes a row of zeros, which looks like any other.
+        let lengths: Vec<f32> = features.sqr()?.sum(1)?.to_vec1()?;
+        for numbers in rows.iter().chain([&lengths]) {
+            self.origin.check(|| what.to_owned(), numbers)?;
+        }
+        Ok(rows)
     }
 }
 
