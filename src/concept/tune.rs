@@ -149,7 +149,10 @@ pub fn values(
     }
     unet.restoring(|unet| run(unet, schedule, lessons, &mut sites, options, after_step))?;
     for (site, training) in &sites {
-        unet.check_finite(|| format!("tuned values of `{site}`"), &training.open.values)?;
+        unet.check_finite(
+            || format!("tuned values of `{site}`"),
+            &training.open.values,
+        )?;
     }
     Ok(sites
         .into_iter()

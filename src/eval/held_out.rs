@@ -93,7 +93,11 @@ fn mean_squares(x: &Tensor) -> Result<[f64; 2]> {
         }
         [first, second] => {
             let expected = "two finite numbers: predictions of this size are of a broken model";
-            Err(Error::value("held-out losses", expected, format!("{first} and {second}")))
+            Err(Error::value(
+                "held-out losses",
+                expected,
+                format!("{first} and {second}"),
+            ))
         }
         _ => Err(Error::value("predictions", "two rows", means.len())),
     }

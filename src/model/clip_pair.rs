@@ -1,5 +1,7 @@
 //! CLIP: a picture tower and a text tower that meet in one space, in transformers' form. Radford et al. 2021.
 
+use std::borrow::Borrow;
+
 use candle_core::{Device, Tensor};
 
 use super::clip::TextEncoder;
@@ -162,20 +164,24 @@ impl Clip {
         self.tokenizer.cut(text)
     }
 
-    /// Embeds pictures: unit vectors, `[b][d]`.
+    /// Embeds pictures: unit vectors, `[b][d]`. They are asked for one at a time, and none is kept.
     ///
     /// # Errors
-    /// If a picture has no pixels.
-    pub fn embed_pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>> {
+    /// If a picture has no pixels, or its embedding is not finite; an error among the pictures.
+    pub fn embed_pictures<P: Borrow<Picture>>(
+        &self,
+        pictures: impl Iterator<Item = Result<P>>,
+    ) -> Result<Vec<Vec<f32>>> {
         let side = self.vision.size();
-        let mut rows = Vec::with_capacity(pictures.len());
-        for some in pictures.chunks(BATCH) {
-            let pixels = some
-                .iter()
-                .map(|picture| self.preprocessing.pixels(picture))
-                .collect::<Result<Vec<_>>>()?
-                .concat();
-            let x = Tensor::from_vec(pixels, (some.len(), 3, side, side), &self.device)?;
+        let mut rows = Vec::new();
+        let mut pixels = pictures.map(|picture| self.preprocessing.pixels(picture?.borrow()));
+        loop {
+            let some = pixels.by_ref().take(BATCH).collect::<Result<Vec<_>>>()?;
+            if some.is_empty() {
+                break;
+            }
+            let shape = (some.len(), 3, side, side);
+            let x = Tensor::from_vec(some.concat(), shape, &self.device)?;
             let features = self.visual_projection.forward(&self.vision.forward(&x)?)?;
             rows.extend(self.unit_vectors("embedding of a picture", &features)?);
         }

@@ -66,7 +66,9 @@ impl Origin {
                     format!(" (its largest, {value:e}, is in tensor `{name}`)")
                 });
                 (
-                    format!("every weight of `{file}` is finite{largest}, so the values overflowed"),
+                    format!(
+                        "every weight of `{file}` is finite{largest}, so the values overflowed"
+                    ),
                     "compute in f32, at a lower guidance, and with concepts of this very model",
                 )
             }
@@ -162,7 +164,10 @@ mod tests {
                 let origin = Origin::new("the UNet", &file(dtype, bytes));
                 let error = origin.check(|| "latents".to_owned(), &[0.0, value]);
                 let error = error.unwrap_err().to_string();
-                let holds = format!("tensor `b.bias` of `unet/x.safetensors` holds {}", shown(value));
+                let holds = format!(
+                    "tensor `b.bias` of `unet/x.safetensors` holds {}",
+                    shown(value)
+                );
                 assert!(error.contains(&holds), "{dtype:?}: {error}");
                 assert!(error.contains("the UNet"), "{error}");
             }
@@ -177,12 +182,20 @@ mod tests {
         };
         assert!(check(f32::NAN, 1.0).is_ok(), "weights are not looked at");
         let error = check(3e38, f32::INFINITY).unwrap_err().to_string();
-        assert!(error.contains("its largest, 3e38, is in tensor `b.bias`"), "{error}");
+        assert!(
+            error.contains("its largest, 3e38, is in tensor `b.bias`"),
+            "{error}"
+        );
         let error = check(3.0, f32::NAN).unwrap_err().to_string();
-        assert!(error.contains("is finite, so the values overflowed"), "{error}");
+        assert!(
+            error.contains("is finite, so the values overflowed"),
+            "{error}"
+        );
         assert_eq!(
             blame(&file(Dtype::U8, &[0xFF])),
-            Blame::Overflow { largest: Some(("a.weight".to_owned(), 1.0)) }
+            Blame::Overflow {
+                largest: Some(("a.weight".to_owned(), 1.0))
+            }
         );
     }
 }

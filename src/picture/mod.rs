@@ -1,12 +1,18 @@
 //! Pictures: pixels in memory, in the model's numbers, and in files.
 
+mod file;
+mod folder;
 mod heat;
+mod kind;
+mod large;
+mod orientation;
 mod read;
 mod resample;
 mod write;
 
+pub use file::file_sha256;
+pub use folder::{Checked, LeftOut, Photos, list};
 pub use heat::HeatMap;
-pub use read::{file_sha256, list};
 pub(crate) use resample::Window;
 pub use write::{Metadata, a1111_parameters, read_metadata};
 
@@ -67,7 +73,8 @@ impl Picture {
 
     /// A picture from what the autoencoder gives: `[3, h, w]`, nominally −1..=1; what lies outside is clipped.
     ///
-    /// Rounds as diffusers does, half to even; a value that is no number becomes 0.
+    /// Rounds as diffusers does, half to even. A value that is no number becomes 0: whoever calls this sees to it that there
+    /// is none.
     ///
     /// # Errors
     /// If there are not `3·width·height` values.

@@ -13,5 +13,6 @@ mod index;
 mod memory;
 mod methods;
 mod mutate;
+mod photos;
 mod rows;
 mod training;
