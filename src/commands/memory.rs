@@ -56,8 +56,11 @@ pub(crate) fn line(needs: &Needs) -> String {
         format!("weights {}", human(needs.weights)),
         format!("layers {}", human(needs.pass.total())),
     ];
-    if needs.photos > 0 {
-        parts.push(format!("photos, before that, {}", human(needs.photos)));
+    if needs.photos > needs.weights + needs.pass.total() + needs.method {
+        parts.push(format!(
+            "but reading the largest photo {}",
+            human(needs.photos)
+        ));
     }
     if needs.method > 0 {
         parts.push(format!("method {}", human(needs.method)));

@@ -26,8 +26,15 @@ enum Blame {
     Overflow { largest: Option<(String, f32)> },
 }
 
+/// Beyond this, which no network means, squares are no longer finite in f32.
+const MOST: f32 = 1e18;
 /// The largest number of f16: a weight beyond it is of no model that was trained.
 const LARGE: f32 = 65504.0;
+
+/// Whether a number is finite, and can be computed with.
+fn usable(value: f32) -> bool {
+    value.abs() <= MOST // false of NaN
+}
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,12 +48,12 @@ impl Origin {
         Self { network, file }
     }
 
-    /// That all of `values`, which the network gave, are finite; `what` names them.
+    /// That all of `values`, which the network gave, are finite and can be computed with; `what` names them.
     ///
     /// # Errors
     /// [`Error::NotFinite`], which names the network and its tensor.
     pub(crate) fn check(&self, what: impl FnOnce() -> String, values: &[f32]) -> Result<()> {
-        match values.iter().find(|value| !value.is_finite()) {
+        match values.iter().find(|value| !usable(**value)) {
             None => Ok(()),
             Some(&found) => Err(self.error(what(), found)),
         }
@@ -67,7 +74,7 @@ impl Origin {
                 });
                 (
                     format!(
-                        "every weight of `{file}` is finite{largest}, so the values overflowed"
+                        "every weight of `{file}` is in order{largest}, so the values overflowed"
                     ),
                     "compute in f32, at a lower guidance, and with concepts of this very model",
                 )
@@ -75,7 +82,7 @@ impl Origin {
         };
         Error::NotFinite {
             what,
-            found: shown(found).to_owned(),
+            found: shown(found),
             network: self.network,
             cause,
             hint: hint.to_owned(),
@@ -83,11 +90,12 @@ impl Origin {
     }
 }
 
-fn shown(value: f32) -> &'static str {
+fn shown(value: f32) -> String {
     match value {
-        v if v.is_nan() => "NaN",
-        v if v > 0.0 => "infinity",
-        _ => "-infinity",
+        v if v.is_nan() => "NaN".to_owned(),
+        f32::INFINITY => "infinity".to_owned(),
+        f32::NEG_INFINITY => "-infinity".to_owned(),
+        v => format!("{v:e}"),
     }
 }
 
@@ -97,7 +105,7 @@ fn blame(file: &TensorFile) -> Blame {
         let mut most = 0f32;
         let mut see = |value: f32| {
             most = most.max(value.abs());
-            (!value.is_finite()).then_some(value)
+            (!usable(value)).then_some(value)
         };
         let found = match dtype {
             Dtype::F32 => four(bytes).map(f32::from_le_bytes).find_map(&mut see),
@@ -152,21 +160,20 @@ mod tests {
 
     #[test]
     fn the_tensor_is_found_in_every_type() {
-        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let f16 = f16::from_f32(value).to_le_bytes();
-            let bf16 = bf16::from_f32(value).to_le_bytes();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38, -1e19] {
+            let (f16, bf16) = (f16::from_f32(value), bf16::from_f32(value));
             let f32 = [0.5f32.to_le_bytes(), value.to_le_bytes()].concat();
-            for (dtype, bytes) in [
-                (Dtype::F32, &f32[..]),
-                (Dtype::F16, &f16),
-                (Dtype::BF16, &bf16),
+            for (dtype, bytes, stored) in [
+                (Dtype::F32, &f32[..], value),
+                (Dtype::F16, &f16.to_le_bytes(), f16.to_f32()),
+                (Dtype::BF16, &bf16.to_le_bytes(), bf16.to_f32()),
             ] {
                 let origin = Origin::new("the UNet", &file(dtype, bytes));
                 let error = origin.check(|| "latents".to_owned(), &[0.0, value]);
                 let error = error.unwrap_err().to_string();
                 let holds = format!(
                     "tensor `b.bias` of `unet/x.safetensors` holds {}",
-                    shown(value)
+                    shown(stored)
                 );
                 assert!(error.contains(&holds), "{dtype:?}: {error}");
                 assert!(error.contains("the UNet"), "{error}");
@@ -181,14 +188,14 @@ mod tests {
             origin.check(|| "latents".to_owned(), &[seen])
         };
         assert!(check(f32::NAN, 1.0).is_ok(), "weights are not looked at");
-        let error = check(3e38, f32::INFINITY).unwrap_err().to_string();
+        let error = check(3e5, f32::INFINITY).unwrap_err().to_string();
         assert!(
-            error.contains("its largest, 3e38, is in tensor `b.bias`"),
+            error.contains("its largest, 3e5, is in tensor `b.bias`"),
             "{error}"
         );
         let error = check(3.0, f32::NAN).unwrap_err().to_string();
         assert!(
-            error.contains("is finite, so the values overflowed"),
+            error.contains("is in order, so the values overflowed"),
             "{error}"
         );
         assert_eq!(

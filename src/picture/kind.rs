@@ -48,7 +48,7 @@ const MAGIC: [(usize, &[u8], Kind); 24] = [
     ),
 ];
 
-/// Brands of ISO media files (ISO/IEC 14496-12, `ftyp`).
+/// Brands of ISO media files (ISO/IEC 14496-12, `ftyp`); of several that a file has, the first here says what it is.
 const BRANDS: [(&[u8], &str); 12] = [
     (b"avif", "AVIF"),
     (b"avis", "AVIF"),
@@ -88,22 +88,13 @@ impl Kind {
         }
     }
 
-    /// The major brand is often the general `mif1`; then the others say more.
+    /// The major brand first, then those that the file is compatible with; `mif1` and `msf1` say the least.
     fn of_brands(head: &[u8]) -> Self {
-        let general: [&[u8]; 2] = [b"mif1", b"msf1"];
-        let major = head.get(8..12).filter(|major| !general.contains(major));
-        let others = head.get(16..).unwrap_or(&[]).chunks_exact(4);
-        let end = usize::from(head.get(3).copied().unwrap_or(0)).saturating_sub(16) / 4;
-        let brands = major
-            .into_iter()
-            .chain(others.take(end))
-            .chain(head.get(8..12));
-        let known = |brand: &[u8]| BRANDS.iter().find(|(known, _)| *known == brand);
-        let name = brands
-            .into_iter()
-            .find_map(known)
-            .map_or("video", |(_, name)| name);
-        Self::Known(name)
+        let end = usize::from(head.get(3).copied().unwrap_or(0)).min(head.len());
+        let others = head.get(16..end).unwrap_or(&[]).chunks_exact(4);
+        let brands: Vec<&[u8]> = head.get(8..12).into_iter().chain(others).collect();
+        let known = BRANDS.iter().find(|(brand, _)| brands.contains(brand));
+        Self::Known(known.map_or("video", |(_, name)| name))
     }
 
     /// What to do about it where a PNG or JPEG should be.

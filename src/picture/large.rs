@@ -59,6 +59,12 @@ pub(super) fn coefficients(bytes: &[u8]) -> Option<u64> {
     Some(2 * samples)
 }
 
+/// Components of a JPEG's pixels.
+pub(super) fn components(bytes: &[u8]) -> Option<u64> {
+    let (_, frame) = segments(bytes).find(|(marker, _)| is_frame(*marker))?;
+    frame.get(5).map(|&count| u64::from(count))
+}
+
 fn jpeg(bytes: &[u8], (width, height): (u32, u32), factor: u32) -> Result<RgbImage, Problem> {
     let coefficients = coefficients(bytes).unwrap_or(0);
     if coefficients > MAX_COEFFICIENTS {
@@ -88,9 +94,10 @@ fn jpeg(bytes: &[u8], (width, height): (u32, u32), factor: u32) -> Result<RgbIma
     rgb.ok_or_else(|| Problem::Damaged("its size is not what it says".to_owned()))
 }
 
-/// RGB of CMYK in which 255 is no ink.
+/// RGB of CMYK in which 0 is no ink.
 fn without_black(cmyk: &[u8]) -> Vec<u8> {
-    let times = |c: u8, k: u8| ((u16::from(c) * u16::from(k) + 127) / 255) as u8;
+    let light = |ink: u8| 255 - u32::from(ink);
+    let times = |c: u8, k: u8| ((light(c) * light(k) + 127) / 255) as u8;
     let rgb = |p: &[u8]| [0, 1, 2].map(|i| times(p[i], p[3]));
     cmyk.chunks_exact(4).flat_map(rgb).collect()
 }

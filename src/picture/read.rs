@@ -93,21 +93,32 @@ fn pixels(path: &Path) -> Result<RgbImage> {
 pub(super) fn survey(path: &Path) -> Result<Survey> {
     let (bytes, kind) = file::read(path)?;
     let image = decode(&bytes, kind).map_err(|problem| problem.of(path))?;
-    let coefficients = match kind {
-        Kind::Jpeg => large::coefficients(&bytes).unwrap_or(0),
-        _ => 0,
+    let (coefficients, components) = match kind {
+        Kind::Jpeg => (large::coefficients(&bytes), large::components(&bytes)),
+        _ => (None, None),
     };
+    let pixels = u64::from(image.width()) * u64::from(image.height());
     let native = image.as_bytes().len() as u64;
-    let turned = u64::from(orientation(&bytes, kind) != image::metadata::Orientation::NoTransforms);
+    let upright = orientation(&bytes, kind) == image::metadata::Orientation::NoTransforms;
+    let turned = if upright { 0 } else { native };
     let rgb = match image.color() {
         image::ColorType::Rgb8 => 0,
-        _ => 3 * u64::from(image.width()) * u64::from(image.height()),
+        _ => 3 * pixels,
+    };
+    // A scaled JPEG comes in planes, which are put together, and may be of four colours.
+    let scaled =
+        claimed(&bytes, kind).is_some_and(|(w, h)| u64::from(w) * u64::from(h) > 2 * pixels);
+    let planes = match components {
+        Some(4) if scaled => 8 * pixels,
+        Some(n) if scaled => n * pixels,
+        _ => 0,
     };
     let file = 2 * bytes.len() as u64; // the decoder of JPEG has a copy
+    let decoding = native + planes + coefficients.unwrap_or(0);
     Ok(Survey {
         sha256: file::sha256(&bytes),
         width: image.width(),
-        memory: (file + native + coefficients.max(native * turned)).max(native + rgb),
+        memory: (file + decoding.max(native + turned)).max(native + rgb),
     })
 }
 

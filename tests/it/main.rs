@@ -6,6 +6,7 @@ mod cli;
 mod clip;
 mod devices;
 mod eval;
+mod finite;
 mod golden;
 mod hostile;
 mod hub;

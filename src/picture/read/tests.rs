@@ -167,7 +167,7 @@ fn a_claim_of_gigabytes_is_refused() {
     let checksum = crc32(&bytes[12..29]);
     bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
     let error = decode(&bytes, Kind::Png).unwrap_err();
-    assert!(matches!(error, Problem::TooLarge(_)), "{error:?}");
+    assert!(matches!(error, Problem::Damaged(_)), "{error:?}");
 }
 
 /// The checksum of PNG chunks.
