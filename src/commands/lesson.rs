@@ -62,6 +62,8 @@ pub(crate) fn prepare(
         format!("a photo of a {}", subject.noun),
     ];
     let mut hashes = hashes(photos)?;
+    // Before class pictures are drawn, which takes long.
+    let of_subject = examples(pipeline, photos, &prompts[0], ui)?;
     let class_paths = match class {
         ClassImages::Needless => None,
         ClassImages::Given(folder) => {
@@ -77,7 +79,7 @@ pub(crate) fn prepare(
     };
     Ok(Prepared {
         lesson: Lesson {
-            subject: examples(pipeline, photos, &prompts[0], ui)?,
+            subject: of_subject,
             class: class_paths
                 .map(|paths| examples(pipeline, &paths, &prompts[1], ui))
                 .transpose()?,

@@ -68,7 +68,7 @@ pub fn list(paths: &[PathBuf]) -> Result<Photos> {
                 true => String::new(),
                 false => format!("; {}", left_out(&found.left_out)),
             };
-            let problem = format!("no PNG or JPEG in this folder{beside}");
+            let problem = format!("no pictures (PNG or JPEG) in this folder{beside}");
             let hint = match found.left_out.is_empty() {
                 true => "put PNG or JPEG files into it",
                 false => "convert them to PNG or JPEG, or name the folder that holds such files",

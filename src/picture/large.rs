@@ -9,7 +9,7 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use jpeg_decoder::PixelFormat;
 
 use super::kind::Kind;
-use super::orientation::segments;
+use super::orientation::{chunks, segments};
 use super::read::{MAX_SIDE, Problem, claimed, is_frame};
 
 /// Most pixels that are kept: a quarter of the longest sides.
@@ -30,7 +30,16 @@ pub(super) fn read(bytes: &[u8], kind: Kind) -> Result<RgbImage, Problem> {
     };
     match kind {
         Kind::Jpeg => jpeg(bytes, (width, height), factor),
-        _ => png(bytes, factor),
+        _ => {
+            // Rows come in seven passes, so that all of them would have to be kept.
+            let header = chunks(bytes).find(|(name, _)| *name == b"IHDR");
+            if header.is_some_and(|(_, body)| body.get(12) == Some(&1)) {
+                let expected = "expected a PNG that is not interlaced at this size";
+                let problem = format!("{expected}, found {width}x{height} pixels interlaced");
+                return Err(Problem::TooLarge(problem));
+            }
+            png(bytes, factor)
+        }
     }
 }
 
@@ -108,12 +117,6 @@ fn png(bytes: &[u8], factor: u32) -> Result<RgbImage, Problem> {
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(damaged)?;
     let (width, height) = reader.info().size();
-    if reader.info().interlaced {
-        let problem = "expected a PNG that is not interlaced at this size, found";
-        return Err(Problem::TooLarge(format!(
-            "{problem} {width}x{height} interlaced pixels"
-        )));
-    }
     let channels = reader.output_color_type().0.samples();
     let factor = factor as usize;
     let across = (width as usize).div_ceil(factor);

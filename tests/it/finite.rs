@@ -185,7 +185,9 @@ fn networks_that_give_no_numbers_are_named() {
             let holds = format!("tensor `{tensor}` of `{file}` holds {shown}");
             for (j, command) in commands.iter().enumerate() {
                 // Every command meets NaN and one of the others.
-                if i == 0 || j % 3 == i - 1 {
+                // What is large at a site may be made small again by the norms behind it.
+                let lost = tensor == site && value > 1e30 && value.is_finite();
+                if !lost && (i == 0 || j % 3 == i - 1) {
                     bench.refused(&[command, &MODEL[..]].concat(), &[network, &holds]);
                 }
             }
@@ -207,7 +209,7 @@ fn encoders_that_give_no_numbers_are_named() {
         "text_projection.weight",
         "vision_model.post_layernorm.bias",
         "text_model.final_layer_norm.weight",
-        "vision_model.embeddings.class_embedding",
+        "vision_model.post_layernorm.weight",
     ] {
         for (value, shown) in VALUES {
             bench.broken("clip/new", "model.safetensors", tensor, value);
@@ -300,15 +302,15 @@ fn files_of_numbers_that_are_not_finite_are_refused() {
     ok(dir, &[&tune[..], &[&images, "--model", &model]].concat());
     let tuned = std::fs::read(dir.join("tuned.idx")).unwrap();
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        std::fs::write(dir.join("out.idx.tmp"), &tuned).unwrap();
-        let file = dir.join("out.idx.tmp");
+        let file = dir.join("bad.idx");
+        std::fs::write(&file, &tuned).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&tuned).unwrap();
         let values = metadata
             .offset_keys()
             .into_iter()
             .find(|key| key.ends_with(".values"));
         set(&file, &values.unwrap(), value, false);
-        bench.refused(&["inspect", "out.idx.tmp"], &["out.idx.tmp"]);
+        assert!(fails(dir, &["inspect", "bad.idx"], 1).contains("bad.idx"));
     }
 }
 

@@ -259,18 +259,9 @@ fn commands_say_what_they_left_out() {
         assert_eq!(kinds.collect::<Vec<_>>(), ["HEIC", "folder"], "{args:?}");
         json
     };
-    let find = [
-        "find",
-        "--subject",
-        "dog",
-        "--json",
-        "--batch",
-        "1",
-        "-o",
-        "a.idx",
-    ];
-    told(&[&find[..], &["--dry-run", "p"]].concat());
-    told(&[&find[..], &["--steps", "1", "p"]].concat());
+    let find = ["find", "--subject", "dog", "--json", "--batch", "1", "-o"];
+    told(&[&find[..], &["a.idx", "--dry-run", "p"]].concat());
+    told(&[&find[..], &["a.idx", "--steps", "1", "p"]].concat());
     told(&[
         "merge", "a.idx", "-o", "b.idx", "--tune", "1", "--batch", "1", "--images", "dog=p",
         "--json",
@@ -290,6 +281,7 @@ fn commands_say_what_they_left_out() {
     assert_eq!(report["photos"].as_array().unwrap().len(), 3);
     // A folder of pictures of the class is a folder too.
     let class = [
+        "c.idx",
         "--method",
         "paper",
         "--steps",
