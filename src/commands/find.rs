@@ -41,11 +41,11 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{}.idx", subject.noun.replace(' ', "-"))));
-    let (pictures, read) = photos::read(&args.images, &ui)?;
     let class_read = match (&args.class_images, args.needs_class()) {
         (Some(folder), true) => photos::read(std::slice::from_ref(folder), &ui)?,
         _ => Default::default(),
     };
+    let (pictures, read) = photos::read(&args.images, &ui)?;
     let mut pipeline = load(global, &ui)?;
     let scope = args.scope();
     let class = match &args.class_images {

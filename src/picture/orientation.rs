@@ -182,11 +182,14 @@ fn of_exif(bytes: &[u8]) -> Option<u32> {
     let directory = tiff.get(number(&tiff[4..8.min(tiff.len())]) as usize..)?;
     let count = number(directory.get(..2)?) as usize;
     let entries = directory[2..].chunks_exact(12).take(count);
-    // Of two with one tag the later one holds.
-    let found = entries
-        .filter(|entry| number(&entry[..2]) == u32::from(TAG))
-        .last()?;
-    let (kind, times) = (number(&found[2..4]), number(&found[4..8]));
+    // Of several with the tag the first holds that has a value.
+    let mut found = entries.filter(|entry| number(&entry[..2]) == u32::from(TAG));
+    found.find_map(|entry| value(tiff, entry, number))
+}
+
+/// The value of an entry of EXIF as the number of an orientation, if it has any value.
+fn value(tiff: &[u8], entry: &[u8], number: impl Fn(&[u8]) -> u32) -> Option<u32> {
+    let (kind, times) = (number(&entry[2..4]), number(&entry[4..8]));
     let size = match kind {
         1 | 2 | 6 | 7 => 1,
         3 | 8 => 2,
@@ -197,29 +200,25 @@ fn of_exif(bytes: &[u8]) -> Option<u32> {
     let total = usize::try_from(times).ok()?.checked_mul(size)?;
     let value = match total {
         0 => return None,
-        1..=4 => &found[8..8 + size.min(4)],
+        1..=4 => &entry[8..8 + size],
         _ => {
-            let at = number(&found[8..12]) as usize;
+            let at = number(&entry[8..12]) as usize;
             tiff.get(at..)?.get(..total)?.get(..size)?
         }
     };
-    let bits =
-        |value: &[u8]| u64::from(number(&value[..4])) | u64::from(number(&value[4..8])) << 32;
     Some(match kind {
         3 | 4 | 8 | 9 | 13 => number(value),
-        5 | 10 => match (number(&value[..4]), number(&value[4..8])) {
+        5 | 10 => match (number(&value[..4]), number(&value[4..])) {
             (above, below) if below > 0 && above % below == 0 => above / below,
             _ => 0,
         },
-        11 => whole(f64::from(f32::from_bits(number(value)))),
-        12 if little => whole(f64::from_bits(bits(value))),
-        12 => whole(f64::from_bits(bits(value).rotate_left(32))),
+        11 => whole(f32::from_bits(number(value))),
         _ => 0,
     })
 }
 
 /// A number of an orientation, or 0.
-fn whole(value: f64) -> u32 {
+fn whole(value: f32) -> u32 {
     match value.fract() == 0.0 && (1.0..=8.0).contains(&value) {
         true => value as u32,
         false => 0,

@@ -212,6 +212,8 @@ fn encoders_that_give_no_numbers_are_named() {
         "vision_model.post_layernorm.weight",
     ] {
         for (value, shown) in VALUES {
+            // The file is in half precision, which has no number that large.
+            let shown = if shown == "3e38" { "infinity" } else { shown };
             bench.broken("clip/new", "model.safetensors", tensor, value);
             let holds = format!("tensor `{tensor}` of `model.safetensors` holds {shown}");
             bench.refused(&eval, &["embedding", "encoder", &holds]);
@@ -239,7 +241,7 @@ fn infinities_of_half_precision_are_named() {
         ),
         (
             "text_encoder/model.fp16.safetensors",
-            "text_model.final_layer_norm.weight",
+            "final_layer_norm.weight",
         ),
     ] {
         for value in [1e6, f32::NAN] {
