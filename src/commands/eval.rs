@@ -30,11 +30,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let subject = subject(&index, args.subject.as_deref())?;
     let prompts = prompts(args.prompts.as_deref(), &subject)?;
     let (photos, _) = photos::read(&args.images, &ui)?;
-    let class_left_out = match &args.class_images {
-        Some(folder) => photos::read(std::slice::from_ref(folder), &ui)?.0.left_out,
-        None => Vec::new(),
-    };
-    let left_out = [photos.left_out, class_left_out].concat();
+    let (class, _) = photos::read_class(args.class_images.as_ref(), &ui)?;
+    let left_out = [photos.left_out, class.left_out].concat();
     let photo_paths = photos.files;
     if let Some(path) = &args.sheet {
         check_sheet(path)?;

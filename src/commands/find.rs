@@ -41,10 +41,10 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{}.idx", subject.noun.replace(' ', "-"))));
-    let class_read = match (&args.class_images, args.needs_class()) {
-        (Some(folder), true) => photos::read(std::slice::from_ref(folder), &ui)?,
-        _ => Default::default(),
-    };
+    let class_read = photos::read_class(
+        args.class_images.as_ref().filter(|_| args.needs_class()),
+        &ui,
+    )?;
     let (pictures, read) = photos::read(&args.images, &ui)?;
     let mut pipeline = load(global, &ui)?;
     let scope = args.scope();
@@ -55,9 +55,11 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     };
     let plan = Plan::new(global, args, &pipeline);
     let budget = Budget::new(args.memory.bytes);
-    let needs = plan.fit(&mut pipeline, args.sites(), &budget);
     let height = pipeline.size().1;
-    let needs = needs.reading(read.memory(height).max(class_read.1.memory(height)));
+    let reading = read.memory(height).max(class_read.1.memory(height));
+    let needs = plan
+        .fit(&mut pipeline, args.sites(), &budget)
+        .reading(reading);
     budget.check(&needs, &ui)?;
     let left_out = [pictures.left_out, class_read.0.left_out].concat();
     if args.memory.dry_run {

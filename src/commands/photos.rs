@@ -22,6 +22,14 @@ pub(crate) fn read(paths: &[PathBuf], ui: &Ui) -> anyhow::Result<(Photos, Checke
     Ok((photos, checked))
 }
 
+/// The same of the folder with pictures of the class, where there is one.
+pub(crate) fn read_class(folder: Option<&PathBuf>, ui: &Ui) -> anyhow::Result<(Photos, Checked)> {
+    folder.map_or_else(
+        || Ok(Default::default()),
+        |folder| read(std::slice::from_ref(folder), ui),
+    )
+}
+
 /// What was left out, for `--json`.
 pub(crate) fn left_out(all: &[LeftOut]) -> Value {
     let one = |left: &LeftOut| json!({"path": left.path.to_string_lossy(), "kind": left.kind});

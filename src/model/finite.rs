@@ -1,7 +1,7 @@
 //! Numbers that are not finite, and the weights that they come from.
 //!
-//! What goes from one network to the next is looked at always: it is a few thousand numbers. The weights are looked through
-//! only when such a number was seen, so that the error can name the tensor and the file.
+//! What goes from one network to the next is looked at always: it is a few thousand numbers. The weights are looked
+//! through only when such a number was seen, so that the error can name the tensor and the file.
 
 use std::fmt;
 
@@ -64,8 +64,8 @@ impl Origin {
         let (cause, hint) = match blame(&self.file) {
             Blame::Tensor { name, value } => (
                 format!("tensor `{name}` of `{file}` holds {}", shown(value)),
-                "the file is damaged, or was converted or trained to such numbers; fetch it again, or take another copy of \
-                 the model",
+                "the file is damaged, or was converted or trained to such numbers; fetch it again, or take \
+                 another copy of the model",
             ),
             Blame::Overflow { largest } => {
                 let largest = largest.filter(|(_, value)| *value > LARGE);

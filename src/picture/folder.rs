@@ -46,8 +46,8 @@ const PROMISES: [&str; 6] = ["png", "jpg", "jpeg", "jpe", "jfif", "jif"];
 /// How many names are told.
 const NAMES: usize = 5;
 
-/// The picture files that these paths name: files as they are; of folders the PNG and JPEG files in them by their content,
-/// whatever their ending. Sorted by file name, then by path, each file once however it is spelled.
+/// The picture files that these paths name: files as they are; of folders the PNG and JPEG files in them by their
+/// content, whatever their ending. Sorted by file name, then by path, each file once however it is spelled.
 ///
 /// # Errors
 /// If a path does not exist, a folder holds no picture, or there is no path.

@@ -1,7 +1,7 @@
 //! Pictures with more pixels than are decoded whole, read at a half or a quarter of their size.
 //!
-//! A JPEG's blocks of 8 × 8 are transformed to 4 × 4 or 2 × 2 pixels, as libjpeg does it; of a PNG, rows are read one after
-//! the other and squares of pixels averaged. What is kept has 67 million pixels at most.
+//! A JPEG's blocks of 8 × 8 are transformed to 4 × 4 or 2 × 2 pixels, as libjpeg does it; of a PNG, rows are read one
+//! after the other and squares of pixels averaged. What is kept has 67 million pixels at most.
 
 use std::io::Cursor;
 

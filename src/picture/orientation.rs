@@ -1,8 +1,8 @@
 //! How the camera was held: what Pillow's `ImageOps.exif_transpose` (version 13) finds, in the places where it looks.
 //!
-//! EXIF comes first: segments `APP1` of a JPEG, put together where there are several; of a PNG the last chunk `eXIf`, else
-//! the text `Raw profile type exif` that ImageMagick writes in hexadecimal. Only where that says nothing of an orientation
-//! is XMP asked for its `tiff:Orientation`. What is broken says nothing.
+//! EXIF comes first: segments `APP1` of a JPEG, put together where there are several; of a PNG the last chunk `eXIf`,
+//! else the text `Raw profile type exif` that ImageMagick writes in hexadecimal. Only where that says nothing of an
+//! orientation is XMP asked for its `tiff:Orientation`. What is broken says nothing.
 
 use std::io::Read;
 

@@ -1,8 +1,9 @@
 //! Pictures out of files.
 //!
-//! One picture is decoded at a time. Up to [`MAX_BYTES`] of pixels it is decoded whole, which takes at its peak the file
-//! twice, its pixels twice where the camera was turned, and where the JPEG is progressive its coefficients: 2.5 GB at the
-//! very most, 75 MB for a photo of 12 megapixels. Larger ones are read at a half or a quarter of their size: [`large`].
+//! One picture is decoded at a time. Up to [`MAX_BYTES`] of pixels it is decoded whole, which takes at its peak the
+//! file twice, its pixels twice where the camera was turned, and where the JPEG is progressive its coefficients: 2.5 GB
+//! at the very most, 75 MB for a photo of 12 megapixels. Larger ones are read at a half or a quarter of their size:
+//! [`large`].
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,9 +53,9 @@ impl Problem {
 impl Picture {
     /// Reads a PNG or JPEG as a picture of exactly this width and height.
     ///
-    /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around its
-    /// centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles are
-    /// not applied.
+    /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around
+    /// its centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles
+    /// are not applied.
     ///
     /// # Errors
     /// If the file cannot be read, is not such a picture, is cut off, or is too large.

@@ -2,8 +2,8 @@
 
 usage: python make_orientation.py      (Pillow 13)
 
-Each case is what is put into a small PNG (chunks behind IHDR, and behind the pixels) or a small JPEG (segments behind SOI),
-in hexadecimal, and the number from 1 to 8 of the turn that Pillow makes; 1 where Pillow gives up.
+Each case is what is put into a small PNG (chunks behind IHDR, and behind the pixels) or a small JPEG (segments behind
+SOI), in hexadecimal, and the number from 1 to 8 of the turn that Pillow makes; 1 where Pillow gives up.
 """
 
 import io, json, struct, zlib
