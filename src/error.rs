@@ -85,6 +85,20 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// A network gave numbers that are not finite.
+    #[error("{what}: expected finite numbers from {network}, found {found}; {cause}")]
+    NotFinite {
+        /// The numbers.
+        what: String,
+        /// NaN or an infinity.
+        found: String,
+        /// Where they come from.
+        network: &'static str,
+        /// The tensor of the network's file that holds such a number, or that there is none.
+        cause: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The user interrupted the run.
     #[error("interrupted")]
     Interrupted,
@@ -97,7 +111,10 @@ impl Error {
     /// The next step, where there is one to name.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Model { hint, .. } | Self::Index { hint, .. } | Self::Picture { hint, .. }
+            Self::Model { hint, .. }
+            | Self::Index { hint, .. }
+            | Self::Picture { hint, .. }
+            | Self::NotFinite { hint, .. }
                 if !hint.is_empty() =>
             {
                 Some(hint)

@@ -46,5 +46,8 @@ pub mod source;
 pub use allocation::keep_freed_memory;
 pub use error::{Error, Result};
 pub use file::replace as write_file;
-pub use picture::{HeatMap, Metadata, Picture, a1111_parameters, file_sha256, list, read_metadata};
+pub use picture::{
+    Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256, list,
+    read_metadata,
+};
 pub use pipeline::{AttentionOptions, Defaults, Drawing, Needs, Pipeline, Progress, SampleOptions};

@@ -13,11 +13,11 @@ use cones::eval::{
 };
 use cones::model::Clip;
 use cones::source::Source;
-use cones::{Error, Picture, Pipeline, SampleOptions, list};
+use cones::{Error, Picture, Pipeline, SampleOptions};
 
 use super::lesson::{ClassImages, class_count, prepare};
 use super::ui::Ui;
-use super::{device, load, read_index};
+use super::{device, load, photos, read_index};
 use crate::cli::{EvalArgs, Global};
 
 /// Columns of the sheet.
@@ -29,7 +29,10 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let index = read_index(&args.index)?;
     let subject = subject(&index, args.subject.as_deref())?;
     let prompts = prompts(args.prompts.as_deref(), &subject)?;
-    let photo_paths = list(&args.images)?;
+    let (photos, _) = photos::read(&args.images, &ui)?;
+    let (class, _) = photos::read_class(args.class_images.as_ref(), &ui)?;
+    let left_out = [photos.left_out, class.left_out].concat();
+    let photo_paths = photos.files;
     if let Some(path) = &args.sheet {
         check_sheet(path)?;
     }
@@ -75,17 +78,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         guidance: args.guidance.unwrap_or(own.guidance),
         ..own
     };
-    let photos = photo_paths
-        .iter()
-        .map(|path| Picture::read_whole(path))
-        .collect::<cones::Result<Vec<_>>>()?;
-    let study = Study::new(
-        &clip,
-        &prompts,
-        &options,
-        (global.seed, args.count),
-        &photos,
-    )?;
+    let photos = photo_paths.iter().map(|path| Picture::read_whole(path));
+    let study = Study::new(&clip, &prompts, &options, (global.seed, args.count), photos)?;
     let held_out = match args.loss_draws {
         0 => None,
         _ => Some(held_out(
@@ -121,6 +115,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         prompts: &prompts,
         options: &options,
         photos: &photo_paths,
+        left_out: &left_out,
         clip: &clip,
         prior_weight: prior_weight(&index),
         plain: &plain.values,

@@ -13,13 +13,13 @@ use cones::concept::{
     rows_at_once, score,
 };
 use cones::eval::Scores;
-use cones::{Needs, Pipeline, list};
+use cones::{LeftOut, Needs, Pipeline};
 use serde_json::json;
 
 use super::lesson::{ClassImages, Prepared, class_count, prepare, prior_weight};
 use super::memory::{self, Budget};
 use super::ui::{Ui, peak_memory};
-use super::{load, thousands};
+use super::{load, photos, thousands};
 use crate::cli::{FindArgs, Global, Method};
 
 /// Steps K of the paper.
@@ -41,7 +41,11 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{}.idx", subject.noun.replace(' ', "-"))));
-    let photos = list(&args.images)?;
+    let class_read = photos::read_class(
+        args.class_images.as_ref().filter(|_| args.needs_class()),
+        &ui,
+    )?;
+    let (pictures, read) = photos::read(&args.images, &ui)?;
     let mut pipeline = load(global, &ui)?;
     let scope = args.scope();
     let class = match &args.class_images {
@@ -51,23 +55,28 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     };
     let plan = Plan::new(global, args, &pipeline);
     let budget = Budget::new(args.memory.bytes);
-    let needs = plan.fit(&mut pipeline, args.sites(), &budget);
+    let height = pipeline.size().1;
+    let reading = read.memory(height).max(class_read.1.memory(height));
+    let needs = plan
+        .fit(&mut pipeline, args.sites(), &budget)
+        .reading(reading);
     budget.check(&needs, &ui)?;
+    let left_out = [pictures.left_out, class_read.0.left_out].concat();
     if args.memory.dry_run {
         let what = format!(
             "{}: {} steps of `--method {}` on {} photos",
             output.display(),
             plan.steps(),
             args.method.name(),
-            photos.len()
+            pictures.files.len()
         );
-        return memory::dry_run(global, &ui, &what, &needs);
+        return memory::dry_run(global, &ui, &what, &needs, &left_out);
     }
     ui.note(&memory::line(&needs));
     if scope == Scope::Words {
         pipeline.mark(std::slice::from_ref(&subject));
     }
-    let prepared = prepare(&pipeline, &subject, &photos, &class, &ui)?;
+    let prepared = prepare(&pipeline, &subject, &pictures.files, &class, &ui)?;
     let fingerprint = pipeline.fingerprint()?;
     let found = match plan {
         Plan::Paper(options) => paper(&options, &mut pipeline, &prepared.lesson, &ui)?,
@@ -103,7 +112,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         index.insert(site, SiteIndices::new(shape, chosen)?)?;
     }
     index.write(&output)?;
-    report(global, &ui, &output, &index, &found)
+    report(global, &ui, &output, &index, &found, &left_out)
 }
 
 /// A method with its settings.
@@ -312,6 +321,7 @@ fn report(
     output: &Path,
     index: &NeuronIndex,
     found: &Found,
+    left_out: &[LeftOut],
 ) -> anyhow::Result<()> {
     if index.shut() == 0 {
         ui.warn("no neuron was chosen: lower --threshold or take more --steps");
@@ -335,6 +345,7 @@ fn report(
                 "density": index.density(),
                 "stability": found.stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
                 "steps": steps,
+                "left_out": photos::left_out(left_out),
                 "peak_memory_bytes": peak_memory(),
             })
         ));

@@ -62,7 +62,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             options.steps,
             options.sampler
         );
-        return memory::dry_run(global, &ui, &what, &needs);
+        return memory::dry_run(global, &ui, &what, &needs, &[]);
     }
     ui.detail(&memory::line(&needs));
     let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();

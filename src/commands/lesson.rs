@@ -62,10 +62,12 @@ pub(crate) fn prepare(
         format!("a photo of a {}", subject.noun),
     ];
     let mut hashes = hashes(photos)?;
+    // Before class pictures are drawn, which takes long.
+    let of_subject = examples(pipeline, photos, &prompts[0], ui)?;
     let class_paths = match class {
         ClassImages::Needless => None,
         ClassImages::Given(folder) => {
-            let paths = list(&[folder.to_path_buf()])?;
+            let paths = list(&[folder.to_path_buf()])?.files;
             hashes.extend(self::hashes(&paths)?);
             Some(paths)
         }
@@ -77,9 +79,9 @@ pub(crate) fn prepare(
     };
     Ok(Prepared {
         lesson: Lesson {
-            subject: examples(pipeline, photos, &prompts[0])?,
+            subject: of_subject,
             class: class_paths
-                .map(|paths| examples(pipeline, &paths, &prompts[1]))
+                .map(|paths| examples(pipeline, &paths, &prompts[1], ui))
                 .transpose()?,
         },
         prompts,
@@ -92,11 +94,20 @@ pub(crate) fn examples(
     pipeline: &Pipeline,
     paths: &[PathBuf],
     prompt: &str,
+    ui: &Ui,
 ) -> anyhow::Result<Examples> {
+    let mut meter = ui.meter("encoding pictures");
+    let encode = |(i, path): (usize, &PathBuf)| {
+        let latents = pipeline.latents(&Picture::read(path, pipeline.size())?)?;
+        meter.set(i + 1, paths.len(), "pictures")?;
+        Ok(latents)
+    };
     let latents = paths
         .iter()
-        .map(|path| pipeline.latents(&Picture::read(path, pipeline.size())?))
+        .enumerate()
+        .map(encode)
         .collect::<cones::Result<Vec<_>>>()?;
+    meter.finish();
     Ok(Examples {
         latents,
         context: pipeline.embed(&[prompt])?,

@@ -1,6 +1,6 @@
 //! What a run needs of memory: chosen, said before it starts, or said instead of starting.
 
-use cones::Needs;
+use cones::{LeftOut, Needs};
 use serde_json::json;
 
 use super::ui::Ui;
@@ -56,6 +56,12 @@ pub(crate) fn line(needs: &Needs) -> String {
         format!("weights {}", human(needs.weights)),
         format!("layers {}", human(needs.pass.total())),
     ];
+    if needs.photos > needs.weights + needs.pass.total() + needs.method {
+        parts.push(format!(
+            "but reading the largest photo {}",
+            human(needs.photos)
+        ));
+    }
     if needs.method > 0 {
         parts.push(format!("method {}", human(needs.method)));
     }
@@ -74,7 +80,13 @@ pub(crate) fn line(needs: &Needs) -> String {
 }
 
 /// What `--dry-run` says instead of doing `what`.
-pub(crate) fn dry_run(global: &Global, ui: &Ui, what: &str, needs: &Needs) -> anyhow::Result<()> {
+pub(crate) fn dry_run(
+    global: &Global,
+    ui: &Ui,
+    what: &str,
+    needs: &Needs,
+    left_out: &[LeftOut],
+) -> anyhow::Result<()> {
     if global.json {
         return ui.result(&format!(
             "{:#}",
@@ -86,6 +98,8 @@ pub(crate) fn dry_run(global: &Global, ui: &Ui, what: &str, needs: &Needs) -> an
                 "layers_bytes": needs.pass.total(),
                 "method_bytes": needs.method,
                 "recomputed_layers": needs.pass.recomputed,
+                "photos_bytes": needs.photos,
+                "left_out": super::photos::left_out(left_out),
             })
         ));
     }

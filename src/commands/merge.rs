@@ -28,6 +28,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
         None => tune::Tuned {
             index: union.clone(),
             steps: Vec::new(),
+            left_out: Vec::new(),
         },
     };
     merged.index.write(&args.output)?;
@@ -53,6 +54,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
                 "bytes": bytes(&merged.index)?,
                 "bytes_untuned": bytes(&union)?,
                 "steps": steps,
+                "left_out": super::photos::left_out(&merged.left_out),
                 "peak_memory_bytes": peak_memory(),
             })
         ));

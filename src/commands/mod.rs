@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod lesson;
 pub(crate) mod memory;
 pub(crate) mod merge;
+pub(crate) mod photos;
 pub(crate) mod tune;
 pub(crate) mod ui;
 

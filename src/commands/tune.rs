@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use cones::Pipeline;
 use cones::concept::tune::Open;
 use cones::concept::{
     NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, rows_at_once,
     shut,
 };
-use cones::list;
 use cones::nn::Weight;
+use cones::{LeftOut, Pipeline};
 use half::f16;
 
 use super::lesson::{ClassImages, class_count, prepare, prior_weight};
-use super::load;
 use super::memory::{self, Budget};
 use super::ui::Ui;
+use super::{load, photos};
 use crate::cli::{Global, MergeArgs, SubjectImages};
 
 /// A tuned index and how it came about.
 pub(crate) struct Tuned {
     pub(crate) index: NeuronIndex,
     pub(crate) steps: Vec<Step>,
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 /// `None` where it was only to say what it needs.
@@ -50,6 +50,10 @@ pub(crate) fn run(
             "{option}: expected indices of scope `prompt`, found some of scope `words`: they leave their classes alone, so that no pictures of these are needed; leave the option out"
         );
     }
+    let photos = folders
+        .iter()
+        .map(|folder| photos::read(std::slice::from_ref(&folder.folder), ui))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mut pipeline = load(global, ui)?;
     union
         .check_fingerprint(&pipeline.fingerprint()?)
@@ -65,10 +69,17 @@ pub(crate) fn run(
     let rows = rows_at_once(subjects * kinds * args.batch, (side, side));
     let arrays = cones::concept::tune::arrays(subjects);
     let needs = pipeline.fit_steps(rows, numbers * arrays, budget.bytes());
+    let height = pipeline.size().1;
+    let largest = photos.iter().map(|(_, read)| read.memory(height)).max();
+    let needs = needs.reading(largest.unwrap_or(0));
+    let left_out: Vec<LeftOut> = photos
+        .iter()
+        .flat_map(|(p, _)| p.left_out.clone())
+        .collect();
     budget.check(&needs, ui)?;
     if args.dry_run {
         let what = format!("{}: {steps} steps of tuning", args.output.display());
-        memory::dry_run(global, ui, &what, &needs)?;
+        memory::dry_run(global, ui, &what, &needs, &left_out)?;
         return Ok(None);
     }
     ui.note(&memory::line(&needs));
@@ -77,13 +88,12 @@ pub(crate) fn run(
         pipeline.mark(&provenance.subjects);
     }
     let mut lessons = Vec::new();
-    for (subject, folder) in provenance.subjects.clone().iter().zip(folders) {
-        let photos = list(std::slice::from_ref(&folder.folder))?;
+    for (subject, (photos, _)) in provenance.subjects.clone().iter().zip(photos) {
         let class = match provenance.scope {
             Scope::Prompt => ClassImages::Drawn(class_count(args.class_count), &args.output),
             Scope::Words => ClassImages::Needless,
         };
-        let prepared = prepare(&pipeline, subject, &photos, &class, ui)?;
+        let prepared = prepare(&pipeline, subject, &photos.files, &class, ui)?;
         for hash in prepared.hashes {
             if !provenance.pictures.contains(&hash) {
                 provenance.pictures.push(hash);
@@ -112,6 +122,7 @@ pub(crate) fn run(
     Ok(Some(Tuned {
         index: tuned(provenance, open, &values, args, &options)?,
         steps: done,
+        left_out,
     }))
 }
 

@@ -176,7 +176,13 @@ fn run(
             seconds: start.elapsed().as_secs_f64(),
         })?;
     }
-    Ok(masks.into_iter().map(|(site, m)| (site, m.z)).collect())
+    masks
+        .into_iter()
+        .map(|(site, mask)| {
+            unet.check_finite(|| format!("learned mask of `{site}`"), &mask.z)?;
+            Ok((site, mask.z))
+        })
+        .collect()
 }
 
 /// The share of the full step size at step k: 1, and a straight line to zero over the last [`COOLING`] of the steps.

@@ -251,8 +251,13 @@ impl Batch {
     }
 
     /// What the model predicts for the samples, `[r, c, h, w]`.
+    ///
+    /// # Errors
+    /// If a prediction is not a number.
     pub(crate) fn predict(&self, unet: &UNet) -> Result<Tensor> {
-        unet.forward(&self.noisy, &self.timesteps, &self.context)
+        let prediction = unet.forward(&self.noisy, &self.timesteps, &self.context)?;
+        unet.check_finite(|| "prediction".to_owned(), &values(&prediction)?)?;
+        Ok(prediction)
     }
 
     /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each: the model's, or those of
@@ -292,9 +297,7 @@ impl Batch {
                 unet.forward_saving(&part.noisy, &part.timesteps, &part.context)?;
             let (part_loss, grad) = part.loss(&prediction)?;
             loss += part_loss;
-            if !loss.is_finite() {
-                return Err(Error::value(format!("loss at step {k}"), "a number", loss));
-            }
+            unet.check_finite(|| format!("loss at step {}", k + 1), &[loss])?;
             let gradients = match scope {
                 Scope::Prompt => vec![unet.backward(saved, &grad, sites)?],
                 Scope::Words => unet.backward_at_words(saved, &grad, sites)?,

@@ -152,12 +152,21 @@ fn run(
         }
     }
     let [even, odd] = halves;
+    let finite = |scores: BTreeMap<Site, Vec<f32>>| {
+        for (site, scores) in &scores {
+            unet.check_finite(|| format!("scores of `{site}`"), scores)?;
+        }
+        Ok::<_, Error>(scores)
+    };
     let stability = match taken {
         0 | 1 => None,
-        _ => Some(stability(&even.means()?, &odd.means()?, options.selection)?),
+        _ => {
+            let halves = [finite(even.means()?)?, finite(odd.means()?)?];
+            Some(stability(&halves[0], &halves[1], options.selection)?)
+        }
     };
     Ok(Scores {
-        scores: even.plus(odd)?.means()?,
+        scores: finite(even.plus(odd)?.means()?)?,
         stability,
     })
 }

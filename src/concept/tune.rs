@@ -148,6 +148,12 @@ pub fn values(
         sites.insert(site, Training::new(weight.tensor()?, open)?);
     }
     unet.restoring(|unet| run(unet, schedule, lessons, &mut sites, options, after_step))?;
+    for (site, training) in &sites {
+        unet.check_finite(
+            || format!("tuned values of `{site}`"),
+            &training.open.values,
+        )?;
+    }
     Ok(sites
         .into_iter()
         .map(|(site, training)| (site, training.open.values))

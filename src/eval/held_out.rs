@@ -88,7 +88,17 @@ impl HeldOut {
 fn mean_squares(x: &Tensor) -> Result<[f64; 2]> {
     let means = x.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
     match means[..] {
-        [first, second] => Ok([f64::from(first), f64::from(second)]),
+        [first, second] if first.is_finite() && second.is_finite() => {
+            Ok([f64::from(first), f64::from(second)])
+        }
+        [first, second] => {
+            let expected = "two finite numbers: predictions of this size are of a broken model";
+            Err(Error::value(
+                "held-out losses",
+                expected,
+                format!("{first} and {second}"),
+            ))
+        }
         _ => Err(Error::value("predictions", "two rows", means.len())),
     }
 }

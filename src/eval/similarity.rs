@@ -12,10 +12,10 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
             .sum()
     };
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 {
-        dot(a, b) / lengths
-    } else {
+    if lengths == 0.0 {
         0.0
+    } else {
+        dot(a, b) / lengths // NaN of what is not a number
     }
 }
 
@@ -41,6 +41,10 @@ mod tests {
         assert!((cosine(&[3.0, 4.0], &[6.0, 8.0]) - 1.0).abs() < 1e-12);
         assert!((cosine(&[1.0, 0.0], &[1.0, 1.0]) - 0.5f64.sqrt()).abs() < 1e-7);
         assert!(cosine(&[0.0, 0.0], &[1.0, 1.0]).abs() < 1e-12);
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(cosine(&[odd, 0.0], &[1.0, 1.0]).is_nan());
+            assert!(cosine(&[1.0, 1.0], &[1.0, odd]).is_nan());
+        }
     }
 
     #[test]

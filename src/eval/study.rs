@@ -28,16 +28,16 @@ pub struct Condition {
 }
 
 impl<'a> Study<'a> {
-    /// Prepares to draw `count` pictures over all prompts.
+    /// Prepares to draw `count` pictures over all prompts. Of the photos some at a time are in memory.
     ///
     /// # Errors
-    /// If there is no prompt, photo or picture, or the seeds leave no room for `count`.
+    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for `count`.
     pub fn new(
         clip: &'a Clip,
         prompts: &'a [Prompt],
         options: &'a SampleOptions,
         (seed, count): (u64, usize),
-        photos: &[Picture],
+        photos: impl ExactSizeIterator<Item = Result<Picture>>,
     ) -> Result<Self> {
         for (name, n) in [
             ("prompts", prompts.len()),
@@ -90,7 +90,9 @@ impl<'a> Study<'a> {
         }
         drawn.sort_by_key(|(seed, _)| *seed);
         let pictures: Vec<Picture> = drawn.into_iter().map(|(_, picture)| picture).collect();
-        let embedded = self.clip.embed_pictures(&pictures)?;
+        let embedded = self
+            .clip
+            .embed_pictures(pictures.iter().map(Ok::<_, Error>))?;
         let clip_t: Vec<f64> = embedded
             .iter()
             .zip(self.texts.iter().cycle())

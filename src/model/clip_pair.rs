@@ -1,9 +1,12 @@
 //! CLIP: a picture tower and a text tower that meet in one space, in transformers' form. Radford et al. 2021.
 
+use std::borrow::Borrow;
+
 use candle_core::{Device, Tensor};
 
 use super::clip::TextEncoder;
 use super::clip_vision::{VisionEncoder, normalised};
+use super::finite::Origin;
 use super::preprocess::Preprocessing;
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
@@ -27,6 +30,7 @@ pub struct Clip {
     end: EndToken,
     visual_projection: Linear,
     text_projection: Linear,
+    origin: Origin,
 }
 
 /// Which token's embedding stands for the whole text.
@@ -101,6 +105,7 @@ impl Clip {
 
         let tensors = source.tensors(dir, "model")?;
         let sha256 = tensors.sha256();
+        let origin = Origin::new("the encoder", &tensors);
         let mut weights = Weights::new(tensors, device);
         let vision = VisionEncoder::build(vision, &mut weights)?;
         let text = TextEncoder::build(text, &mut weights, "text_model.")?;
@@ -127,6 +132,7 @@ impl Clip {
             end,
             visual_projection,
             text_projection,
+            origin,
         })
     }
 
@@ -153,22 +159,26 @@ impl Clip {
         self.tokenizer.cut(text)
     }
 
-    /// Embeds pictures: unit vectors, `[b][d]`.
+    /// Embeds pictures: unit vectors, `[b][d]`. They are asked for one at a time, and none is kept.
     ///
     /// # Errors
-    /// If a picture has no pixels.
-    pub fn embed_pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>> {
+    /// If a picture has no pixels, or its embedding is not finite; an error among the pictures.
+    pub fn embed_pictures<P: Borrow<Picture>>(
+        &self,
+        pictures: impl Iterator<Item = Result<P>>,
+    ) -> Result<Vec<Vec<f32>>> {
         let side = self.vision.size();
-        let mut rows = Vec::with_capacity(pictures.len());
-        for some in pictures.chunks(BATCH) {
-            let pixels = some
-                .iter()
-                .map(|picture| self.preprocessing.pixels(picture))
-                .collect::<Result<Vec<_>>>()?
-                .concat();
-            let x = Tensor::from_vec(pixels, (some.len(), 3, side, side), &self.device)?;
+        let mut rows = Vec::new();
+        let mut pixels = pictures.map(|picture| self.preprocessing.pixels(picture?.borrow()));
+        loop {
+            let some = pixels.by_ref().take(BATCH).collect::<Result<Vec<_>>>()?;
+            if some.is_empty() {
+                break;
+            }
+            let shape = (some.len(), 3, side, side);
+            let x = Tensor::from_vec(some.concat(), shape, &self.device)?;
             let features = self.visual_projection.forward(&self.vision.forward(&x)?)?;
-            rows.extend(normalised(&features)?.to_vec2()?);
+            rows.extend(self.unit_vectors("embedding of a picture", &features)?);
         }
         Ok(rows)
     }
@@ -192,7 +202,18 @@ impl Clip {
             .map(|(row, ids)| Ok(states.get(row)?.get(self.end.position(ids)?)?))
             .collect::<Result<Vec<_>>>()?;
         let features = self.text_projection.forward(&Tensor::stack(&ends, 0)?)?;
-        Ok(normalised(&features)?.to_vec2()?)
+        self.unit_vectors("embedding of a text", &features)
+    }
+
+    /// Rows `[b, d]` over their lengths.
+    fn unit_vectors(&self, what: &str, features: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let rows: Vec<Vec<f32>> = normalised(features)?.to_vec2()?;
+        // A length that overflowed makes a row of zeros, which looks like any other.
+        let lengths: Vec<f32> = features.sqr()?.sum(1)?.to_vec1()?;
+        for numbers in rows.iter().chain([&lengths]) {
+            self.origin.check(|| what.to_owned(), numbers)?;
+        }
+        Ok(rows)
     }
 }
 

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::attention::{AttentionStore, Projection};
 use super::context::Context;
+use super::finite::Origin;
 use super::resnet::{Resnet, Upsample};
 use super::transformer::Transformer;
 use super::unet_backward::LayerSaved;
@@ -45,6 +46,7 @@ pub struct UNet {
     pub(super) recomputed: Vec<bool>,
     /// What activations and gradients are computed in.
     pub(super) dtype: DType,
+    origin: Origin,
 }
 
 /// What the layers of one forward pass share.
@@ -120,6 +122,7 @@ impl UNet {
         device: &Device,
     ) -> Result<Self> {
         let config = UNetConfig::parse(config_file, config)?;
+        let origin = Origin::new("the UNet", &file);
         let mut weights = Weights::new(file, device);
         let first = config.levels[0].width;
         let time = 4 * first;
@@ -143,6 +146,7 @@ impl UNet {
         Ok(Self {
             recomputed: vec![false; layers.len()],
             dtype: DType::F32,
+            origin,
             config,
             time1,
             time2,
@@ -158,6 +162,14 @@ impl UNet {
     /// sums of weight gradients, and what comes in and goes out are f32 all the same.
     pub fn compute_in(&mut self, dtype: DType) {
         self.dtype = dtype;
+    }
+
+    /// That all of `values`, which came out of this network, are finite; `what` names them.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite), which names the tensor that holds such a number, if one does.
+    pub(crate) fn check_finite(&self, what: impl FnOnce() -> String, values: &[f32]) -> Result<()> {
+        self.origin.check(what, values)
     }
 
     /// Channels of the latents.

@@ -46,6 +46,7 @@ impl Pages {
 }
 
 /// One safetensors file: its header, checked, and its bytes.
+#[derive(Clone)]
 pub(crate) struct TensorFile {
     label: String,
     bytes: Arc<Bytes>,
@@ -83,6 +84,20 @@ impl TensorFile {
     /// SHA-256 of the whole file, in hexadecimal.
     pub(crate) fn sha256(&self) -> String {
         crate::file::hex(&Sha256::digest((*self.bytes).as_ref()))
+    }
+
+    /// What errors call it.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Its tensors: name, type and bytes.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = (&str, Dtype, &[u8])> {
+        let data = &(*self.bytes).as_ref()[self.data_start..];
+        self.tensors.iter().map(move |(name, info)| {
+            let (from, to) = info.data_offsets;
+            (name.as_str(), info.dtype, &data[from..to])
+        })
     }
 
     fn new(bytes: Bytes, label: &str) -> Result<Self> {

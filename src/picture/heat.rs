@@ -23,11 +23,14 @@ impl HeatMap {
     /// Adds a map `[h, w]`, row by row.
     ///
     /// # Errors
-    /// If it has not h·w values, or none.
+    /// If it has not h·w values, or none, or one is not finite.
     pub fn add(&mut self, (h, w): (usize, usize), map: &[f32]) -> Result<()> {
         if map.is_empty() || map.len() != h * w {
             let expected = format!("{w}x{h} values, one at least");
             return Err(Error::value("heat map", expected, map.len()));
+        }
+        if let Some(value) = map.iter().find(|value| !value.is_finite()) {
+            return Err(Error::value("heat map", "finite values", value));
         }
         let sum = self
             .sums
@@ -135,6 +138,9 @@ mod tests {
         }
         assert!(heat.add((2, 2), &[0.0; 3]).is_err());
         assert!(heat.add((0, 0), &[]).is_err());
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(heat.add((1, 2), &[0.1, odd]).is_err());
+        }
         assert_eq!(HeatMap::new().spread(1, 2), [0.0, 0.0]);
     }
 

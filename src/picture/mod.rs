@@ -1,12 +1,18 @@
 //! Pictures: pixels in memory, in the model's numbers, and in files.
 
+mod file;
+mod folder;
 mod heat;
+mod kind;
+mod large;
+mod orientation;
 mod read;
 mod resample;
 mod write;
 
+pub use file::file_sha256;
+pub use folder::{Checked, LeftOut, Photos, list};
 pub use heat::HeatMap;
-pub use read::{file_sha256, list};
 pub(crate) use resample::Window;
 pub use write::{Metadata, a1111_parameters, read_metadata};
 
@@ -67,10 +73,10 @@ impl Picture {
 
     /// A picture from what the autoencoder gives: `[3, h, w]`, nominally −1..=1; what lies outside is clipped.
     ///
-    /// Rounds as diffusers does, half to even; a value that is no number becomes 0.
+    /// Rounds as diffusers does, half to even.
     ///
     /// # Errors
-    /// If there are not `3·width·height` values.
+    /// If there are not `3·width·height` values, or one is not finite.
     pub fn from_planar(planar: &[f32], width: u32, height: u32) -> Result<Self> {
         let expected = u64::from(width) * u64::from(height) * 3;
         if planar.len() as u64 != expected {
@@ -79,6 +85,9 @@ impl Picture {
                 format!("{expected} values for {width}x{height}"),
                 planar.len(),
             ));
+        }
+        if let Some(value) = planar.iter().find(|value| !value.is_finite()) {
+            return Err(Error::value("planes", "finite values", value));
         }
         let plane = planar.len() / 3;
         let byte = |v: f32| ((v / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
@@ -105,8 +114,11 @@ mod tests {
 
     #[test]
     fn what_lies_outside_is_clipped() {
-        let picture = Picture::from_planar(&[-7.0, f32::NAN, f32::INFINITY], 1, 1).unwrap();
-        assert_eq!(picture.rgb(), [0, 0, 255]);
+        let picture = Picture::from_planar(&[-7.0, 0.0, 1e9], 1, 1).unwrap();
+        assert_eq!(picture.rgb(), [0, 128, 255]);
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(Picture::from_planar(&[0.0, odd, 0.0], 1, 1).is_err());
+        }
     }
 
     #[test]

@@ -1,33 +1,64 @@
 //! Pictures out of files.
+//!
+//! One picture is decoded at a time. Up to [`MAX_BYTES`] of pixels it is decoded whole, which takes at its peak the
+//! file twice, its pixels twice where the camera was turned, and where the JPEG is progressive its coefficients: 2.5 GB
+//! at the very most, 75 MB for a photo of 12 megapixels. Larger ones are read at a half or a quarter of their size:
+//! [`large`].
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
-use sha2::{Digest, Sha256};
 
-use super::Picture;
+use super::file::{self, unusable};
+use super::kind::Kind;
+use super::orientation::{chunks, orientation, segments};
+use super::{Picture, large};
 use crate::{Error, Result};
 
 /// No photo has longer sides; larger claims are of damaged or hostile files.
-const MAX_SIDE: u32 = 32_768;
-/// Most bytes of a file, and most bytes of its pixels once decoded: 178 million pixels of 8-bit RGB.
-const MAX_BYTES: u64 = 512 << 20;
+pub(super) const MAX_SIDE: u32 = 32_768;
+/// Most bytes of a picture's pixels that are decoded whole: 178 million pixels of 8-bit RGB.
+pub(super) const MAX_BYTES: u64 = 512 << 20;
 
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// Why a file gives no picture.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It is not what it should be.
+    Damaged(String),
+    /// It is more than is read.
+    TooLarge(String),
+}
+
+impl From<image::ImageError> for Problem {
+    fn from(error: image::ImageError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl Problem {
+    pub(super) fn of(self, path: &Path) -> Error {
+        match self {
+            Self::Damaged(problem) => {
+                let hint = "the file may be damaged; save it again as PNG or JPEG";
+                unusable(path, problem, hint)
+            }
+            Self::TooLarge(problem) => unusable(path, problem, "save it at a smaller size"),
+        }
+    }
+}
 
 impl Picture {
     /// Reads a PNG or JPEG as a picture of exactly this width and height.
     ///
-    /// The camera's orientation (EXIF) is applied, transparency is laid over white, and the picture is cut around its
-    /// centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles are
-    /// not applied.
+    /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around
+    /// its centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles
+    /// are not applied.
     ///
     /// # Errors
-    /// If the file cannot be read, is not such a picture, or is cut off.
+    /// If the file cannot be read, is not such a picture, is cut off, or is too large.
     pub fn read(path: &Path, (width, height): (u32, u32)) -> Result<Self> {
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
             return Err(Error::value(
@@ -40,10 +71,11 @@ impl Picture {
         Self::new(width, height, rgb.into_raw())
     }
 
-    /// Reads a PNG or JPEG at the size that it has, otherwise like [`Picture::read`].
+    /// Reads a PNG or JPEG at the size that it has, or at a half or a quarter of it where it has more pixels than are
+    /// decoded whole; otherwise like [`Picture::read`].
     ///
     /// # Errors
-    /// If the file cannot be read, is not such a picture, or is cut off.
+    /// As [`Picture::read`].
     pub fn read_whole(path: &Path) -> Result<Self> {
         let rgb = pixels(path)?;
         Self::new(rgb.width(), rgb.height(), rgb.into_raw())
@@ -52,68 +84,137 @@ impl Picture {
 
 /// A file's pixels, turned as the camera was held, over white.
 fn pixels(path: &Path) -> Result<RgbImage> {
-    let (bytes, format) = read_picture_file(path)?;
-    let image = decode(&bytes, format).map_err(|error| {
-        unusable(
-            path,
-            error.to_string(),
-            "the file may be damaged; save it again as PNG or JPEG",
-        )
-    })?;
+    let (bytes, kind) = file::read(path)?;
+    let image = decode(&bytes, kind).map_err(|problem| problem.of(path))?;
+    drop(bytes);
     Ok(over_white(image))
 }
 
-/// The bytes of a PNG or JPEG file, and which of them it is by its content.
-pub(super) fn read_picture_file(path: &Path) -> Result<(Vec<u8>, ImageFormat)> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read", path))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        let problem = format!("larger than {} MiB", MAX_BYTES >> 20);
-        return Err(unusable(path, problem, "give a smaller PNG or JPEG file"));
-    }
-    let problem = match image::guess_format(&bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => return Ok((bytes, format)),
-        Ok(other) => format!("expected a PNG or JPEG file, found {other:?}"),
-        Err(_) if bytes.is_empty() => "the file is empty".to_owned(),
-        Err(_) => "expected a PNG or JPEG file, found another format".to_owned(),
+/// A file's SHA-256, its width in pixels, and about how many bytes it takes to decode it, which is done.
+pub(super) fn survey(path: &Path) -> Result<Survey> {
+    let (bytes, kind) = file::read(path)?;
+    let image = decode(&bytes, kind).map_err(|problem| problem.of(path))?;
+    let (coefficients, components) = match kind {
+        Kind::Jpeg => (large::coefficients(&bytes), large::components(&bytes)),
+        _ => (None, None),
     };
-    Err(unusable(path, problem, "convert it to PNG or JPEG"))
+    let pixels = u64::from(image.width()) * u64::from(image.height());
+    let native = image.as_bytes().len() as u64;
+    let upright = orientation(&bytes, kind) == image::metadata::Orientation::NoTransforms;
+    let turned = if upright { 0 } else { native };
+    let rgb = match image.color() {
+        image::ColorType::Rgb8 => 0,
+        _ => 3 * pixels,
+    };
+    // A scaled JPEG comes in planes, which are put together, and may be of four colours.
+    let scaled =
+        claimed(&bytes, kind).is_some_and(|(w, h)| u64::from(w) * u64::from(h) > 2 * pixels);
+    let planes = match components {
+        Some(4) if scaled => 8 * pixels,
+        Some(n) if scaled => n * pixels,
+        _ => 0,
+    };
+    let file = 2 * bytes.len() as u64; // the decoder of JPEG has a copy
+    let decoding = native + planes + coefficients.unwrap_or(0);
+    Ok(Survey {
+        sha256: file::sha256(&bytes),
+        width: image.width(),
+        memory: (file + decoding.max(native + turned)).max(native + rgb),
+    })
 }
 
-/// An [`Error::Picture`].
-pub(super) fn unusable(path: &Path, problem: impl Into<String>, hint: &str) -> Error {
-    Error::Picture {
-        path: path.to_owned(),
-        problem: problem.into(),
-        hint: hint.to_owned(),
-    }
+/// What [`survey`] sees.
+pub(super) struct Survey {
+    pub(super) sha256: String,
+    pub(super) width: u32,
+    pub(super) memory: u64,
 }
 
-fn decode(bytes: &[u8], format: ImageFormat) -> image::ImageResult<DynamicImage> {
-    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+/// Runs a decoder that is not ours: what it panics over is a damaged file.
+pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    let gave_up = |_| Err(Problem::Damaged("the decoder gave up on it".to_owned()));
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(gave_up)
+}
+
+fn decode(bytes: &[u8], kind: Kind) -> Result<DynamicImage, Problem> {
+    check(bytes, kind)?;
+    let mut image = guarded(|| match whole(bytes, kind)? {
+        Some(image) => Ok(image),
+        None => large::read(bytes, kind).map(DynamicImage::ImageRgb8),
+    })?;
+    image.apply_orientation(orientation(bytes, kind));
+    Ok(image)
+}
+
+/// Refuses what decoders would pass over or panic at.
+pub(super) fn check(bytes: &[u8], kind: Kind) -> Result<(), Problem> {
+    if kind == Kind::Jpeg {
         // The decoder would fill what is missing with grey and say nothing.
-        let error = std::io::Error::new(
-            std::io::ErrorKind::UnexpectedEof,
-            "the JPEG file is cut off",
-        );
-        return Err(error.into());
+        return match jpeg_is_whole(bytes) {
+            true => Ok(()),
+            false => Err(Problem::Damaged("the JPEG file is cut off".to_owned())),
+        };
     }
+    // png 0.18.1 takes for granted that entries are whole.
+    let palette = chunks(bytes).find(|(name, _)| *name == b"PLTE");
+    match palette.map(|(_, body)| body.len()) {
+        Some(length) if !(3..=768).contains(&length) || length % 3 != 0 => {
+            let expected = "expected a palette (PLTE) of 3 to 768 bytes, three for each colour";
+            Err(Problem::Damaged(format!("{expected}, found {length}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The picture, decoded whole; `None` if that would take too much.
+fn whole(bytes: &[u8], kind: Kind) -> Result<Option<DynamicImage>, Problem> {
+    let format = match kind {
+        Kind::Jpeg => ImageFormat::Jpeg,
+        _ => ImageFormat::Png,
+    };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder()?;
+    reader.limits(limits);
+    let (width, height) = claimed(bytes, kind).unwrap_or_default();
+    if width > MAX_SIDE || height > MAX_SIDE {
+        let problem = format!("expected at most {MAX_SIDE} pixels a side, found {width}x{height}");
+        return Err(Problem::TooLarge(problem));
+    }
+    let pixels = u64::from(width) * u64::from(height);
+    if 3 * pixels > MAX_BYTES {
+        return Ok(None);
+    }
+    let decoder = reader.into_decoder()?;
     // `from_decoder` allocates whatever the header claims, so that is checked here.
-    limits.reserve(decoder.total_bytes())?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image)
+    if decoder.total_bytes() > MAX_BYTES {
+        return Ok(None);
+    }
+    Ok(Some(DynamicImage::from_decoder(decoder)?))
+}
+
+/// Width and height by the file's header.
+pub(super) fn claimed(bytes: &[u8], kind: Kind) -> Option<(u32, u32)> {
+    if kind == Kind::Jpeg {
+        let (_, frame) = segments(bytes).find(|(marker, _)| is_frame(*marker))?;
+        let side = |at: usize| {
+            Some(u32::from(u16::from_be_bytes([
+                *frame.get(at)?,
+                *frame.get(at + 1)?,
+            ])))
+        };
+        return Some((side(3)?, side(1)?));
+    }
+    let (_, header) = chunks(bytes).find(|(name, _)| *name == b"IHDR")?;
+    let side = |at: usize| Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+    Some((side(0)?, side(4)?))
+}
+
+/// Whether a marker is one of `SOF`, which begin a frame (T.81, table B.1).
+pub(super) fn is_frame(marker: u8) -> bool {
+    matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
 }
 
 /// Whether a JPEG goes on to its end marker (T.81, B.1.1): segments have a length, and the coded data behind `SOS` has
@@ -166,72 +267,6 @@ fn cover(image: RgbImage, width: u32, height: u32) -> RgbImage {
         return cut.to_image();
     }
     image::imageops::resize(&*cut, width, height, FilterType::CatmullRom)
-}
-
-/// The picture files that these paths name: files as they are, folders for the PNG and JPEG files in them; sorted by
-/// file name, then by path, each file once however it is spelled.
-///
-/// # Errors
-/// If a path does not exist, a folder holds no picture, or there is no path.
-pub fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    if paths.is_empty() {
-        return Err(Error::value(
-            "pictures",
-            "at least one file or folder",
-            "none",
-        ));
-    }
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let before = files.len();
-        for entry in path.read_dir().map_err(Error::io("read", path))? {
-            let file = entry.map_err(Error::io("read", path))?.path();
-            // A broken link is an error, not a picture less.
-            if is_picture(&file) && file.metadata().map_err(Error::io("read", &file))?.is_file() {
-                files.push(file);
-            }
-        }
-        if files.len() == before {
-            return Err(unusable(
-                path,
-                "no pictures in this folder",
-                "put PNG or JPEG files into it",
-            ));
-        }
-    }
-    files.sort_by(|a, b| a.file_name().cmp(&b.file_name()).then_with(|| a.cmp(b)));
-    let mut seen = HashSet::new();
-    files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
-    Ok(files)
-}
-
-/// Whether a file is named like a picture and not hidden.
-fn is_picture(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    !hidden && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
-}
-
-/// SHA-256 of a file's bytes, in hexadecimal.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn file_sha256(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(crate::file::hex(&hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::ImageFormat;
-
 use super::Picture;
-use super::read::{read_picture_file, unusable};
+use super::file::{self, unusable};
+use super::kind::Kind;
+use super::read::{Problem, check, guarded};
 use crate::{Error, Result};
 
 /// Texts inside a PNG.
@@ -62,13 +62,16 @@ impl Picture {
 /// # Errors
 /// If the file cannot be read, is no picture or is damaged.
 pub fn read_metadata(path: &Path) -> Result<Option<String>> {
-    let (bytes, format) = read_picture_file(path)?;
-    if format != ImageFormat::Png {
+    let (bytes, kind) = file::read(path)?;
+    if kind != Kind::Png {
         return Ok(None);
     }
-    cones_text(&bytes).map_err(|error| {
+    let text = check(&bytes, kind)
+        .and_then(|()| guarded(|| cones_text(&bytes).map_err(|e| Problem::Damaged(e.to_string()))));
+    text.map_err(|problem| {
+        let (Problem::Damaged(problem) | Problem::TooLarge(problem)) = problem;
         let hint = "the file may be damaged; take the one that `cones generate` wrote";
-        unusable(path, error.to_string(), hint)
+        unusable(path, problem, hint)
     })
 }
 

@@ -123,6 +123,7 @@ fn latent_loss(
         attended.map.dims().to_vec(),
     );
     let map: Vec<f32> = attended.map.flatten_all()?.to_vec1()?;
+    unet.check_finite(|| "attention to the words to excite".to_owned(), &map)?;
     let Loss { value, gradient } = attention_loss(&map, size, tokens)?;
     if value <= 0.0 {
         let gradient = vec![0.0; x.elem_count()]; // the map's is zero too

@@ -156,9 +156,12 @@ impl Pipeline {
     /// The picture of latents `[1, c, h, w]`.
     fn decode(&self, latents: &Tensor) -> Result<Picture> {
         let pixels = self.vae.decode(&(latents / self.vae.scaling_factor())?)?;
-        self.pages.vae.release();
         let (_, _, h, w) = pixels.dims4()?;
-        Picture::from_planar(&pixels.flatten_all()?.to_vec1::<f32>()?, w as u32, h as u32)
+        let pixels: Vec<f32> = pixels.flatten_all()?.to_vec1()?;
+        let what = || "pixels of the picture".to_owned();
+        self.origins.vae.check(what, &pixels)?;
+        self.pages.vae.release();
+        Picture::from_planar(&pixels, w as u32, h as u32)
     }
 }
 
@@ -209,10 +212,11 @@ impl Canvas<'_> {
                         progress(step.index, step.total)
                     })?;
             }
+            unet.check_finite(|| at("latents", step), x)?;
             let x = Tensor::from_slice(&*x, shape, device)?;
-            let output = self.predict(&x, step.timestep, &context, &mut heat)?;
+            let output = self.predict(step, &x, &context, &mut heat)?;
             progress(step.index + 1, step.total)?;
-            Ok(output.flatten_all()?.to_vec1()?)
+            Ok(output)
         };
         let latents = sample(
             self.options.sampler,
@@ -222,36 +226,45 @@ impl Canvas<'_> {
             denoise,
             || Ok(draw()),
         )?;
+        unet.check_finite(|| "latents after the last step".to_owned(), &latents)?;
         Ok((Tensor::from_vec(latents, shape, device)?, heat))
     }
 
-    /// The model's output for latents `[b, c, h, w]`, guided; adds to the heat of each word in each row.
+    /// The model's output for latents `x: [b, c, h, w]`, guided; adds to the heat of each word in each row.
     fn predict(
         &self,
+        step: &Step,
         x: &Tensor,
-        timestep: f32,
         context: &Context,
         heat: &mut [Vec<HeatMap>],
-    ) -> Result<Tensor> {
+    ) -> Result<Vec<f32>> {
         let (unet, rows) = (&self.pipeline.unet, x.dim(0)?);
         let input = if self.guided {
             Tensor::cat(&[x, x], 0)?
         } else {
             x.clone()
         };
-        let timesteps = vec![timestep; input.dim(0)?];
+        let timesteps = vec![step.timestep; input.dim(0)?];
+        let mut store = AttentionStore::new(input.dim(0)? - rows); // of the prompt's rows
         let output = if self.attention.heat.is_empty() {
             unet.forward(&input, &timesteps, context)?
         } else {
-            let mut store = AttentionStore::new(input.dim(0)? - rows); // of the prompt's rows
-            let output = unet.forward_recording(&input, &timesteps, context, &mut store)?;
-            self.attention.collect(&store, heat)?;
+            unet.forward_recording(&input, &timesteps, context, &mut store)?
+        };
+        let output = if self.guided {
+            let (without, with) = (output.narrow(0, 0, rows)?, output.narrow(0, rows, rows)?);
+            (&without + ((with - &without)? * self.options.guidance)?)?
+        } else {
             output
         };
-        if !self.guided {
-            return Ok(output);
-        }
-        let (without, with) = (output.narrow(0, 0, rows)?, output.narrow(0, rows, rows)?);
-        Ok((&without + ((with - &without)? * self.options.guidance)?)?)
+        let output: Vec<f32> = output.flatten_all()?.to_vec1()?;
+        unet.check_finite(|| at("output", step), &output)?;
+        self.attention.collect(&store, heat)?;
+        Ok(output)
     }
+}
+
+/// What numbers of a step are called in errors.
+pub(super) fn at(what: &str, step: &Step) -> String {
+    format!("{what} at step {} of {}", step.index + 1, step.total)
 }

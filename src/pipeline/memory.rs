@@ -16,12 +16,19 @@ pub struct Needs {
     pub pass: Footprint,
     /// What the method keeps beside: masks, scores, moments, gradients.
     pub method: u64,
+    /// What reading the largest photo needs, before the model works.
+    pub photos: u64,
 }
 
 impl Needs {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.pass.total() + self.method + PROCESS
+        (self.weights + self.pass.total() + self.method).max(self.photos) + PROCESS
+    }
+
+    /// With photos of which reading the largest needs so many bytes.
+    pub fn reading(self, photos: u64) -> Self {
+        Self { photos, ..self }
     }
 
     /// # Errors
@@ -49,6 +56,7 @@ impl Pipeline {
             weights: self.weights,
             pass: Footprint::default(),
             method: numbers * size_of::<f32>() as u64,
+            photos: 0,
         };
         let rest = budget.saturating_sub(others.total());
         self.unet.fit(rows, (side, side), rest);
@@ -80,6 +88,7 @@ impl Pipeline {
             weights: self.weights,
             pass: Footprint::default(),
             method: 0,
+            photos: 0,
         };
         let rows = Self::batch(size).min(count) * (1 + usize::from(options.guidance > 1.0));
         let forward = self.unet.forward_footprint(rows, size);

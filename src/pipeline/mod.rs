@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
 use crate::keys::Keys;
-use crate::model::{Context, Pages, TextEncoder, Tokenizer, UNet, Vae};
+use crate::model::{Context, Origin, Pages, TextEncoder, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
 use crate::prompt::occurrences;
 use crate::sampling::{Prediction, ScheduleConfig};
@@ -54,6 +54,13 @@ pub struct Pipeline {
     /// Bytes of all weights, with what is copied of them.
     weights: u64,
     pages: NetworkPages,
+    origins: Origins,
+}
+
+/// Whose numbers these are, where they are not finite; the UNet has its own.
+struct Origins {
+    text: Origin,
+    vae: Origin,
 }
 
 /// The memory of each network's file: networks take turns, and none needs its own while another works.
@@ -78,6 +85,10 @@ impl Pipeline {
             text: text_file.pages(),
             unet: unet_file.pages(),
             vae: vae_file.pages(),
+        };
+        let origins = Origins {
+            text: Origin::new("the text encoder", &text_file),
+            vae: Origin::new("the autoencoder", &vae_file),
         };
         let (file, text) = config("text_encoder/config.json")?;
         let encoder = TextEncoder::load(&file, &text, text_file, device)?;
@@ -113,6 +124,7 @@ impl Pipeline {
             marked: Vec::new(),
             weights: weights + encoder.copied(),
             pages,
+            origins,
             text: encoder,
             unet,
             vae,
@@ -278,6 +290,9 @@ impl Pipeline {
             .map(|subject| prompts.iter().map(|p| self.places(p, subject)).collect())
             .collect::<Result<Vec<_>>>()?;
         let embedding = self.text.forward(&ids)?;
+        let numbers: Vec<f32> = embedding.flatten_all()?.to_vec1()?;
+        let what = || "text embedding".to_owned();
+        self.origins.text.check(what, &numbers)?;
         self.pages.text.release();
         Context::with_words(embedding, &places)
     }
@@ -299,8 +314,12 @@ impl Pipeline {
         let (w, h) = (picture.width() as usize, picture.height() as usize);
         let pixels = Tensor::from_vec(picture.to_planar(), (1, 3, h, w), &self.device)?;
         let posterior = self.vae.encode(&pixels)?;
+        let latents = (posterior.mean() * self.vae.scaling_factor())?;
+        let numbers: Vec<f32> = latents.flatten_all()?.to_vec1()?;
+        let what = || "latents of a picture".to_owned();
+        self.origins.vae.check(what, &numbers)?;
         self.pages.vae.release();
-        Ok((posterior.mean() * self.vae.scaling_factor())?)
+        Ok(latents)
     }
 
     /// What the model predicts, as ModelSpec names it.

@@ -49,7 +49,7 @@ fn pixels_and_features_are_transformers() {
         serde_json::from_str(&std::fs::read_to_string(golden("cases.json")).unwrap()).unwrap();
     let prompts: Vec<String> = serde_json::from_value(cases["prompts"].clone()).unwrap();
     let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-    let photos = list(&[golden("photos")]).unwrap();
+    let photos = list(&[golden("photos")]).unwrap().files;
     let pictures: Vec<Picture> = photos
         .iter()
         .map(|path| Picture::read_whole(path).unwrap())
@@ -62,7 +62,9 @@ fn pixels_and_features_are_transformers() {
             let pixels = clip.preprocessing().pixels(picture).unwrap();
             close(&name, &pixels, &want[&name], PIXEL);
         }
-        let images = clip.embed_pictures(&pictures).unwrap();
+        let images = clip
+            .embed_pictures(pictures.iter().map(Ok::<_, cones::Error>))
+            .unwrap();
         let name = format!("{model}.images");
         close(&name, &images.concat(), &want[&name], FEATURE);
         let texts = clip.embed_texts(&prompts).unwrap();

@@ -321,6 +321,7 @@ fn held_out_losses_are_those_of_find() {
         let examples = |folder: &str, prompt: &str| Examples {
             latents: list(&[golden(folder).into()])
                 .unwrap()
+                .files
                 .iter()
                 .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
                 .collect::<cones::Result<_>>()

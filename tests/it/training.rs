@@ -72,6 +72,7 @@ fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
     let examples = |folder: &str, prompt: &Value| Examples {
         latents: list(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
+            .files
             .iter()
             .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
             .collect::<cones::Result<_>>()

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cones::SampleOptions;
 use cones::concept::Subject;
 use cones::eval::{FIRST_SEED, Metric, Prompt, RESAMPLES, Summary, Values, summaries};
 use cones::file_sha256;
 use cones::model::Clip;
+use cones::{LeftOut, SampleOptions};
 use serde_json::{Map, Value, json};
 
 use super::Measured;
 use crate::cli::{EvalArgs, Global};
+use crate::commands::photos::left_out;
 use crate::commands::thousands;
 use crate::commands::ui::{Ui, peak_memory};
 
@@ -23,6 +24,7 @@ pub(super) struct Report<'a> {
     pub(super) prompts: &'a [Prompt],
     pub(super) options: &'a SampleOptions,
     pub(super) photos: &'a [PathBuf],
+    pub(super) left_out: &'a [LeftOut],
     pub(super) clip: &'a Clip,
     pub(super) prior_weight: f64,
     pub(super) plain: &'a Values,
@@ -245,6 +247,7 @@ impl Report<'_> {
             "subject": self.subject.noun,
             "token": self.subject.token,
             "photos": photos,
+            "left_out": left_out(self.left_out),
             "prompts": prompts,
             "count": self.args.count,
             "seed": self.global.seed,
