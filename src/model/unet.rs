@@ -11,7 +11,7 @@ use super::transformer::Transformer;
 use super::unet_backward::LayerSaved;
 use super::unet_config::UNetConfig;
 use super::unet_layers::Builder;
-use super::weights::{TensorFile, Weights};
+use super::weights::{Pages, TensorFile, Weights};
 use crate::concept::{Scope, Site, SiteSelection};
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
 use crate::{Error, Result};
@@ -45,11 +45,13 @@ pub struct UNet {
     pub(super) recomputed: Vec<bool>,
     /// What activations and gradients are computed in.
     pub(super) dtype: DType,
+    /// The file of the weights.
+    pages: Pages,
 }
 
 /// What the layers of one forward pass share.
 pub(super) struct State<'a> {
-    /// The timestep embedding, `[b, 4·width]`.
+    /// The timestep embedding, `[b, e]`.
     pub(super) time: Tensor,
     context: &'a Context,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
@@ -120,9 +122,10 @@ impl UNet {
         device: &Device,
     ) -> Result<Self> {
         let config = UNetConfig::parse(config_file, config)?;
+        let pages = file.pages();
         let mut weights = Weights::new(file, device);
         let first = config.levels[0].width;
-        let time = 4 * first;
+        let time = config.time;
         let time1 = weights.linear("time_embedding.linear_1", first, time)?;
         let time2 = weights.linear("time_embedding.linear_2", time, time)?;
         let conv_in = weights.conv3("conv_in", config.in_channels, first)?;
@@ -143,6 +146,7 @@ impl UNet {
         Ok(Self {
             recomputed: vec![false; layers.len()],
             dtype: DType::F32,
+            pages,
             config,
             time1,
             time2,
@@ -158,6 +162,11 @@ impl UNet {
     /// sums of weight gradients, and what comes in and goes out are f32 all the same.
     pub fn compute_in(&mut self, dtype: DType) {
         self.dtype = dtype;
+    }
+
+    /// What it computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Channels of the latents.
@@ -232,6 +241,8 @@ impl UNet {
         timesteps: &[f32],
         context: &'a Context,
     ) -> Result<(Tensor, State<'a>)> {
+        // So that a run on weights that change ends with its next step, and not with its last.
+        self.pages.check_unchanged()?;
         let state = State {
             time: self.embed_time(timesteps, x.device())?,
             context,
@@ -246,7 +257,7 @@ impl UNet {
         Ok(y.to_dtype(DType::F32)?)
     }
 
-    /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, 4·width]`.
+    /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, e]`.
     fn embed_time(&self, timesteps: &[f32], device: &Device) -> Result<Tensor> {
         let half = self.config.levels[0].width / 2;
         let step = -(10_000f32.ln()) / (half as f32 - self.config.freq_shift as f32);

@@ -2,16 +2,22 @@
 
 mod alloc;
 mod attend;
+mod changed;
 mod cli;
 mod clip;
+mod configs;
 mod devices;
 mod eval;
+mod foreign;
 mod golden;
 mod hostile;
 mod hub;
 mod index;
+mod kinds;
 mod memory;
 mod methods;
 mod mutate;
+mod no_middle;
+mod no_model;
 mod rows;
 mod training;
