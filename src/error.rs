@@ -51,6 +51,18 @@ pub enum Error {
         /// What the file says.
         found: String,
     },
+    /// A file that is not what belongs there: damaged, of another kind, or of another model.
+    #[error("{file}: expected {expected}, found {found}")]
+    File {
+        /// The file.
+        file: String,
+        /// What belongs there.
+        expected: String,
+        /// What it is.
+        found: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A weight is missing, is not known, or has the wrong shape or type.
     #[error("{file}: tensor `{name}`: expected {expected}, found {found}")]
     Weight {
@@ -112,6 +124,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Model { hint, .. }
+            | Self::File { hint, .. }
             | Self::Index { hint, .. }
             | Self::Picture { hint, .. }
             | Self::NotFinite { hint, .. }
@@ -122,9 +135,9 @@ impl Error {
             Self::Config { .. } => Some(
                 "this option changes what the model computes and is not supported, so the model is refused",
             ),
-            Self::Weight { .. } => {
-                Some("the file may be of another model, or damaged; fetch it again or re-export it")
-            }
+            Self::Weight { .. } => Some(
+                "the weights and their `config.json` are of different models; fetch or export both together again",
+            ),
             _ => None,
         }
     }
@@ -135,6 +148,21 @@ impl Error {
             action,
             path: path.to_owned(),
             source,
+        }
+    }
+
+    /// An [`Error::File`].
+    pub(crate) fn file(
+        file: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::File {
+            file: file.into(),
+            expected: expected.into(),
+            found: found.into(),
+            hint: hint.into(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Whole files in and out of memory.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 
+use crate::source::{foreign, regular};
 use crate::{Error, Result};
 
 /// No index comes near this; it keeps a wrong path from filling the memory.
@@ -12,7 +13,7 @@ const MAX_FILE: u64 = 1 << 30;
 /// The bytes of a file of at most [`MAX_FILE`] bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let (file, _) = regular::open(path)?;
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::io("read", path))?;
@@ -24,7 +25,13 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
             hint: "give an index that `cones find` or `cones merge` wrote".to_owned(),
         });
     }
-    Ok(bytes)
+    match foreign::of_tensors(&bytes) {
+        Some(foreign) => {
+            let hint = "give a file that `cones` wrote";
+            Err(foreign.error(&path.display().to_string(), "a file of `cones`", hint))
+        }
+        None => Ok(bytes),
+    }
 }
 
 /// Makes `path` a file of these bytes: written beside it, then renamed, so that no half file ever has the name.

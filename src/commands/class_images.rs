@@ -67,7 +67,8 @@ fn folder_name(
     prompt: &str,
     options: &SampleOptions,
 ) -> anyhow::Result<String> {
-    let all = format!("{}\n{prompt}\n{options:?}", pipeline.fingerprint()?);
+    let drawn_by = pipeline.identity(&[prompt, &options.negative])?;
+    let all = format!("{drawn_by}\n{prompt}\n{options:?}");
     let hash: String = Sha256::digest(all)
         .iter()
         .take(4)

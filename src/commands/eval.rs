@@ -105,6 +105,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         .map(|dose| bench.dose(dose, args.controls, global.seed, &plain))
         .collect::<anyhow::Result<Vec<_>>>()?;
     drop(bench);
+    pipeline.check_unchanged()?;
+    clip.check_unchanged()?;
     if let Some(path) = &args.sheet {
         write_sheet(path, &photo_paths, &pipeline, &plain, &doses)?;
     }

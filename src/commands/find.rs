@@ -85,6 +85,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             learned(&options, density, &mut pipeline, &subject, lesson, &ui)?
         }
     };
+    pipeline.check_unchanged()?;
     let shapes = shapes(&pipeline, args)?;
     if let Some(path) = &args.scores {
         Scores::write(path, &found.scores, &shapes, &fingerprint)

@@ -119,6 +119,7 @@ pub(crate) fn run(
             meter.set(step.step + 1, steps, &format!("loss {:.4}", step.loss))
         })?;
     meter.finish();
+    pipeline.check_unchanged()?;
     Ok(Some(Tuned {
         index: tuned(provenance, open, &values, args, &options)?,
         steps: done,

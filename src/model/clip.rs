@@ -6,6 +6,7 @@ use super::clip_layers::{Stack, StackConfig, causal_mask};
 use super::weights::{TensorFile, Weights};
 use crate::keys::Keys;
 use crate::nn::LayerNorm;
+use crate::source::kinds::described;
 use crate::{Error, Result};
 
 /// A text encoder: token ids to one embedding for each token.
@@ -28,8 +29,28 @@ impl TextEncoder {
         file: TensorFile,
         device: &Device,
     ) -> Result<Self> {
-        let keys = Keys::parse(config_file, config)?;
+        let mut keys = Keys::parse(config_file, config)?;
         let mut weights = Weights::new(file, device);
+        // As CLIPTextModel does of what holds more: both towers of a CLIP, or a projection behind the text's.
+        weights.ignore(&["text_projection."]);
+        match keys.word("model_type") {
+            Some("clip") => {
+                keys = keys.section("text_config")?;
+                weights.ignore(&["vision_model.", "visual_projection.", "logit_scale"]);
+            }
+            Some("clip_text_model") | None => {}
+            Some(other) => {
+                let class = keys.first_word("architectures").unwrap_or(other).to_owned();
+                let found = format!(
+                    "{} (`model_type` {})",
+                    described(&class),
+                    other.escape_debug()
+                );
+                let hint =
+                    "pass a model of Stable Diffusion 1.x or 2.x: others have other text encoders";
+                return Err(Error::file(config_file, "a CLIPTextModel", found, hint));
+            }
+        }
         // transformers 5 writes the names without the prefix that all earlier files have.
         let root = if weights.has("text_model.final_layer_norm.weight") {
             "text_model."

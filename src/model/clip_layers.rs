@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
+use serde_json::Value;
 
 use super::weights::Weights;
 use crate::Result;
@@ -52,7 +53,7 @@ impl StackConfig {
             "gelu" => Gelu::Exact,
             other => return Err(keys.error("hidden_act", "quick_gelu or gelu", other)),
         };
-        keys.only("model_type", &[model_type.into()])?;
+        keys.only("model_type", &[model_type.into(), Value::Null])?;
         keys.ignore(&NOTES);
         Ok(Self {
             width,
@@ -65,42 +66,74 @@ impl StackConfig {
     }
 }
 
-/// Training settings, and what older versions of transformers wrote into every configuration for the use of text
-/// generation and classification: none of it is read by a tower.
-const NOTES: [&str; 34] = [
+/// Training settings, and what `PretrainedConfig` of transformers 4 and 5 has for text generation, classification and the
+/// form of what is returned: none of it changes the last hidden state of a tower.
+const NOTES: [&str; 66] = [
+    "add_cross_attention",
     "architectures",
     "attention_dropout",
+    "attn_implementation",
+    "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
     "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
     "diversity_penalty",
+    "do_sample",
     "dropout",
     "dtype",
+    "early_stopping",
     "encoder_no_repeat_ngram_size",
     "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
     "id2label",
     "initializer_factor",
     "initializer_range",
+    "is_decoder",
+    "is_encoder_decoder",
     "label2id",
     "length_penalty",
+    "logit_scale_init_value",
     "max_length",
     "min_length",
+    "name_or_path",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
+    "num_labels",
     "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
     "pad_token_id",
+    "prefix",
+    "problem_type",
     "projection_dim",
     "pruned_heads",
+    "remove_invalid_values",
     "repetition_penalty",
     "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
     "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
     "tie_word_embeddings",
+    "tokenizer_class",
     "top_k",
     "top_p",
     "torch_dtype",
+    "torchscript",
     "transformers_version",
     "typical_p",
+    "use_bfloat16",
     "use_cache",
 ];
 

@@ -9,9 +9,10 @@ use super::clip_vision::{VisionEncoder, normalised};
 use super::finite::Origin;
 use super::preprocess::Preprocessing;
 use super::tokenizer::Tokenizer;
-use super::weights::Weights;
+use super::weights::{Pages, Weights};
 use crate::keys::Keys;
 use crate::nn::Linear;
+use crate::source::kinds::described;
 use crate::source::{Source, within};
 use crate::{Error, Picture, Result};
 
@@ -22,6 +23,7 @@ const BATCH: usize = 16;
 pub struct Clip {
     name: String,
     sha256: String,
+    pages: Pages,
     device: Device,
     preprocessing: Preprocessing,
     tokenizer: Tokenizer,
@@ -81,6 +83,16 @@ impl Clip {
     ) -> Result<Self> {
         let file = within(dir, "config.json");
         let mut keys = Keys::parse(&file, &source.required_text(&file)?)?;
+        if let Some(other) = keys.word("model_type").filter(|kind| *kind != "clip") {
+            let class = keys.first_word("architectures").unwrap_or(other);
+            let found = format!(
+                "{} (`model_type` {})",
+                described(class),
+                other.escape_debug()
+            );
+            let hint = "pass a CLIP for pictures and text, such as the hub's `openai/clip-vit-base-patch32`";
+            return Err(Error::file(file, "a CLIPModel", found, hint));
+        }
         keys.only("model_type", &["clip".into()])?;
         let projection = keys.size("projection_dim", 512, 1)?;
         let mut text = tower(&mut keys, "text")?;
@@ -97,14 +109,13 @@ impl Clip {
             "transformers_version",
         ]);
         keys.finish()?;
-        let end = match text.optional::<u32>("eos_token_id")? {
-            Some(2) => EndToken::Highest,
-            Some(id) => EndToken::Id(id),
-            None => EndToken::Id(49407),
+        let end = match text.or("eos_token_id", 49407)? {
+            2 => EndToken::Highest,
+            id => EndToken::Id(id),
         };
 
         let tensors = source.tensors(dir, "model")?;
-        let sha256 = tensors.sha256();
+        let (sha256, pages) = (tensors.sha256(), tensors.pages());
         let origin = Origin::new("the encoder", &tensors);
         let mut weights = Weights::new(tensors, device);
         let vision = VisionEncoder::build(vision, &mut weights)?;
@@ -124,6 +135,7 @@ impl Clip {
                 dir => format!("{}/{dir}", source.name()),
             },
             sha256,
+            pages,
             device: device.clone(),
             preprocessing: Preprocessing::load(source, dir, vision.size())?,
             tokenizer: Tokenizer::load(tokenizer_source, tokenizer_dir, text.max_length())?,
@@ -144,6 +156,14 @@ impl Clip {
     /// SHA-256 of the file of its weights.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// That the file of its weights is still the one that was loaded.
+    ///
+    /// # Errors
+    /// If it was changed, replaced or removed.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.pages.check_unchanged()
     }
 
     /// How pictures are prepared for it.

@@ -12,7 +12,7 @@ use super::transformer::Transformer;
 use super::unet_backward::LayerSaved;
 use super::unet_config::UNetConfig;
 use super::unet_layers::Builder;
-use super::weights::{TensorFile, Weights};
+use super::weights::{Pages, TensorFile, Weights};
 use crate::concept::{Scope, Site, SiteSelection};
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
 use crate::{Error, Result};
@@ -47,11 +47,13 @@ pub struct UNet {
     /// What activations and gradients are computed in.
     pub(super) dtype: DType,
     origin: Origin,
+    /// The file of the weights.
+    pages: Pages,
 }
 
 /// What the layers of one forward pass share.
 pub(super) struct State<'a> {
-    /// The timestep embedding, `[b, 4·width]`.
+    /// The timestep embedding, `[b, e]`.
     pub(super) time: Tensor,
     context: &'a Context,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
@@ -123,9 +125,10 @@ impl UNet {
     ) -> Result<Self> {
         let config = UNetConfig::parse(config_file, config)?;
         let origin = Origin::new("the UNet", &file);
+        let pages = file.pages();
         let mut weights = Weights::new(file, device);
         let first = config.levels[0].width;
-        let time = 4 * first;
+        let time = config.time;
         let time1 = weights.linear("time_embedding.linear_1", first, time)?;
         let time2 = weights.linear("time_embedding.linear_2", time, time)?;
         let conv_in = weights.conv3("conv_in", config.in_channels, first)?;
@@ -147,6 +150,7 @@ impl UNet {
             recomputed: vec![false; layers.len()],
             dtype: DType::F32,
             origin,
+            pages,
             config,
             time1,
             time2,
@@ -170,6 +174,11 @@ impl UNet {
     /// [`Error::NotFinite`](crate::Error::NotFinite), which names the tensor that holds such a number, if one does.
     pub(crate) fn check_finite(&self, what: impl FnOnce() -> String, values: &[f32]) -> Result<()> {
         self.origin.check(what, values)
+    }
+
+    /// What it computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Channels of the latents.
@@ -244,6 +253,8 @@ impl UNet {
         timesteps: &[f32],
         context: &'a Context,
     ) -> Result<(Tensor, State<'a>)> {
+        // So that a run on weights that change ends with its next step, and not with its last.
+        self.pages.check_unchanged()?;
         let state = State {
             time: self.embed_time(timesteps, x.device())?,
             context,
@@ -258,7 +269,7 @@ impl UNet {
         Ok(y.to_dtype(DType::F32)?)
     }
 
-    /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, 4·width]`.
+    /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, e]`.
     fn embed_time(&self, timesteps: &[f32], device: &Device) -> Result<Tensor> {
         let half = self.config.levels[0].width / 2;
         let step = -(10_000f32.ln()) / (half as f32 - self.config.freq_shift as f32);

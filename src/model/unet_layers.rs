@@ -56,9 +56,11 @@ impl<'a> Builder<'a> {
             }
         }
         let deepest = &levels[levels.len() - 1];
-        self.resnet("mid_block.resnets.0", deepest.width, deepest.width)?;
-        self.transformer("mid_block.attentions.0", deepest)?;
-        self.resnet("mid_block.resnets.1", deepest.width, deepest.width)?;
+        if self.config.middle {
+            self.resnet("mid_block.resnets.0", deepest.width, deepest.width)?;
+            self.transformer("mid_block.attentions.0", deepest)?;
+            self.resnet("mid_block.resnets.1", deepest.width, deepest.width)?;
+        }
         let mut from = deepest.width;
         for (i, level) in levels.iter().rev().enumerate() {
             let name = format!("up_blocks.{i}");
@@ -89,7 +91,7 @@ impl<'a> Builder<'a> {
         let shape = ResnetShape {
             from,
             to,
-            time: Some(4 * self.config.levels[0].width),
+            time: Some(self.config.time),
             groups,
             epsilon,
         };

@@ -1,14 +1,15 @@
 //! The autoencoder between pictures and latents: Rombach et al. 2022, diffusers' `AutoencoderKL`. Forward only.
 
 use candle_core::{Device, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::memory::{Footprint, bytes};
 use super::resnet::{Resnet, ResnetShape, Upsample};
 use super::weights::{ConvShape, TensorFile, Weights};
-use crate::Result;
 use crate::keys::Keys;
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
+use crate::source::kinds::described;
+use crate::{Error, Result};
 
 /// diffusers fixes the epsilon of every norm of an autoencoder.
 const EPSILON: f64 = 1e-6;
@@ -52,6 +53,19 @@ pub struct Vae {
     scaling_factor: f64,
 }
 
+/// That the file is of an `AutoencoderKL`: told first, so that no key is blamed that is right for what it is.
+fn check_kind(file: &str, keys: &mut Keys) -> Result<()> {
+    match keys.take("_class_name") {
+        None => Ok(()),
+        Some(class) if class == "AutoencoderKL" || class == "FlaxAutoencoderKL" => Ok(()),
+        Some(class) => {
+            let found = class.as_str().map_or_else(|| class.to_string(), described);
+            let hint = "use the autoencoder that the model came with, in its folder `vae`";
+            Err(Error::file(file, "an AutoencoderKL", found, hint))
+        }
+    }
+}
+
 /// The encoder or the decoder.
 #[derive(Debug)]
 struct Half {
@@ -72,7 +86,8 @@ impl Vae {
         file: TensorFile,
         device: &Device,
     ) -> Result<Self> {
-        let mut keys = Keys::parse(config_file, config)?;
+        let mut keys = Keys::parse_diffusers(config_file, config)?;
+        check_kind(config_file, &mut keys)?;
         let widths: Vec<usize> = keys.or("block_out_channels", vec![64])?;
         let n = widths.len();
         if !(1..=8).contains(&n) {
@@ -91,17 +106,18 @@ impl Vae {
         }
         let depth = keys.size("layers_per_block", 1, 1)?;
         let latent = keys.size("latent_channels", 4, 1)?;
-        let attends = keys.or("mid_block_add_attention", true)?;
-        let quant = keys.or("use_quant_conv", true)?;
-        let post_quant = keys.or("use_post_quant_conv", true)?;
+        let attends = keys.flag("mid_block_add_attention")?.unwrap_or(true);
+        let quant = keys.flag("use_quant_conv")?.unwrap_or(true);
+        let post_quant = keys.flag("use_post_quant_conv")?.unwrap_or(true);
         let scaling_factor = keys.or("scaling_factor", 0.18215)?;
         keys.only("in_channels", &[json!(3)])?;
         keys.only("out_channels", &[json!(3)])?;
         keys.only("act_fn", &[json!("silu"), json!("swish")])?;
         keys.only("down_block_types", &[json!(vec!["DownEncoderBlock2D"; n])])?;
         keys.only("up_block_types", &[json!(vec!["UpDecoderBlock2D"; n])])?;
-        keys.only("shift_factor", &[json!(0)])?;
-        keys.ignore(&["force_upcast", "sample_size"]); // computed in f32 in any case; fully convolutional
+        keys.only("shift_factor", &[json!(0), Value::Null])?;
+        let _fully_convolutional: Value = keys.or("sample_size", Value::Null)?;
+        keys.ignore(&["force_upcast"]); // computed in f32 in any case
         keys.finish()?;
 
         let mut weights = Weights::new(file, device);

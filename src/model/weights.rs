@@ -11,37 +11,62 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use sha2::{Digest, Sha256};
 
 use crate::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
+use crate::source::foreign;
+use crate::source::regular::{self, Stamp};
 use crate::{Error, Result};
 
 /// The bytes of a safetensors file, mapped from disk or built into the program.
 enum Bytes {
-    Mapped(memmap2::Mmap),
+    Mapped(memmap2::Mmap, Stamp),
     Embedded(&'static [u8]),
 }
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(map, _) => map,
             Self::Embedded(bytes) => bytes,
         }
     }
 }
 
 /// The memory that the weights of one file take while they are read in place.
+#[derive(Clone)]
 pub(crate) struct Pages(Arc<Bytes>);
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pages({} bytes)", (*self.0).as_ref().len())
+    }
+}
 
 impl Pages {
     /// Gives the memory back until the weights are read again: the system keeps the file's contents as long as it has room.
     pub(crate) fn release(&self) {
         #[cfg(unix)]
-        if let Bytes::Mapped(map) = &*self.0 {
+        if let Bytes::Mapped(map, _) = &*self.0 {
             // SAFETY: the map is of a file, is only read, and has the file's contents again at the next read.
             #[expect(unsafe_code, reason = "advice on a map")]
             let result = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
             // Without it the program needs more memory, and computes the same.
             drop(result);
         }
+    }
+
+    /// That the file on disk is still the one that was mapped.
+    ///
+    /// # Errors
+    /// If it was changed, replaced or removed.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match &*self.0 {
+            Bytes::Mapped(_, stamp) => stamp.check(),
+            Bytes::Embedded(_) => Ok(()),
+        }
+    }
+
+    /// SHA-256 of the whole file.
+    pub(crate) fn sha256(&self) -> [u8; 32] {
+        Sha256::digest((*self.0).as_ref()).into()
     }
 }
 
@@ -55,15 +80,19 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Maps the file at `path`; `label` is what errors call it.
-    pub(crate) fn open(path: &Path, label: &str) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    /// Maps the file at `path`; `label` is what errors call it, and `convert` says how to convert it if it is pickled.
+    pub(crate) fn open(path: &Path, label: &str, convert: &str) -> Result<Self> {
+        let (file, metadata) = regular::open(path)?;
         // SAFETY: the map is only read, as bytes or as numbers of which every pattern of bits is one, and what its header
         // claims was copied and checked once. Whoever changes the file while this program runs changes the numbers that it
-        // computes with, and whoever makes it shorter ends the program with SIGBUS: weights are read from it all the time.
+        // computes with, which [`Pages::check_unchanged`] notices, and whoever makes it shorter ends the program with SIGBUS:
+        // weights are read from it all the time.
         #[expect(unsafe_code, reason = "mapping a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
-        Self::new(Bytes::Mapped(map), label)
+        if let Some(foreign) = foreign::of_tensors(&map) {
+            return Err(foreign.error(label, "a safetensors file", convert));
+        }
+        Self::new(Bytes::Mapped(map, Stamp::new(path, &metadata)), label)
     }
 
     /// Reads a file built into the program.
@@ -101,13 +130,10 @@ impl TensorFile {
     }
 
     fn new(bytes: Bytes, label: &str) -> Result<Self> {
-        let (header, metadata) =
-            SafeTensors::read_metadata(bytes.as_ref()).map_err(|error| Error::Weight {
-                file: label.to_owned(),
-                name: "(header)".to_owned(),
-                expected: "a safetensors file".to_owned(),
-                found: error.to_string(),
-            })?;
+        let (header, metadata) = SafeTensors::read_metadata(bytes.as_ref()).map_err(|error| {
+            let hint = "the file is damaged, or of another kind: fetch it again";
+            Error::file(label, "a safetensors file", error.to_string(), hint)
+        })?;
         let tensors = metadata
             .tensors()
             .into_iter()
@@ -170,6 +196,12 @@ impl Weights {
     /// Whether a tensor of this name has not been taken yet.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
+    }
+
+    /// Sets aside the tensors whose names begin so: they are of networks that are not used.
+    pub(crate) fn ignore(&mut self, prefixes: &[&str]) {
+        self.left
+            .retain(|name, _| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
     }
 
     /// The tensor `name` as f32, which must have this shape.

@@ -144,6 +144,7 @@ impl Pipeline {
                     heat,
                 });
             }
+            self.check_unchanged()?;
         }
         Ok(drawings)
     }

@@ -47,6 +47,8 @@ pub struct Pipeline {
     defaults: Defaults,
     /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
     fingerprint: OnceCell<String>,
+    /// SHA-256 of the configuration files of the networks and the scheduler.
+    configs: [u8; 32],
     /// The weights as they were loaded, of the sites where neurons are shut in the whole prompt.
     originals: BTreeMap<Site, Weight>,
     /// The subjects whose words contexts mark, in order of their numbers.
@@ -70,13 +72,24 @@ struct NetworkPages {
     vae: Pages,
 }
 
+impl NetworkPages {
+    fn all(&self) -> [&Pages; 3] {
+        [&self.text, &self.unet, &self.vae]
+    }
+}
+
 impl Pipeline {
     /// Loads a model.
     ///
     /// # Errors
     /// If a file is missing, malformed, or of a model that is not supported.
     pub fn load(source: &Source, device: &Device) -> Result<Self> {
-        let config = |file: &str| Ok::<_, Error>((file.to_owned(), source.required_text(file)?));
+        let mut configs = Sha256::new();
+        let mut config = |file: &str| {
+            let text = source.required_text(file)?;
+            configs.update(&text);
+            Ok::<_, Error>((file.to_owned(), text))
+        };
         let text_file = source.tensors("text_encoder", "model")?;
         let unet_file = source.tensors("unet", "diffusion_pytorch_model")?;
         let vae_file = source.tensors("vae", "diffusion_pytorch_model")?;
@@ -98,21 +111,18 @@ impl Pipeline {
         let vae = Vae::load(&file, &text, vae_file, device)?;
         let (file, text) = config("scheduler/scheduler_config.json")?;
         let schedule = ScheduleConfig::parse(&file, &text)?;
+        let differ = |key: &str, expected: String, found: usize| {
+            let hint = "the parts are of different models: take all folders from one model";
+            let file = format!("unet/config.json: `{key}`");
+            Err(Error::file(file, expected, found.to_string(), hint))
+        };
         if encoder.width() != unet.context_width() {
-            return Err(Error::Config {
-                file: "unet/config.json".to_owned(),
-                key: "cross_attention_dim".to_owned(),
-                expected: format!("{}, the text encoder's hidden_size", encoder.width()),
-                found: unet.context_width().to_string(),
-            });
+            let expected = format!("{}, the text encoder's hidden_size", encoder.width());
+            return differ("cross_attention_dim", expected, unet.context_width());
         }
         if vae.channels() != unet.channels() {
-            return Err(Error::Config {
-                file: "unet/config.json".to_owned(),
-                key: "in_channels".to_owned(),
-                expected: format!("{}, the autoencoder's latent_channels", vae.channels()),
-                found: unet.channels().to_string(),
-            });
+            let expected = format!("{}, the autoencoder's latent_channels", vae.channels());
+            return differ("in_channels", expected, unet.channels());
         }
         Ok(Self {
             name: source.name().to_owned(),
@@ -120,6 +130,7 @@ impl Pipeline {
             tokenizer: Tokenizer::load(source, "tokenizer", encoder.max_length())?,
             defaults: Self::read_defaults(source)?,
             fingerprint: OnceCell::new(),
+            configs: configs.finalize().into(),
             originals: BTreeMap::new(),
             marked: Vec::new(),
             weights: weights + encoder.copied(),
@@ -139,9 +150,9 @@ impl Pipeline {
         };
         let mut keys = Keys::parse(FILE, &text)?;
         let defaults = Defaults {
-            steps: keys.optional("steps")?,
-            guidance: keys.optional("guidance")?,
-            find_steps: keys.optional("find_steps")?,
+            steps: keys.setting("steps", 1..=1_000_000)?,
+            guidance: keys.setting("guidance", 0.0..=1e6)?,
+            find_steps: keys.setting("find_steps", 1..=1_000_000)?,
         };
         keys.finish()?;
         Ok(defaults)
@@ -215,6 +226,39 @@ impl Pipeline {
             .fingerprint
             .get_or_init(|| crate::file::hex(&hash.finalize()))
             .clone())
+    }
+
+    /// What the model's own pictures of `prompts` depend on beside seeds and options: SHA-256 over all weights and
+    /// configurations, and over what the tokenizer makes of the prompts. It reads every byte of the weights.
+    ///
+    /// # Errors
+    /// If a prompt cannot be split into tokens.
+    pub fn identity(&self, prompts: &[&str]) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(self.configs);
+        hash.update(self.unet.dtype().as_str());
+        for pages in self.pages.all() {
+            hash.update(pages.sha256());
+            pages.release();
+        }
+        for prompt in prompts {
+            let ids = self.tokenizer.encode(prompt)?;
+            hash.update(ids.len().to_le_bytes());
+            ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        }
+        Ok(crate::file::hex(&hash.finalize()))
+    }
+
+    /// That the weight files on disk are still those that were loaded. They are read from all the time: of a file that was
+    /// changed during a run, the result would be of no one model.
+    ///
+    /// # Errors
+    /// If a file was changed, replaced or removed.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.pages
+            .all()
+            .into_iter()
+            .try_for_each(Pages::check_unchanged)
     }
 
     /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of the

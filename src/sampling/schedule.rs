@@ -82,11 +82,8 @@ impl ScheduleConfig {
     /// One that is supported by some samplers only is an error when [`ScheduleConfig::check`] or a
     /// run asks for another.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let mut keys = Keys::parse(file, text)?;
-        keys.one_of("_class_name", support::CLASSES)?;
-        for key in keys.strings("_use_default_values")? {
-            keys.take(&key);
-        }
+        let mut keys = Keys::parse_diffusers(file, text)?;
+        support::check_class(file, &mut keys)?;
         let steps = keys
             .integer("num_train_timesteps", 2..=100_000)?
             .unwrap_or(1000) as usize;
@@ -140,6 +137,13 @@ impl ScheduleConfig {
         let final_sigmas =
             keys.choice("final_sigmas_type", &[("zero", false), ("sigma_min", true)])?;
 
+        // Null is put right as any number is.
+        let steps_offset = match keys.is_null("steps_offset") {
+            true => keys.take("steps_offset").map(|_| 0),
+            false => keys.integer("steps_offset", 0..=100_000)?,
+        };
+        let steps_offset = steps_offset.map_or(0, |_| 1);
+
         let config = Self {
             file: file.to_owned(),
             prediction: keys
@@ -162,9 +166,10 @@ impl ScheduleConfig {
             set_alpha_to_one: keys.flag("set_alpha_to_one")?,
             has_clip_sample: keys.flag("clip_sample")?.is_some(),
             clip_range,
-            steps_offset: keys.integer("steps_offset", 0..=100_000)?.map_or(0, |_| 1),
-            skip_prk_steps: keys.flag("skip_prk_steps")?.unwrap_or(false),
-            karras: keys.flag("use_karras_sigmas")?.unwrap_or(false),
+            steps_offset,
+            // diffusers takes no null for these two.
+            skip_prk_steps: keys.or("skip_prk_steps", false)?,
+            karras: keys.or("use_karras_sigmas", false)?,
             cosine,
             ends_at_sigma_min: final_sigmas.unwrap_or(false),
             lower_order_final: keys.flag("lower_order_final")?.unwrap_or(true),

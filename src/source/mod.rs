@@ -1,8 +1,12 @@
 //! Where a model comes from: its configuration files and tensors under diffusers' names.
 
+pub(crate) mod foreign;
 mod hub;
+pub(crate) mod kinds;
 mod pocket;
+pub(crate) mod regular;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::model::TensorFile;
@@ -16,7 +20,14 @@ pub const POCKET: &str = "pocket";
 pub struct Source {
     name: String,
     place: Place,
+    /// How to convert pickled weights of it.
+    convert: &'static str,
 }
+
+/// How a model of several networks is written as safetensors.
+const CONVERT_MODEL: &str = "write the model again as safetensors: `DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)` in Python with diffusers";
+/// The same for one of transformers.
+const CONVERT_ENCODER: &str = "write the encoder again as safetensors: `CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW)` in Python with transformers";
 
 #[derive(Debug)]
 enum Place {
@@ -46,51 +57,43 @@ impl Source {
             problem: problem.to_owned(),
             hint: hint.to_owned(),
         };
+        let source = |name: String, place: Place| Self {
+            name,
+            place,
+            convert: CONVERT_MODEL,
+        };
         if model == POCKET {
-            return Ok(Self {
-                name: POCKET.to_owned(),
-                place: Place::Pocket,
-            });
+            return Ok(source(POCKET.to_owned(), Place::Pocket));
         }
         let path = Path::new(model);
-        let convert = "load it with diffusers and write it with `save_pretrained(FOLDER)`, then pass the folder";
         if path.is_dir() {
             if !path.join("unet").is_dir() {
-                let hint = "pass the folder that holds `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`";
-                return Err(refuse(
-                    "a folder without `unet`: not in the diffusers layout",
-                    hint,
-                ));
+                let (problem, hint) = kinds::of_folder(path)?;
+                return Err(refuse(&problem, &hint));
             }
-            return Ok(Self {
-                name: folder_name(path)?,
-                place: Place::Folder(path.to_owned()),
-            });
+            return source(folder_name(path)?, Place::Folder(path.to_owned())).checked();
         }
-        if path.is_file() {
-            let pickled = path
-                .extension()
-                .is_some_and(|e| ["ckpt", "bin", "pt", "pth"].iter().any(|p| e == *p));
-            return Err(if pickled {
-                refuse(
-                    "a pickled checkpoint can run any code when it is read, and is refused",
-                    convert,
-                )
-            } else {
-                refuse("single-file checkpoints are not supported yet", convert)
-            });
+        if path.exists() {
+            let (problem, hint) = kinds::of_file(path)?;
+            return Err(refuse(&problem, &hint));
         }
         if hub::is_id(model) {
             let folder = hub::snapshot(model, "model_index.json")?;
-            return Ok(Self {
-                name: model.to_owned(),
-                place: Place::Folder(folder),
-            });
+            return source(model.to_owned(), Place::Folder(folder)).checked();
         }
         Err(refuse(
             "no such folder",
             "pass `pocket`, the model inside this program, a folder in the diffusers layout, or a hub id, `owner/name`",
         ))
+    }
+
+    /// That the model is of a kind that is supported, as far as `model_index.json` says.
+    fn checked(self) -> Result<Self> {
+        const FILE: &str = "model_index.json";
+        if let Some(text) = self.text(FILE)? {
+            kinds::check_index(FILE, &text)?;
+        }
+        Ok(self)
     }
 
     /// One model of transformers, such as an encoder for pictures and text: a folder, or a hub id.
@@ -103,17 +106,22 @@ impl Source {
             return Ok(Self {
                 name: folder_name(path)?,
                 place: Place::Folder(path.to_owned()),
+                convert: CONVERT_ENCODER,
             });
         }
         if hub::is_id(model) {
             return Ok(Self {
                 name: model.to_owned(),
                 place: Place::Folder(hub::snapshot(model, "config.json")?),
+                convert: CONVERT_ENCODER,
             });
         }
         Err(Error::Model {
             model: model.to_owned(),
-            problem: "no such folder".to_owned(),
+            problem: match path.exists() {
+                true => "a file, and no folder".to_owned(),
+                false => "no such folder".to_owned(),
+            },
             hint: "pass a folder that holds `config.json`, `model.safetensors` and `preprocessor_config.json`, or a hub id, `owner/name`"
                 .to_owned(),
         })
@@ -129,14 +137,12 @@ impl Source {
         match &self.place {
             Place::Folder(root) => {
                 let path = root.join(file);
-                match std::fs::read_to_string(&path) {
-                    Ok(text) => Ok(Some(text)),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(source) => Err(Error::Io {
-                        action: "read",
-                        path,
-                        source,
-                    }),
+                match regular::read(&path) {
+                    Ok(bytes) => text_of(&bytes, file).map(Some),
+                    Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                        Ok(None)
+                    }
+                    Err(error) => Err(error),
                 }
             }
             Place::Pocket => match pocket::file(file).map(std::str::from_utf8) {
@@ -158,13 +164,15 @@ impl Source {
         let names =
             ["safetensors", "fp16.safetensors"].map(|e| within(dir, &format!("{stem}.{e}")));
         let there = |root: &Path, file: &str| root.join(dir).join(file).is_file();
+        // A folder or a pipe of that name is there too, and an error of its own.
+        let named = |root: &Path, name: &str| root.join(name).symlink_metadata().is_ok();
         match &self.place {
             Place::Pocket => match pocket::file(&names[0]) {
                 Some(bytes) => TensorFile::embedded(bytes, &names[0]),
                 None => Err(self.missing(&names[0], &format!("no `{}`", names[0]))),
             },
-            Place::Folder(root) => match names.iter().find(|name| root.join(name).is_file()) {
-                Some(name) => TensorFile::open(&root.join(name), name),
+            Place::Folder(root) => match names.iter().find(|name| named(root, name)) {
+                Some(name) => TensorFile::open(&root.join(name), name, self.convert),
                 None if there(root, &format!("{stem}.safetensors.index.json")) => Err(Error::Model {
                     model: self.name.clone(),
                     problem: format!("`{}` is split over several files, which is not supported", names[0]),
@@ -177,7 +185,7 @@ impl Source {
                         // An encoder is no part of a pipeline, so diffusers cannot load it.
                         hint: match dir {
                             "" | "clip" => "write it anew with `CLIPModel.from_pretrained(…).save_pretrained(FOLDER)` of transformers",
-                            _ => "load it with diffusers and write it with `save_pretrained(FOLDER)`",
+                            _ => self.convert,
                         }
                         .to_owned(),
                     })
@@ -194,6 +202,14 @@ impl Source {
             hint: format!("the model is not complete: fetch `{what}` again"),
         }
     }
+}
+
+/// The text of a file, which must be UTF-8.
+fn text_of(bytes: &[u8], file: &str) -> Result<String> {
+    if let Some(foreign) = foreign::of_text(bytes) {
+        return Err(foreign.error(file, "text in UTF-8", ""));
+    }
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// A name to show and to store: never the path, which would tell where the user keeps things.

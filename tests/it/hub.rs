@@ -30,6 +30,9 @@ fn cached(home: &Path, id: &str, model: &str) {
 
 fn cones(dir: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cones"));
+    for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
+        command.env_remove(name);
+    }
     let command = command.args(args).current_dir(dir).env("HF_HOME", dir);
     command.env_remove("CONES_MODEL").output().unwrap()
 }
@@ -90,4 +93,156 @@ fn what_is_not_in_the_cache_is_to_be_fetched_first() {
         assert!(message.contains(hint), "{message}");
     }
     assert!(!dir.join("out.png").exists());
+}
+
+#[test]
+fn where_the_cache_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    cached(dir, "owner/tiny", "models/sd1-f32");
+    let home = dir.join("home/.cache");
+    std::fs::create_dir_all(&home).unwrap();
+    std::os::unix::fs::symlink(dir, home.join("huggingface")).unwrap();
+    let path = |part: &str| dir.join(part).display().to_string();
+    let rows: [(&[(&str, String)], bool); 8] = [
+        (&[("HF_HUB_CACHE", path("hub"))], true),
+        (&[("HUGGINGFACE_HUB_CACHE", path("hub"))], true),
+        (&[("HF_HOME", path("")), ("HOME", path("nowhere"))], true),
+        (&[("XDG_CACHE_HOME", path("home/.cache"))], true),
+        (&[("HOME", path("home"))], true),
+        (
+            &[
+                ("HF_HOME", "~/.cache/huggingface".to_owned()),
+                ("HOME", path("home")),
+            ],
+            true,
+        ),
+        (
+            &[("HF_HUB_CACHE", path("other")), ("HF_HOME", path(""))],
+            false,
+        ),
+        (
+            &[("HF_HOME", String::new()), ("HOME", path("nowhere"))],
+            false,
+        ),
+    ];
+    for (variables, found) in rows {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cones"));
+        let command = command.args(["generate", "--model", "owner/tiny", "--steps", "1", "a dog"]);
+        for name in [
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "HF_HOME",
+            "XDG_CACHE_HOME",
+            "HOME",
+            "CONES_MODEL",
+        ] {
+            command.env_remove(name);
+        }
+        let output = command
+            .envs(variables.iter().cloned())
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(i32::from(!found)),
+            "{variables:?}: {message}"
+        );
+        assert!(
+            found || message.contains("not in the hub's cache on this machine"),
+            "{message}"
+        );
+    }
+}
+
+/// A user who is not in the system's list has no home at all, which only root can try.
+#[test]
+fn a_user_without_a_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid",
+        "4242",
+        "--regid",
+        "4242",
+        "--clear-groups",
+        "env",
+        "-u",
+        "HOME",
+        "-u",
+        "HF_HOME",
+    ]);
+    command.args([
+        "-u",
+        "XDG_CACHE_HOME",
+        "-u",
+        "HF_HUB_CACHE",
+        env!("CARGO_BIN_EXE_cones"),
+        "generate",
+        "x",
+    ]);
+    let Ok(output) = command
+        .args(["--model", "owner/name"])
+        .current_dir(dir.path())
+        .output()
+    else {
+        return; // no such program
+    };
+    let message = String::from_utf8(output.stderr).unwrap();
+    if message.contains("setpriv") || message.contains("Permission denied") {
+        return; // not root, or the program lies where that user cannot reach it
+    }
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("no home folder") && message.contains("set HF_HOME"),
+        "{message}"
+    );
+}
+
+#[test]
+fn references_that_lead_out_of_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    cached(dir, "owner/tiny", "models/sd1-f32");
+    let refs = dir.join("hub/models--owner--tiny/refs");
+    let outside = golden("models/sd1-f32");
+    let up = format!("{}{}", "../".repeat(40), outside.trim_start_matches('/'));
+    let long = "x".repeat(1 << 20);
+    for text in [
+        outside.as_str(),
+        &up,
+        "../snapshots/0123",
+        "",
+        "main",
+        ".",
+        "..",
+        "0123",
+        &long,
+        "\u{1b}[2J",
+        "a/b",
+    ] {
+        std::fs::write(refs.join("main"), text).unwrap();
+        let output = cones(dir, &["generate", "--model", "owner/tiny", "a dog"]);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text:.40}: {message}");
+        assert!(
+            message.contains("refs/main: expected the commit that the revision is"),
+            "{message}"
+        );
+        assert!(
+            message.contains("hf download owner/tiny")
+                && message.len() < 1000
+                && !message.contains('\u{1b}')
+        );
+    }
+    std::fs::write(refs.join("main"), format!("{COMMIT}\n")).unwrap();
+    let fine = ["generate", "--model", "owner/tiny", "--steps", "1", "a dog"];
+    assert!(cones(dir, &fine).status.success());
+    for revision in ["/etc/passwd", "../refs/main", "a/../../refs/main", "."] {
+        let model = format!("owner/tiny@{revision}");
+        let output = cones(dir, &["generate", "--model", &model, "a dog"]);
+        assert_eq!(output.status.code(), Some(1), "{revision}");
+    }
 }

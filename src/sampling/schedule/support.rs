@@ -1,6 +1,8 @@
 //! Which classes, keys and values of a `scheduler_config.json` are supported.
 
-use crate::error::Result;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::sampling::samplers::Sampler;
 
@@ -34,6 +36,31 @@ pub(super) const CLASSES: &[&str] = &[
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 ];
+
+/// That the file is of one of [`CLASSES`], as far as it says: told first, for the keys of others mean other things.
+pub(super) fn check_class(file: &str, keys: &mut Keys) -> Result<()> {
+    let found = match keys.take("_class_name") {
+        None => return Ok(()),
+        Some(Value::String(class)) if CLASSES.contains(&class.as_str()) => return Ok(()),
+        Some(Value::String(class)) => format!("{}{}", class.escape_debug(), about(&class)),
+        Some(other) => format!("`_class_name` {other}"),
+    };
+    let hint = "pass a model whose scheduler is one of these, such as the one that this was made from; which sampler draws is chosen apart from it";
+    let expected = format!("a scheduler of Stable Diffusion, {}", CLASSES.join(", "));
+    Err(Error::file(file, expected, found, hint))
+}
+
+/// What there is to know about another class.
+fn about(class: &str) -> &'static str {
+    match class {
+        "LCMScheduler" | "TCDScheduler" => {
+            ", of a model that was distilled to draw in a few steps of its own kind"
+        }
+        class if class.contains("FlowMatch") => ", of a model that was trained by flow matching",
+        class if class.contains("EDM") => ", of a model of another preconditioning",
+        _ => "",
+    }
+}
 
 /// Keys of those classes that change nothing in any sampler here.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
@@ -74,9 +101,9 @@ const SWITCHES: &[(&str, &[&str], &[Sampler])] = &[
         &["false", "null"],
         &[Sampler::DpmPp2M, Sampler::Ddim],
     ),
-    ("timestep_type", &["\"discrete\""], EULER),
-    ("use_beta_sigmas", &["false", "null"], DPM_EULER),
-    ("use_exponential_sigmas", &["false", "null"], DPM_EULER),
+    ("timestep_type", &["\"discrete\"", "null"], EULER),
+    ("use_beta_sigmas", &["false"], DPM_EULER),
+    ("use_exponential_sigmas", &["false"], DPM_EULER),
     ("use_flow_sigmas", &["false", "null"], DPM),
     ("use_lu_lambdas", &["false", "null"], DPM),
     (

@@ -1,0 +1,300 @@
+//! What a model is: each that is not Stable Diffusion 1.x or 2.x is refused in one line for what it is.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, helpers and all"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+
+use super::cli::golden;
+use super::configs::{change, copy, load};
+
+fn model(dir: &Path) -> PathBuf {
+    let folder = dir.join("m");
+    if !folder.exists() {
+        copy(Path::new(&golden("models/sd1-f16")), &folder);
+    }
+    folder
+}
+
+/// Loads the model with some keys of a file set, which must fail: the error in one line, and its hint.
+fn with(folder: &Path, file: &str, keys: &[(&str, Value)]) -> (String, String) {
+    let original = fs::read(folder.join(file)).unwrap();
+    change(folder, file, |map| {
+        for (key, value) in keys {
+            map.insert((*key).to_owned(), value.clone());
+        }
+    });
+    let error = load(folder)
+        .err()
+        .unwrap_or_else(|| panic!("{file}: {keys:?} loads"));
+    fs::write(folder.join(file), original).unwrap();
+    let (text, hint) = (error.to_string(), error.hint().unwrap().to_owned());
+    assert!(!text.contains('\n'), "{text}");
+    assert!(
+        !hint.contains("fetch it again") && !hint.contains("option"),
+        "{text}: {hint}"
+    );
+    (text, hint)
+}
+
+#[test]
+fn pipelines_of_other_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = model(dir.path());
+    #[rustfmt::skip]
+    let rows = [
+        ("StableDiffusionXLPipeline", "a Stable Diffusion XL model, of two text encoders"),
+        ("StableDiffusionXLInpaintPipeline", "an inpainting model of Stable Diffusion XL"),
+        ("StableDiffusion3Pipeline", "a Stable Diffusion 3 model"),
+        ("FluxPipeline", "a Flux model"),
+        ("PixArtSigmaPipeline", "a PixArt model"),
+        ("KandinskyV22Pipeline", "a Kandinsky model"),
+        ("LatentConsistencyModelPipeline", "a latent consistency model"),
+        ("StableDiffusionUpscalePipeline", "an upscaler"),
+        ("StableDiffusionLatentUpscalePipeline", "an upscaler of latents"),
+        ("StableDiffusionDepth2ImgPipeline", "a depth-to-picture model"),
+        ("StableDiffusionInstructPix2PixPipeline", "an InstructPix2Pix model"),
+        ("StableDiffusionControlNetPipeline", "a model with a ControlNet"),
+        ("StableDiffusionImageVariationPipeline", "a model that varies pictures"),
+        ("StableUnCLIPImg2ImgPipeline", "an unCLIP model"),
+        ("StableCascadeDecoderPipeline", "a Stable Cascade model"),
+        ("IFPipeline", "a DeepFloyd IF model"),
+        ("AltDiffusionPipeline", "an AltDiffusion model"),
+        ("StableVideoDiffusionPipeline", "a video model"),
+        ("AnimateDiffPipeline", "a video model"),
+        ("DDPMPipeline", "a model without text"),
+        ("NobodyKnowsPipeline", "a model of another kind (`NobodyKnowsPipeline`)"),
+    ];
+    for (class, what) in rows {
+        let (error, hint) = with(
+            &folder,
+            "model_index.json",
+            &[("_class_name", class.into())],
+        );
+        assert!(
+            error.starts_with("model_index.json: expected Stable Diffusion 1.x or 2.x"),
+            "{error}"
+        );
+        assert!(error.contains(what) && error.contains(class), "{error}");
+        assert!(hint.contains("Stable Diffusion 1.x or 2.x"), "{hint}");
+    }
+    for value in [json!(["pipeline", "Own"]), Value::Null, json!(3)] {
+        let (error, _) = with(&folder, "model_index.json", &[("_class_name", value)]);
+        assert!(error.contains("a pipeline of its own code"), "{error}");
+    }
+    for class in [
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
+        "FlaxStableDiffusionPipeline",
+    ] {
+        change(&folder, "model_index.json", |map| {
+            drop(map.insert("_class_name".to_owned(), class.into()))
+        });
+        load(&folder).unwrap();
+    }
+    change(&folder, "model_index.json", |map| {
+        drop(map.remove("_class_name"))
+    });
+    load(&folder).unwrap();
+    fs::remove_file(folder.join("model_index.json")).unwrap();
+    load(&folder).unwrap();
+}
+
+#[test]
+fn components_of_other_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = model(dir.path());
+    #[rustfmt::skip]
+    let rows = [
+        ("unet", json!(["diffusers", "UNet3DConditionModel"]), "UNet3DConditionModel, a UNet of videos"),
+        ("unet", json!(["diffusers", "UNet2DModel"]), "UNet2DModel, a UNet without text"),
+        ("unet", json!([null, null]), "[null,null]: the model was saved without it"),
+        ("vae", json!(["diffusers", "AutoencoderTiny"]), "AutoencoderTiny, a tiny autoencoder"),
+        ("vae", json!(["diffusers", "ConsistencyDecoderVAE"]),
+         "ConsistencyDecoderVAE, a decoder that is a diffusion"),
+        ("vae", json!([null, null]), "the model was saved without it"),
+        ("text_encoder", json!(["transformers", "T5EncoderModel"]),
+         "T5EncoderModel, the text encoder of other models"),
+        ("text_encoder", json!(["transformers", "CLIPTextModelWithProjection"]),
+         "CLIPTextModelWithProjection, which gives one embedding for the whole text"),
+        ("text_encoder", json!([null, null]), "the model was saved without it"),
+        ("tokenizer", json!(["transformers", "T5Tokenizer"]), "T5Tokenizer"),
+        ("tokenizer", json!([null, null]), "the model was saved without it"),
+        ("scheduler", json!([null, null]), "the model was saved without it"),
+        ("vae", json!(3), "found 3"),
+    ];
+    for (component, value, what) in rows {
+        let original = fs::read(folder.join("model_index.json")).unwrap();
+        change(&folder, "model_index.json", |map| {
+            drop(map.insert(component.to_owned(), value.clone()))
+        });
+        let error = load(&folder).err().unwrap().to_string();
+        assert!(
+            error.contains(&format!("`{component}`")) && error.contains(what),
+            "{error}"
+        );
+        fs::write(folder.join("model_index.json"), original).unwrap();
+    }
+    // What does not draw may be anything.
+    change(&folder, "model_index.json", |map| {
+        map.insert("safety_checker".to_owned(), json!(["x", "Y"]));
+        map.insert("feature_extractor".to_owned(), json!([null, null]));
+        map.insert(
+            "tokenizer".to_owned(),
+            json!(["transformers", "CLIPTokenizerFast"]),
+        );
+    });
+    load(&folder).unwrap();
+}
+
+/// A file, keys that are set in it, and what the error calls the model.
+type Row<'a> = (&'a str, &'a [(&'a str, Value)], &'a str);
+
+#[test]
+fn networks_of_other_kinds() {
+    const UNET: &str = "unet/config.json";
+    const VAE: &str = "vae/config.json";
+    const TEXT: &str = "text_encoder/config.json";
+    const SCHEDULER: &str = "scheduler/scheduler_config.json";
+    let dir = tempfile::tempdir().unwrap();
+    let folder = model(dir.path());
+    #[rustfmt::skip]
+    let rows: [Row; 33] = [
+        (UNET, &[("in_channels", json!(9))], "an inpainting UNet (9 channels in, 4 out)"),
+        (UNET, &[("in_channels", json!(8))], "an InstructPix2Pix UNet"),
+        (UNET, &[("in_channels", json!(7)), ("num_class_embeds", json!(1000))],
+         "an upscaler's UNet (7 channels in, 4 out)"),
+        (UNET, &[("in_channels", json!(5))], "a depth-to-picture UNet"),
+        (UNET, &[("in_channels", json!(6))],
+         "a UNet that takes something beside latents and text (6 channels in, 4 out)"),
+        (UNET, &[("out_channels", json!(8))], "a UNet that predicts variances too (4 channels in, 8 out)"),
+        (UNET, &[("addition_embed_type", json!("text_time"))], "the UNet of Stable Diffusion XL"),
+        (UNET, &[("addition_embed_type", json!("image"))],
+         "embeddings beside the text's (`addition_embed_type` image)"),
+        (UNET, &[("encoder_hid_dim_type", json!("text_proj"))], "a projection of its own before it"),
+        (UNET, &[("class_embed_type", json!("projection"))], "a UNet that takes a class beside the text"),
+        (UNET, &[("num_class_embeds", json!(1000))], "a UNet that takes a class beside the text"),
+        (UNET, &[("time_cond_proj_dim", json!(256))], "a latent consistency UNet"),
+        (UNET, &[("_class_name", json!("UNet2DModel"))], "UNet2DModel, a UNet without text"),
+        (UNET, &[("_class_name", json!("UNetMotionModel"))], "UNetMotionModel, a UNet of videos"),
+        (UNET, &[("_class_name", json!("ControlNetModel"))], "ControlNetModel, which steers a model"),
+        (UNET, &[("_class_name", json!("SD3Transformer2DModel"))], "SD3Transformer2DModel"),
+        (UNET, &[("_class_name", Value::Null)], "found null"),
+        (VAE, &[("_class_name", json!("AutoencoderTiny")), ("act_fn", json!("relu"))],
+         "AutoencoderTiny, a tiny autoencoder"),
+        (VAE, &[("_class_name", json!("ConsistencyDecoderVAE"))], "ConsistencyDecoderVAE"),
+        (VAE, &[("_class_name", json!("AsymmetricAutoencoderKL"))],
+         "AsymmetricAutoencoderKL, an autoencoder for inpainting"),
+        (VAE, &[("_class_name", json!("AutoencoderKLTemporalDecoder"))],
+         "AutoencoderKLTemporalDecoder, an autoencoder of videos"),
+        (VAE, &[("_class_name", json!("VQModel"))], "VQModel, an autoencoder of discrete codes"),
+        (VAE, &[("_class_name", json!("AutoencoderDC"))], "found AutoencoderDC"),
+        (TEXT, &[("model_type", json!("t5")), ("architectures", json!(["T5EncoderModel"]))],
+         "T5EncoderModel, the text encoder of other models"),
+        (TEXT,
+         &[("model_type", json!("roberta")), ("architectures", json!(["RobertaSeriesModelWithTransformation"]))],
+         "RobertaSeries"),
+        (TEXT, &[("model_type", json!("bert")), ("architectures", Value::Null)], "bert (`model_type` bert)"),
+        (TEXT, &[("model_type", json!("clip_vision_model"))], "`model_type` clip_vision_model"),
+        (SCHEDULER, &[("_class_name", json!("LCMScheduler"))], "LCMScheduler, of a model that was distilled"),
+        (SCHEDULER, &[("_class_name", json!("TCDScheduler"))], "TCDScheduler, of a model that was distilled"),
+        (SCHEDULER, &[("_class_name", json!("FlowMatchEulerDiscreteScheduler"))],
+         "of a model that was trained by flow matching"),
+        (SCHEDULER, &[("_class_name", json!("EDMEulerScheduler"))], "of a model of another preconditioning"),
+        (SCHEDULER, &[("_class_name", json!("DDPMWuerstchenScheduler"))], "found DDPMWuerstchenScheduler"),
+        (SCHEDULER, &[("_class_name", Value::Null)], "`_class_name` null"),
+    ];
+    for (file, keys, what) in rows {
+        let (error, _) = with(&folder, file, keys);
+        assert!(
+            error.starts_with(&format!("{file}: expected ")) && error.contains(what),
+            "{error}"
+        );
+        // No key is blamed that is right for what the model is.
+        assert!(
+            !error.contains("`out_channels`: ") && !error.contains("`act_fn`"),
+            "{error}"
+        );
+    }
+    for (file, keys) in [
+        (
+            UNET,
+            vec![("_class_name", json!("FlaxUNet2DConditionModel"))],
+        ),
+        (VAE, vec![("_class_name", json!("FlaxAutoencoderKL"))]),
+        (
+            TEXT,
+            vec![("architectures", json!(["CLIPTextModelWithProjection"]))],
+        ),
+        (TEXT, vec![("model_type", Value::Null)]),
+    ] {
+        let original = fs::read(folder.join(file)).unwrap();
+        change(&folder, file, |map| {
+            map.extend(keys.into_iter().map(|(k, v)| (k.to_owned(), v)))
+        });
+        load(&folder).unwrap();
+        fs::write(folder.join(file), original).unwrap();
+    }
+    for file in [UNET, VAE, SCHEDULER] {
+        change(&folder, file, |map| drop(map.remove("_class_name")));
+        load(&folder).unwrap();
+    }
+}
+
+/// As `CLIPTextModel.from_pretrained` does: of a whole CLIP, or of one with a projection, the text tower is taken.
+#[test]
+fn text_encoders_that_hold_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = model(dir.path());
+    let file = folder.join("text_encoder/model.fp16.safetensors");
+    let embedding = |folder: &Path| {
+        let context = load(folder).unwrap().embed(&["a red dog"]).unwrap();
+        context
+            .embedding()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    let before = embedding(&folder);
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let extra = Tensor::zeros((32, 32), candle_core::DType::F16, &Device::Cpu).unwrap();
+    tensors.insert("text_projection.weight".to_owned(), extra.clone());
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    assert_eq!(embedding(&folder), before);
+    let text = tensors.keys().next().unwrap().starts_with("text_model.");
+    let mut tensors: std::collections::HashMap<String, Tensor> = tensors
+        .into_iter()
+        .map(
+            |(name, tensor)| match text || name.starts_with("text_projection") {
+                true => (name, tensor),
+                false => (format!("text_model.{name}"), tensor),
+            },
+        )
+        .collect();
+    for name in [
+        "vision_model.post_layernorm.weight",
+        "visual_projection.weight",
+        "logit_scale",
+    ] {
+        tensors.insert(name.to_owned(), extra.clone());
+    }
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    assert!(
+        load(&folder).is_err(),
+        "the configuration is of a text model"
+    );
+    change(&folder, "text_encoder/config.json", |map| {
+        let text = std::mem::take(map);
+        map.insert("model_type".to_owned(), "clip".into());
+        map.insert("text_config".to_owned(), text.into());
+        map.insert("vision_config".to_owned(), json!({}));
+    });
+    assert_eq!(embedding(&folder), before);
+}
