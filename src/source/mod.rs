@@ -5,6 +5,7 @@ mod pocket;
 
 use std::path::{Path, PathBuf};
 
+pub use self::pocket::POCKET_NOUNS;
 use crate::model::TensorFile;
 use crate::{Error, Result};
 
