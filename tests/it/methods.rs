@@ -264,7 +264,15 @@ fn accelerated_scores_are_those_of_algorithm_1() {
         let file = format!("{steps}.{seed}.{}.scores", extra.len());
         let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
         let class = golden("photos/class");
-        let mut args = vec!["find", "--subject", "dog", "--method", "paper", &photos];
+        let mut args = vec![
+            "find",
+            "--subject",
+            "dog",
+            "--method",
+            "paper",
+            "--force",
+            &photos,
+        ];
         args.extend([
             "--model",
             &model,

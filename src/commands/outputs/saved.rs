@@ -74,11 +74,9 @@ impl Saved {
 /// temporary files.
 fn elsewhere(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
     let is_special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    let beside = cones::file_place(path)
-        .ok()
-        .map(|place| folder_of(&place).to_owned());
+    let beside = (!is_special).then(|| folder_of(path).to_owned());
     let folders = [
-        beside.filter(|_| !is_special),
+        beside,
         std::env::current_dir().ok(),
         Some(std::env::temp_dir()),
     ];
