@@ -104,10 +104,9 @@ fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());
     if matches!(ours, Some(Error::Interrupted)) {
-        match error.downcast_ref::<Error>() {
-            Some(_) if error.chain().len() == 1 => say("interrupted"),
-            _ => say(&format!("interrupted: {}", escaped(&error.to_string()))),
-        }
+        // What is told beside it is what there is of the work.
+        let kept = (error.chain().len() > 1).then(|| format!(": {}", escaped(&error.to_string())));
+        say(&format!("interrupted{}", kept.unwrap_or_default()));
         return ExitCode::from(130);
     }
     let label = if color {

@@ -6,7 +6,7 @@ use cones::{AttentionOptions, Pipeline, Progress, SampleOptions};
 use sha2::{Digest, Sha256};
 
 use super::drawn::Drawn;
-use super::outputs::can_write_into;
+use super::outputs::{can_write_into, room};
 use super::ui::Ui;
 use super::{Advice, count, name};
 
@@ -43,6 +43,10 @@ pub(crate) fn cached(
                 "make the folder of the index writable, or give pictures of the class with `--class-images DIR`",
             ));
         }
+        let (width, height) = pipeline.size();
+        let least = u64::from(width) * u64::from(height) * 3 / 10;
+        let paths: Vec<PathBuf> = missing.iter().map(|&seed| path(seed)).collect();
+        room(paths.iter().map(|path| (path.as_path(), least)))?;
         let mut meter = ui.meter("class pictures");
         let mut seeds = missing.iter();
         let plain = AttentionOptions::default();

@@ -122,14 +122,15 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     });
     meter.finish();
     let saved = saved.into_inner();
+    if !saved.all_well() {
+        return saved.finish();
+    }
     match done {
-        Err(Error::Interrupted) if saved.all_well() => {
+        Err(Error::Interrupted) => {
             return Err(Error::Interrupted).context(kept(&saved, paths.len()));
         }
-        Err(Error::Interrupted) => return saved.finish(),
         other => other?,
     }
-    saved.finish()?;
     let seconds_per_step = start.elapsed().as_secs_f64() / passes.max(1) as f64;
     if global.json {
         let images: Vec<_> = paths
@@ -154,8 +155,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             "sampler": options.sampler.to_string(),
             "steps": options.steps,
             "guidance": options.guidance,
-            "width": width,
-            "height": height,
+            "size": format!("{width}x{height}"),
             "attend_excite": attention.excite,
             "seconds_per_step": seconds_per_step,
             "peak_memory_bytes": peak_memory(),

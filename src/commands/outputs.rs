@@ -3,7 +3,8 @@
 mod saved;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -106,8 +107,7 @@ impl<'a> Outputs<'a> {
     /// That none of the files is an index: these take long to find, and are replaced by indices alone.
     pub(crate) fn spare_indices(&self) -> anyhow::Result<()> {
         for (option, path) in &self.files {
-            let is_file = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
-            if is_file && NeuronIndex::read(path).is_ok() {
+            if may_be_index(path) && NeuronIndex::read(path).is_ok() {
                 bail!(
                     "{option}: `{}` is an index, and would be lost; give another name",
                     name(path)
@@ -116,6 +116,17 @@ impl<'a> Outputs<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a file begins as indices do, with a length and JSON: cheap to see of thousands of pictures.
+fn may_be_index(path: &Path) -> bool {
+    let mut start = [0; 9];
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    is_file
+        && File::open(path)
+            .and_then(|mut file| file.read_exact(&mut start))
+            .is_ok()
+        && start[8] == b'{'
 }
 
 fn folder_of(path: &Path) -> &Path {

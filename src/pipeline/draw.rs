@@ -45,9 +45,9 @@ pub struct Progress {
 }
 
 /// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
-/// several at a time, up to [`MAX_BATCH`].
+/// several at a time, up to [`MAX_BATCH`]: few enough that the first are there soon, and little is lost to an interrupt.
 const BATCH_PIXELS: usize = 64 * 64;
-const MAX_BATCH: usize = 16;
+const MAX_BATCH: usize = 4;
 
 impl Pipeline {
     /// The size to draw at, checked.

@@ -15,6 +15,7 @@ mod manners;
 mod memory;
 mod methods;
 mod mutate;
+mod names;
 mod outputs;
 mod rows;
 mod saved;
