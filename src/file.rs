@@ -77,7 +77,11 @@ pub fn place(path: &Path) -> io::Result<PathBuf> {
     let mut place = path.to_owned();
     for _ in 0..MOST {
         match fs::read_link(&place) {
-            Ok(link) => place = folder(&place).join(link),
+            Ok(link) => {
+                place = place
+                    .parent()
+                    .map_or(link.clone(), |folder| folder.join(&link))
+            }
             Err(_) => return Ok(place),
         }
     }

@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, Global};
 use commands::Advice;
 use commands::ui::{Ui, color, say};
-use cones::{Error, escaped};
+use cones::{Error, escaped, escaped_lines};
 
 fn main() -> ExitCode {
     cones::keep_freed_memory();
@@ -36,12 +36,10 @@ fn parse() -> Result<Cli, ExitCode> {
     });
     parsed.map_err(|error| {
         if error.use_stderr() {
-            // Names may come from a folder of others: the message is made again from what can be printed.
-            let arguments = std::env::args_os().map(|text| escaped(&text.to_string_lossy()));
-            let _ = Cli::try_parse_from(arguments)
-                .err()
-                .unwrap_or(error)
-                .print();
+            match printable(&error) {
+                Some(message) => say(message.trim_end()),
+                None => drop(error.print()),
+            }
             return ExitCode::from(2);
         }
         match error.print().and_then(|()| std::io::stdout().flush()) {
@@ -49,6 +47,22 @@ fn parse() -> Result<Cli, ExitCode> {
             _ => ExitCode::SUCCESS,
         }
     })
+}
+
+/// What is wrong with the command line, where arguments in it cannot be printed as they are: names may come from a folder
+/// of others.
+fn printable(error: &clap::Error) -> Option<String> {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let hostile: Vec<String> = arguments
+        .flat_map(|argument| {
+            let value = argument.split_once('=').map(|(_, value)| value.to_owned());
+            [Some(argument), value].into_iter().flatten()
+        })
+        .filter(|text| escaped(text) != *text)
+        .collect();
+    let message = error.render().to_string();
+    let clean = |message: String, text: &String| message.replace(text, &escaped(text));
+    (!hostile.is_empty()).then(|| escaped_lines(&hostile.iter().fold(message, clean)))
 }
 
 /// Whether the command did what it was to do, or answered yes.

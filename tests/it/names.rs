@@ -171,13 +171,8 @@ fn articles_fit_in_the_prompts_of_find() {
             r#"["a photo of a zwx ice cream","a photo of an ice cream"]"#,
         ),
     ] {
-        find_learned(
-            dir.path(),
-            noun,
-            "1",
-            &["--token", token, "-o", "x.idx", "--steps", "1"],
-        );
-        let bytes = fs::read(dir.path().join("x.idx")).unwrap();
+        find_learned(dir.path(), noun, "1", &["--token", token]);
+        let bytes = fs::read(dir.path().join(format!("{noun}.idx"))).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header = json(std::str::from_utf8(&bytes[8..8 + length]).unwrap());
         assert_eq!(header["__metadata__"]["prompts"], prompts);
