@@ -1,6 +1,7 @@
 //! `cones generate`: a prompt and concepts to pictures.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -24,8 +25,14 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let mut outputs = Outputs::beside(&files);
     for (_, path) in &paths {
         outputs = outputs.file("--output", path);
-        for word in &args.heatmap {
-            outputs = outputs.file("--heatmap", attention::heat_path(path, word));
+        // That words differ in their files is said of the words.
+        let maps: BTreeSet<PathBuf> = args
+            .heatmap
+            .iter()
+            .map(|word| attention::heat_path(path, word))
+            .collect();
+        for map in maps {
+            outputs = outputs.file("--heatmap", map);
         }
     }
     outputs.check()?;

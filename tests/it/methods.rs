@@ -145,7 +145,7 @@ fn a_tuned_merge_keeps_its_neurons_and_lowers_the_loss() {
     let merge = |steps: &str, extra: &[&str]| {
         let images = [format!("dog={photos}"), format!("sks cat={photos}")];
         let mut args = vec![
-            "merge", "dog.idx", "cat.idx", "-o", "pair.idx", "--json", "--model", &model,
+            "merge", "dog.idx", "cat.idx", "-o", "pair.idx", "--json", "--force", "--model", &model,
         ];
         args.extend([
             "--tune",
