@@ -1,18 +1,21 @@
 //! The command line: what can be said, nothing done.
 
 mod find;
+mod generate;
 mod values;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cones::concept::{LayerSelection, tune};
+use cones::concept::tune;
 use cones::sampling::Sampler;
 
 pub(crate) use self::find::{FindArgs, Method};
+pub(crate) use self::generate::GenerateArgs;
+pub(crate) use self::values::{MAX_THREADS, drawn_seed};
 use self::values::{
-    at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, size,
-    threads, up_to_a_hundred, up_to_a_million, words,
+    at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
+    seed, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -34,7 +37,9 @@ Examples:
   cones eval dog.idx --images photos/                           does shutting it bring the subject out
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed
-(of eval also: the answer is no), 2 usage, 130 interrupted.";
+(of eval also: the answer is no), 2 usage, 130 interrupted. A result that cannot be
+written in the end is kept beside its name, in the current folder or in that for
+temporary files, and the error says where.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -58,10 +63,10 @@ pub(crate) struct Global {
     /// Threads to compute with [default: as many as there are cores]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Seed of all randomness: the same seed gives the same result
-    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    /// Seed of all randomness: the same seed gives the same result; -1 draws one and tells it
+    #[arg(long, global = true, default_value = "0", allow_negative_numbers = true, value_name = "N", value_parser = seed)]
     pub(crate) seed: u64,
-    /// Print the result as one JSON object
+    /// Print the result as one JSON object; in names that are not UTF-8, U+FFFD stands for what is not
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say nothing but results and errors
@@ -73,6 +78,22 @@ pub(crate) struct Global {
     /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
+}
+
+impl Cli {
+    /// What clap cannot say.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.global.check()?;
+        match &self.command {
+            Command::Find(args) => args.check(),
+            Command::Generate(args) => args.check(),
+            Command::Eval(args) => args
+                .sheet
+                .as_ref()
+                .map_or(Ok(()), |path| png("--sheet", path)),
+            Command::Merge(_) | Command::Inspect(_) => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -112,7 +133,7 @@ pub(crate) enum Precision {
 
 impl Global {
     /// What clap cannot say: the CPU's kernels are of f32.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         match (self.device, self.dtype) {
             (DeviceName::Cpu, Precision::F16 | Precision::Bf16) => {
                 Err("--dtype f16 and bf16 are for GPUs, found --device cpu".to_owned())
@@ -151,61 +172,6 @@ pub(crate) struct MemoryArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct GenerateArgs {
-    /// What to draw; subjects that it does not mention are put in
-    pub(crate) prompt: String,
-    /// Indices whose neurons to shut, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "A,B,...")]
-    pub(crate) concepts: Vec<PathBuf>,
-    /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
-    #[arg(long, requires = "concepts", value_name = "PATTERN,...")]
-    pub(crate) layers: Option<LayerSelection>,
-    /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
-    #[arg(long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
-    pub(crate) heatmap: Vec<String>,
-    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
-    #[arg(long, num_args = 0.., require_equals = true, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
-    pub(crate) attend_excite: Option<Vec<String>>,
-    /// The picture to write; with --count, OUT-SEED.png for each
-    #[arg(short, long, default_value = "out.png", value_name = "FILE")]
-    pub(crate) output: PathBuf,
-    /// What to keep out of the picture
-    #[arg(
-        long,
-        default_value = "",
-        hide_default_value = true,
-        value_name = "TEXT"
-    )]
-    pub(crate) negative: String,
-    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
-    #[arg(long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
-    pub(crate) sampler: Sampler,
-    /// Sampling steps [default: the model's own, else 50]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) steps: Option<usize>,
-    /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", value_parser = finite_f64)]
-    pub(crate) guidance: Option<f64>,
-    /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) size: Option<(u32, u32)>,
-    /// How many pictures; picture i has seed SEED + i
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
-    pub(crate) count: usize,
-    /// Use the prompt as it is
-    #[arg(long)]
-    pub(crate) raw_prompt: bool,
-    /// Leave out of the PNG how it was made
-    #[arg(long)]
-    pub(crate) no_metadata: bool,
-    /// Use indices that were found on another model
-    #[arg(long)]
-    pub(crate) force: bool,
-    #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
     /// The indices to join
     #[arg(required = true, num_args = 1.., value_name = "INDEX")]
@@ -240,6 +206,9 @@ pub(crate) struct MergeArgs {
     /// Say how much memory tuning needs, and do nothing
     #[arg(long, requires = "tune")]
     pub(crate) dry_run: bool,
+    /// Replace what FILE holds, also where it is an index of other concepts or settings
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `dog=DIR`
@@ -283,7 +252,7 @@ pub(crate) struct EvalArgs {
     /// Which of a merged index's subjects the photos show
     #[arg(long, value_name = "NOUN", value_parser = words)]
     pub(crate) subject: Option<String>,
-    /// Prompts, one on each line, with `{}` for the subject [default: eight scenes]
+    /// Prompts, one on each line, with `{}` for the subject; lines that begin with `#` are left out [default: eight scenes]
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
     /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i

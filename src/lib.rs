@@ -41,13 +41,15 @@ mod picture;
 mod pipeline;
 pub mod prompt;
 pub mod sampling;
+mod shown;
 pub mod source;
 
 pub use allocation::keep_freed_memory;
 pub use error::{Error, Result};
-pub use file::replace as write_file;
+pub use file::{create as create_file, place as file_place, replace as write_file};
 pub use picture::{
     Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256, list,
     read_metadata,
 };
 pub use pipeline::{AttentionOptions, Defaults, Drawing, Needs, Pipeline, Progress, SampleOptions};
+pub use shown::{escaped, escaped_json, escaped_lines};

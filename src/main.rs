@@ -2,28 +2,25 @@
 
 mod cli;
 mod commands;
+mod signals;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, Global};
-use commands::ui::{Ui, color};
-use cones::Error;
+use commands::Advice;
+use commands::ui::{Ui, color, say};
+use cones::{Error, escaped, escaped_lines};
 
 fn main() -> ExitCode {
     cones::keep_freed_memory();
-    let Cli { global, command } = Cli::parse();
-    let checked = match &command {
-        Command::Find(args) => global.check().and_then(|()| args.check()),
-        _ => global.check(),
+    let Cli { global, command } = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
     };
-    if let Err(message) = checked {
-        Cli::command()
-            .error(ErrorKind::ArgumentConflict, message)
-            .exit();
-    }
     match run(&global, &command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE, // a negative answer, already printed
@@ -31,15 +28,57 @@ fn main() -> ExitCode {
     }
 }
 
+/// The command line; help, or what is wrong with it, is printed here.
+fn parse() -> Result<Cli, ExitCode> {
+    let parsed = Cli::try_parse().and_then(|cli| match cli.check() {
+        Ok(()) => Ok(cli),
+        Err(message) => Err(Cli::command().error(Usage::ArgumentConflict, escaped(&message))),
+    });
+    parsed.map_err(|error| {
+        if error.use_stderr() {
+            match printable(&error) {
+                Some(message) => say(message.trim_end()),
+                None => drop(error.print()),
+            }
+            return ExitCode::from(2);
+        }
+        match error.print().and_then(|()| std::io::stdout().flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// What is wrong with the command line, where arguments in it cannot be printed as they are: names may come from a folder
+/// of others.
+fn printable(error: &clap::Error) -> Option<String> {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let hostile: Vec<String> = arguments
+        .flat_map(|argument| {
+            let value = argument.split_once('=').map(|(_, value)| value.to_owned());
+            [Some(argument), value].into_iter().flatten()
+        })
+        .filter(|text| escaped(text) != *text)
+        .collect();
+    let message = error.render().to_string();
+    let clean = |message: String, text: &String| message.replace(text, &escaped(text));
+    (!hostile.is_empty()).then(|| escaped_lines(&hostile.iter().fold(message, clean)))
+}
+
 /// Whether the command did what it was to do, or answered yes.
 fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
+    let ui = Ui::new(global);
     Ui::catch_interrupts()?;
-    if let Some(threads) = global.threads {
-        // All kernels share this pool; without the option it is made of all cores when first used.
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("--threads")?;
+    let computes = match command {
+        Command::Inspect(_) => false,
+        Command::Merge(args) => args.tune.is_some(),
+        _ => true,
+    };
+    if computes {
+        start_threads(global, &ui)?;
+        if let Some(seed) = cli::drawn_seed() {
+            ui.note(&format!("seed {seed}, drawn at random"));
+        }
     }
     match command {
         Command::Find(args) => commands::find::run(global, args)?,
@@ -51,13 +90,37 @@ fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Starts the threads that all kernels share: made here, so that where there cannot be so many it is an error.
+fn start_threads(global: &Global, ui: &Ui) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
+    let threads = match global.threads.or_else(from_environment) {
+        None | Some(0) => cores,
+        Some(threads) => threads,
+    };
+    if threads > 4 * cores.max(4) {
+        ui.warn(&format!(
+            "{threads} threads on {cores} cores: many more than cores are slower"
+        ));
+    }
+    let most = cli::MAX_THREADS;
+    if threads > most {
+        anyhow::bail!("RAYON_NUM_THREADS: expected at most {most} threads, found {threads}");
+    }
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().with_context(|| {
+        format!("cannot start {threads} threads: give fewer with --threads, or raise the limit (ulimit -u)")
+    })
+}
+
 /// Prints an error with its causes and the next step; the exit code is 130 after an interrupt, else 1.
 fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
     let ours = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());
     if matches!(ours, Some(Error::Interrupted)) {
-        eprintln!("interrupted");
+        // What is told beside it is what there is of the work.
+        let kept = (error.chain().len() > 1).then(|| format!(": {}", escaped(&error.to_string())));
+        say(&format!("interrupted{}", kept.unwrap_or_default()));
         return ExitCode::from(130);
     }
     let label = if color {
@@ -65,9 +128,15 @@ fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
     } else {
         "error:"
     };
-    eprintln!("{label} {error:#}");
-    if let Some(hint) = ours.and_then(Error::hint) {
-        eprintln!("\nhint: {hint}");
+    say(&format!("{label} {}", escaped(&format!("{error:#}"))));
+    let advice = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Advice>());
+    let hint = advice
+        .map(|advice| advice.hint.as_str())
+        .or(ours.and_then(Error::hint));
+    if let Some(hint) = hint {
+        say(&format!("\nhint: {}", escaped(hint)));
     }
     ExitCode::FAILURE
 }

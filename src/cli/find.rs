@@ -18,7 +18,7 @@ pub(crate) struct FindArgs {
     pub(crate) subject: String,
     /// The index to write [default: NOUN.idx]
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
+    output: Option<PathBuf>,
     /// How to find neurons
     #[arg(long, value_enum, default_value_t = Method::Learned)]
     pub(crate) method: Method,
@@ -73,6 +73,9 @@ pub(crate) struct FindArgs {
     /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
+    /// Replace what the output holds, also where it is an index of other photos or settings
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,8 +97,16 @@ impl Method {
 
 impl FindArgs {
     /// What clap cannot say: which options a method does not have.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let sites = self.sites();
+        if self.output.is_none()
+            && (self.subject.contains(['/', '\\']) || self.subject.starts_with('.'))
+        {
+            return Err(format!(
+                "--subject: expected a noun that gives the index a name, found `{}`: name the index with --output FILE",
+                self.subject
+            ));
+        }
         if self.scope() == Scope::Words && !sites.is_cross() {
             return Err(format!(
                 "--scope words needs --sites cross or cross:v, found `{sites}`: only those layers see words"
@@ -131,6 +142,12 @@ impl FindArgs {
                 "--method learned searches --sites cross or cross:v, found `{sites}`: rounding needs layers that see text"
             )),
         }
+    }
+
+    /// The index to write.
+    pub(crate) fn output(&self) -> PathBuf {
+        let named = || format!("{}.idx", self.subject.replace(' ', "-")).into();
+        self.output.clone().unwrap_or_else(named)
     }
 
     /// Where the neurons are to be shut.

@@ -1,8 +1,74 @@
 //! The values of options: each parser says what it expected.
 
+use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use super::DeviceName;
+
+/// More threads than this would compute nothing faster on any machine.
+pub(crate) const MAX_THREADS: usize = 1024;
+
+/// The seed of this run where it was to be drawn at random.
+static DRAWN_SEED: OnceLock<u64> = OnceLock::new();
+
+/// The seed that was drawn for `--seed -1`.
+pub(crate) fn drawn_seed() -> Option<u64> {
+    DRAWN_SEED.get().copied()
+}
+
+/// A seed, or `-1` for one drawn at random: of 32 bits, as torch's generator takes, and the same for the whole run.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    match text.trim() {
+        "-1" => Ok(*DRAWN_SEED.get_or_init(|| RandomState::new().hash_one(()) >> 32)),
+        text => number(
+            text,
+            &format!(
+                "a whole number from 0 to {}, or -1 for a random one",
+                u64::MAX
+            ),
+            |_| true,
+        ),
+    }
+}
+
+/// The files of a list with commas between them, in which a name with commas that exists is taken whole: the longest first.
+pub(super) fn files(list: &OsStr) -> Vec<PathBuf> {
+    let Some(text) = list.to_str() else {
+        return vec![list.into()];
+    };
+    let parts: Vec<&str> = text.split(',').collect();
+    let (mut files, mut at) = (Vec::new(), 0);
+    while at < parts.len() {
+        let names = (at + 1..=parts.len()).rev().flat_map(|end| {
+            let whole = parts[at..end].join(",");
+            [whole.clone(), whole.trim().to_owned()].map(|name| (name, end))
+        });
+        let found = names
+            .into_iter()
+            .find(|(name, _)| !name.is_empty() && Path::new(name).exists());
+        let (name, end) = found.unwrap_or_else(|| (parts[at].trim().to_owned(), at + 1));
+        files.push(name.into());
+        at = end;
+    }
+    files
+}
+
+/// That a picture's name ends as it must: what is written is a PNG.
+pub(super) fn png(option: &str, path: &Path) -> Result<(), String> {
+    match path
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
+    {
+        true => Ok(()),
+        false => Err(format!(
+            "{option}: expected a name that ends in .png, found `{}`",
+            path.display()
+        )),
+    }
+}
 
 /// Words for a prompt.
 pub(super) fn words(text: &str) -> Result<String, String> {
@@ -22,7 +88,7 @@ pub(super) fn picture_count(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn threads(text: &str) -> Result<usize, String> {
-    in_range(text, 1, 1024)
+    in_range(text, 1, MAX_THREADS)
 }
 
 pub(super) fn batch(text: &str) -> Result<usize, String> {
@@ -134,6 +200,43 @@ pub(super) fn size(text: &str) -> Result<(u32, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commas_stand_between_files_and_in_their_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        for name in ["my dog, v2.idx", "a,b,c", "a", "b", " x"] {
+            std::fs::write(at(name), b"").unwrap();
+        }
+        for (list, want) in [
+            ("{a}", &["a"][..]),
+            ("{a},{b}", &["a", "b"]),
+            ("{a} , {b}", &["a", "b"]),
+            ("{my dog, v2.idx}", &["my dog, v2.idx"]),
+            ("{my dog, v2.idx},{b}", &["my dog, v2.idx", "b"]),
+            ("{b}, {my dog, v2.idx} ,{a}", &["b", "my dog, v2.idx", "a"]),
+            ("{a,b,c}", &["a,b,c"]),
+            ("{a,b,c},{a,b,c}", &["a,b,c", "a,b,c"]),
+            ("{ x}", &[" x"]),
+            ("{no},{b}", &["no", "b"]),
+        ] {
+            let list = list.replace('{', &at("")).replace('}', "");
+            let want: Vec<PathBuf> = want.iter().map(|name| at(name).into()).collect();
+            assert_eq!(files(OsStr::new(&list)), want, "{list}");
+        }
+        assert_eq!(files(OsStr::new("a,,b")).len(), 3);
+        assert_eq!(files(OsStr::new("")), [PathBuf::new()]);
+    }
+
+    #[test]
+    fn a_seed_is_a_number_or_drawn() {
+        assert_eq!(seed("7"), Ok(7));
+        assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!((seed("-1"), drawn_seed()), (seed("-1"), seed("-1").ok()));
+        for wrong in ["-2", "", "one", "1.0", "18446744073709551616"] {
+            assert!(seed(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn values_are_read_or_refused() {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cones::concept::Subject;
 use cones::prompt::occurrences;
-use cones::{AttentionOptions, Drawing, Pipeline};
-use serde::Serialize;
+use cones::{AttentionOptions, Drawing, Pipeline, escaped};
+use serde_json::{Value, json};
 
+use super::outputs::Saved;
+use super::{name, with_suffix};
 use crate::cli::GenerateArgs;
 
 /// What was asked for, with words that the prompt as used has.
@@ -68,7 +70,7 @@ fn in_prompt(subject: &Subject, prompt: &str) -> anyhow::Result<String> {
 }
 
 /// A heat map that was written.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Heat {
     word: String,
     path: PathBuf,
@@ -86,10 +88,15 @@ impl Heat {
             low,
             high,
         } = self;
-        format!(
+        escaped(&format!(
             "{} (attention to `{word}`: {low:.3} to {high:.3})",
-            path.display()
-        )
+            name(path)
+        ))
+    }
+
+    /// The result as JSON.
+    pub(crate) fn json(&self) -> Value {
+        json!({"word": self.word, "path": name(&self.path), "low": self.low, "high": self.high})
     }
 }
 
@@ -98,11 +105,12 @@ pub(crate) fn write_heat(
     path: &Path,
     words: &[String],
     drawing: &Drawing,
-) -> anyhow::Result<Vec<Heat>> {
+    saved: &mut Saved,
+) -> cones::Result<Vec<Heat>> {
     let written = words.iter().zip(&drawing.heat).map(|(word, heat)| {
         let path = heat_path(path, word);
         let (picture, (low, high)) = heat.over(&drawing.picture);
-        picture.write_png(&path, None)?;
+        saved.write(&path, &picture.to_png(&path, None)?);
         Ok(Heat {
             word: word.clone(),
             path,
@@ -114,11 +122,8 @@ pub(crate) fn write_heat(
 }
 
 /// `out-heat-WORD.png` for `out.png`.
-fn heat_path(path: &Path, word: &str) -> PathBuf {
-    let stem = path
-        .file_stem()
-        .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    path.with_file_name(format!("{stem}-heat-{}.png", file_part(word)))
+pub(crate) fn heat_path(path: &Path, word: &str) -> PathBuf {
+    with_suffix(path, &format!("-heat-{}", file_part(word)))
 }
 
 /// A word as part of a file's name, which some systems compare without regard to case.

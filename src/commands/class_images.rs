@@ -2,62 +2,74 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use cones::{Pipeline, SampleOptions};
+use cones::{AttentionOptions, Pipeline, Progress, SampleOptions};
 use sha2::{Digest, Sha256};
 
-use super::generate::{Drawn, write_picture};
+use super::drawn::Drawn;
+use super::outputs::{can_write_into, room};
 use super::ui::Ui;
+use super::{Advice, count, name};
 
 /// The model's own pictures of `prompt` with seeds 0, 1, …, in a folder beside the index that says what they are.
 ///
-/// Pictures that are there already are taken as they are; a run that was interrupted goes on where it was.
+/// Pictures that are there already are taken as they are, each is written when it is drawn, and a run that was interrupted goes on where it was.
 pub(crate) fn cached(
     pipeline: &Pipeline,
     noun: &str,
     prompt: &str,
-    count: usize,
+    wanted: usize,
     index: &Path,
     ui: &Ui,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let options = super::generate::defaults(pipeline);
     let folder = index.with_file_name(folder_name(pipeline, noun, prompt, &options)?);
     let path = |seed: u64| folder.join(format!("seed-{seed:05}.png"));
-    let missing: Vec<u64> = (0..count as u64)
+    let missing: Vec<u64> = (0..wanted as u64)
         .filter(|&seed| !path(seed).is_file())
         .collect();
     if !missing.is_empty() {
         ui.note(&format!(
-            "drawing {} class pictures of \"{prompt}\" into `{}`",
-            missing.len(),
-            folder.display()
+            "drawing {} of the class, \"{prompt}\", into `{}`",
+            count(missing.len(), "picture"),
+            name(&folder)
         ));
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot create `{}`", folder.display()))?;
-        let mut meter = ui.meter("class pictures");
-        // Some at a time, so that little is lost when the run is interrupted.
-        const AT_A_TIME: usize = 16;
-        let batches = missing.len().div_ceil(AT_A_TIME);
-        for (i, seeds) in missing.chunks(AT_A_TIME).enumerate() {
-            let pictures = pipeline.draw(prompt, &options, seeds, |p| {
-                meter.set(i * p.total + p.done, batches * p.total, "passes")
-            })?;
-            for (&seed, picture) in seeds.iter().zip(&pictures) {
-                let drawn = Drawn {
-                    pipeline,
-                    prompt,
-                    options: &options,
-                    seed,
-                    concepts: &[],
-                    layers: None,
-                    excited: &[],
-                };
-                write_picture(&path(seed), picture, Some(&drawn))?;
-            }
+        if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| can_write_into(&folder))
+        {
+            return Err(Advice::new(
+                format!(
+                    "cannot write class pictures into `{}`: {error}",
+                    name(&folder)
+                ),
+                "make the folder of the index writable, or give pictures of the class with `--class-images DIR`",
+            ));
         }
+        let (width, height) = pipeline.size();
+        let least = u64::from(width) * u64::from(height) * 3 / 10;
+        let paths: Vec<PathBuf> = missing.iter().map(|&seed| path(seed)).collect();
+        room(paths.iter().map(|path| (path.as_path(), least)))?;
+        let mut meter = ui.meter("class pictures");
+        let mut seeds = missing.iter();
+        let plain = AttentionOptions::default();
+        let progress = |p: Progress| meter.set(p.done, p.total, "passes");
+        pipeline.draw_each(prompt, &options, &plain, &missing, progress, |drawing| {
+            let Some(&seed) = seeds.next() else {
+                return Ok(());
+            };
+            let drawn = Drawn {
+                pipeline,
+                prompt,
+                options: &options,
+                seed,
+                concepts: &[],
+                layers: None,
+                excited: &[],
+            };
+            let metadata = drawn.metadata(&drawing.picture)?;
+            drawing.picture.write_png(&path(seed), Some(&metadata))
+        })?;
         meter.finish();
     }
-    Ok((0..count as u64).map(path).collect())
+    Ok((0..wanted as u64).map(path).collect())
 }
 
 /// `class-images.dog.pocket-1a2b3c4d`: the last part is a hash of everything that the pictures depend on.

@@ -15,9 +15,10 @@ use cones::model::Clip;
 use cones::source::Source;
 use cones::{Error, Picture, Pipeline, SampleOptions};
 
-use super::lesson::{ClassImages, class_count, prepare};
+use super::lesson::{ClassImages, class_count, hashes, prepare};
+use super::outputs::{Outputs, Saved};
 use super::ui::Ui;
-use super::{device, load, photos, read_index};
+use super::{device, load, name, photos, read_index};
 use crate::cli::{EvalArgs, Global};
 
 /// Columns of the sheet.
@@ -30,12 +31,26 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let subject = subject(&index, args.subject.as_deref())?;
     let prompts = prompts(args.prompts.as_deref(), &subject)?;
     let (photos, _) = photos::read(&args.images, &ui)?;
-    let (class, _) = photos::read_class(args.class_images.as_ref(), &ui)?;
-    let left_out = [photos.left_out, class.left_out].concat();
+    let (class_photos, _) = photos::read_class(args.class_images.as_ref(), &ui)?;
+    let left_out = [photos.left_out, class_photos.left_out].concat();
     let photo_paths = photos.files;
+    let inputs = [
+        Some(&args.index),
+        args.prompts.as_ref(),
+        args.scores.as_ref(),
+    ];
     if let Some(path) = &args.sheet {
-        check_sheet(path)?;
+        let outputs = Outputs::beside(photo_paths.iter().chain(inputs.into_iter().flatten()));
+        let outputs = outputs.file("--sheet", path);
+        outputs.check()?;
+        outputs.spare_indices()?;
     }
+    let class = match &args.class_images {
+        _ if args.loss_draws == 0 => ClassImages::Needless,
+        Some(folder) => ClassImages::Given(folder),
+        None => ClassImages::Drawn(class_count(None), &args.index),
+    };
+    let photo_hashes = hashes(&photo_paths, &ClassImages::Needless, &ui)?;
     let scores = args.scores.as_deref().map(read_scores).transpose()?;
     let doses = doses(scores.as_ref(), &args.sweep, index.clone())?;
     let mut pipeline = load(global, &ui)?;
@@ -49,7 +64,9 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
             Err(error) if args.force => {
                 ui.warn(&format!("{what}: {error}; used all the same (--force)"));
             }
-            checked => checked.with_context(|| format!("{what} of another model"))?,
+            checked => checked.with_context(|| {
+                format!("{what} of another model, which is measured with --force alone")
+            })?,
         }
     }
     let weights = pipeline.unet().site_weights(SiteSelection::All);
@@ -87,9 +104,13 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
             args,
             &pipeline,
             &subject,
-            &photo_paths,
+            (&photo_paths, &class),
             &ui,
         )?),
+    };
+    let shown = match &args.sheet {
+        Some(_) => shown_photos(&photo_paths, &pipeline)?,
+        None => Vec::new(),
     };
     let mut bench = Bench {
         pipeline: &mut pipeline,
@@ -107,8 +128,10 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     drop(bench);
     pipeline.check_unchanged()?;
     clip.check_unchanged()?;
+    let mut saved = Saved::default();
     if let Some(path) = &args.sheet {
-        write_sheet(path, &photo_paths, &pipeline, &plain, &doses)?;
+        let sheet = sheet(&rows(shown, &plain, &doses))?;
+        saved.write(path, &sheet.to_png(path, None)?);
     }
     let report = report::Report {
         global,
@@ -116,7 +139,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         subject: &subject,
         prompts: &prompts,
         options: &options,
-        photos: &photo_paths,
+        photos: &photo_hashes,
         left_out: &left_out,
         clip: &clip,
         prior_weight: prior_weight(&index),
@@ -124,6 +147,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         doses: &doses,
     };
     report.print(&ui)?;
+    saved.finish()?;
     Ok(report.brings_out_subject()?.unwrap_or(true))
 }
 
@@ -212,7 +236,7 @@ impl Bench<'_> {
 }
 
 fn read_scores(path: &Path) -> anyhow::Result<Scores> {
-    Scores::read(path).with_context(|| format!("failed to read scores `{}`", path.display()))
+    Scores::read(path).with_context(|| format!("failed to read scores `{}`", name(path)))
 }
 
 /// The index as it is, or with scores the concepts of other densities.
@@ -293,17 +317,13 @@ fn held_out(
     args: &EvalArgs,
     pipeline: &Pipeline,
     subject: &Subject,
-    photos: &[PathBuf],
+    (photos, class): (&[PathBuf], &ClassImages),
     ui: &Ui,
 ) -> anyhow::Result<HeldOut> {
-    let class = match &args.class_images {
-        Some(folder) => ClassImages::Given(folder),
-        None => ClassImages::Drawn(class_count(None), &args.index),
-    };
-    let prepared = prepare(pipeline, subject, photos, &class, ui)?;
+    let lesson = prepare(pipeline, subject, photos, class, ui)?;
     Ok(HeldOut::new(
         pipeline.schedule(),
-        &prepared.lesson,
+        &lesson,
         args.loss_draws,
         global.seed,
     )?)
@@ -316,40 +336,19 @@ fn prior_weight(index: &NeuronIndex) -> f64 {
     number.filter(|w: &f64| w.is_finite()).unwrap_or(1.0)
 }
 
-fn check_sheet(path: &Path) -> anyhow::Result<()> {
-    if path
-        .extension()
-        .is_none_or(|e| !e.eq_ignore_ascii_case("png"))
-    {
-        bail!(
-            "--sheet: expected a name that ends in .png, found `{}`",
-            path.display()
-        );
-    }
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            bail!("--sheet: no folder `{}`; make it first", folder.display())
-        }
-        _ => Ok(()),
-    }
+/// The photos on the sheet, read before anything is drawn.
+fn shown_photos(photos: &[PathBuf], pipeline: &Pipeline) -> cones::Result<Vec<Picture>> {
+    let first = photos.iter().take(COLUMNS);
+    first
+        .map(|path| Picture::read(path, pipeline.size()))
+        .collect()
 }
 
 /// Photos; plain; of each dose the concept; of a lone dose its random controls too.
-fn write_sheet(
-    path: &Path,
-    photos: &[PathBuf],
-    pipeline: &Pipeline,
-    plain: &Condition,
-    doses: &[Measured],
-) -> anyhow::Result<()> {
+fn rows(photos: Vec<Picture>, plain: &Condition, doses: &[Measured]) -> Vec<Vec<Picture>> {
     let first = |condition: &Condition| -> Vec<Picture> {
         condition.pictures.iter().take(COLUMNS).cloned().collect()
     };
-    let photos = photos
-        .iter()
-        .take(COLUMNS)
-        .map(|path| Picture::read(path, pipeline.size()))
-        .collect::<cones::Result<Vec<_>>>()?;
     let mut rows = vec![photos, first(plain)];
     rows.extend(doses.iter().map(|d| first(&d.shut)));
     if let [Measured { dose, controls, .. }] = doses
@@ -357,5 +356,5 @@ fn write_sheet(
     {
         rows.extend(controls.iter().map(first));
     }
-    Ok(sheet(&rows)?.write_png(path, None)?)
+    rows
 }

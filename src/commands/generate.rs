@@ -1,27 +1,46 @@
 //! `cones generate`: a prompt and concepts to pictures.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail};
-use cones::concept::{LayerSelection, NeuronIndex, Scope, Subject};
+use anyhow::Context;
+use cones::concept::{NeuronIndex, Scope, Subject};
 use cones::prompt::{occurrences, place_subjects};
-use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
+use cones::{Error, Pipeline, Progress, SampleOptions, escaped};
 use serde_json::json;
 
+use super::drawn::{Concept, Drawn};
 use super::memory::{self, Budget};
+use super::outputs::{self, Outputs, Saved};
 use super::ui::{Ui, peak_memory};
-use super::{attention, load, read_index};
+use super::{attention, count, load, name, with_suffix};
 use crate::cli::{GenerateArgs, Global};
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
-    let concepts = args
-        .concepts
+    let files = args.concepts();
+    let paths = paths(&args.output, global.seed, args.count)?;
+    let mut outputs = Outputs::beside(&files);
+    for (_, path) in &paths {
+        outputs = outputs.file("--output", path);
+        // That words differ in their files is said of the words.
+        let maps: BTreeSet<PathBuf> = args
+            .heatmap
+            .iter()
+            .map(|word| attention::heat_path(path, word))
+            .collect();
+        for map in maps {
+            outputs = outputs.file("--heatmap", map);
+        }
+    }
+    outputs.check()?;
+    outputs.spare_indices()?;
+    let concepts = files
         .iter()
         .map(|path| Concept::read(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let paths = paths(&args.output, global.seed, args.count)?;
     let mut pipeline = load(global, &ui)?;
     shut(&mut pipeline, &concepts, args, &ui)?;
     let prompt = prompt(&args.prompt, &concepts, args.raw_prompt);
@@ -50,32 +69,41 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             attention.excite.join(", ")
         ));
     }
+    let (width, height) = options.size.unwrap_or_else(|| pipeline.size());
+    warn_of_size(&pipeline, (width, height), &ui);
     let budget = Budget::new(args.memory.bytes);
     let excite = !attention.excite.is_empty();
     let needs = pipeline.fit_drawing(&options, paths.len(), excite, budget.bytes())?;
     budget.check(&needs, &ui)?;
     if args.memory.dry_run {
         let what = format!(
-            "{}: {} pictures, {} steps of `{}` each",
-            args.output.display(),
-            paths.len(),
-            options.steps,
+            "{}: {}, {} of `{}` each",
+            escaped(&name(&args.output)),
+            count(paths.len(), "picture"),
+            count(options.steps, "step"),
             options.sampler
         );
         return memory::dry_run(global, &ui, &what, &needs, &[]);
     }
+    // A PNG is hardly smaller than a tenth of its pixels.
+    let least = u64::from(width) * u64::from(height) * 3 / 10;
+    outputs::room(paths.iter().map(|(_, path)| (path.as_path(), least)))?;
     ui.detail(&memory::line(&needs));
     let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
     let mut meter = ui.meter("drawing");
     let (start, mut passes) = (Instant::now(), 0);
-    let drawings = pipeline.draw_attending(&prompt, &options, &attention, &seeds, |p| {
-        passes = p.total;
-        meter.set(p.done, p.total, "passes")
-    })?;
-    meter.finish();
-    let seconds_per_step = start.elapsed().as_secs_f64() / passes.max(1) as f64;
+    let saved = RefCell::new(Saved::default());
     let mut heat = Vec::new();
-    for ((seed, path), drawing) in paths.iter().zip(&drawings) {
+    let progress = |p: Progress| {
+        passes = p.total;
+        // After a picture that could not be written there is no use in drawing more.
+        match saved.borrow().all_well() {
+            true => meter.set(p.done, p.total, "passes"),
+            false => Err(Error::Interrupted),
+        }
+    };
+    let done = pipeline.draw_each(&prompt, &options, &attention, &seeds, progress, |drawing| {
+        let (seed, path) = &paths[heat.len()];
         let drawn = Drawn {
             pipeline: &pipeline,
             prompt: &prompt,
@@ -85,60 +113,102 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             layers: args.layers.as_ref(),
             excited: &attention.excite,
         };
-        write_picture(
+        let metadata = match args.no_metadata {
+            true => None,
+            false => Some(drawn.metadata(&drawing.picture)?),
+        };
+        let mut saved = saved.borrow_mut();
+        saved.write(path, &drawing.picture.to_png(path, metadata.as_ref())?);
+        heat.push(attention::write_heat(
             path,
-            &drawing.picture,
-            (!args.no_metadata).then_some(&drawn),
-        )?;
-        heat.push(attention::write_heat(path, &attention.heat, drawing)?);
+            &attention.heat,
+            &drawing,
+            &mut saved,
+        )?);
+        Ok(())
+    });
+    meter.finish();
+    let saved = saved.into_inner();
+    if !saved.all_well() {
+        return saved.finish();
     }
+    match done {
+        Err(Error::Interrupted) => {
+            return Err(Error::Interrupted).context(kept(&saved, paths.len()));
+        }
+        other => other?,
+    }
+    let seconds_per_step = start.elapsed().as_secs_f64() / passes.max(1) as f64;
     if global.json {
         let images: Vec<_> = paths
             .iter()
             .zip(&heat)
-            .map(|((seed, path), heat)| json!({"path": path, "seed": seed, "heatmaps": heat}))
-            .collect();
-        return ui.result(&format!(
-            "{:#}",
-            json!({
-                "images": images,
-                "prompt": prompt,
-                "negative": options.negative,
-                "sampler": options.sampler.to_string(),
-                "steps": options.steps,
-                "guidance": options.guidance,
-                "attend_excite": attention.excite,
-                "seconds_per_step": seconds_per_step,
-                "peak_memory_bytes": peak_memory(),
+            .map(|((seed, path), heat)| {
+                let heat: Vec<_> = heat.iter().map(attention::Heat::json).collect();
+                json!({"path": name(path), "seed": seed, "heatmaps": heat})
             })
-        ));
+            .collect();
+        let concepts: Vec<_> = files
+            .iter()
+            .zip(&concepts)
+            .map(|(path, c)| json!({"index": name(path), "sha256": c.sha256}))
+            .collect();
+        return ui.json(&json!({
+            "images": images,
+            "model": pipeline.name(),
+            "concepts": concepts,
+            "prompt": prompt,
+            "negative": options.negative,
+            "sampler": options.sampler.to_string(),
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "size": format!("{width}x{height}"),
+            "attend_excite": attention.excite,
+            "seconds_per_step": seconds_per_step,
+            "peak_memory_bytes": peak_memory(),
+        }));
     }
     let mut lines: Vec<String> = Vec::new();
     for ((seed, path), heat) in paths.iter().zip(&heat) {
-        lines.push(format!("{} (seed {seed})", path.display()));
+        lines.push(format!("{} (seed {seed})", escaped(&name(path))));
         lines.extend(heat.iter().map(attention::Heat::line));
     }
     ui.result(&lines.join("\n"))
 }
 
-/// A concept with the name of its file.
-pub(crate) struct Concept {
-    name: String,
-    index: NeuronIndex,
-    sha256: String,
+/// What there is of an interrupted run.
+fn kept(saved: &Saved, all: usize) -> String {
+    match saved.written() {
+        [] => "no picture was finished".to_owned(),
+        [one] => format!(
+            "1 file is kept, `{}`, of {}",
+            name(one),
+            count(all, "picture")
+        ),
+        [first, .., last] => format!(
+            "{} files are kept, `{}` to `{}`, of {}",
+            saved.written().len(),
+            name(first),
+            name(last),
+            count(all, "picture")
+        ),
+    }
 }
 
-impl Concept {
-    fn read(path: &Path) -> anyhow::Result<Self> {
-        let index = read_index(path)?;
-        let name = path
-            .file_stem()
-            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Ok(Self {
-            name,
-            sha256: index.sha256()?,
-            index,
-        })
+/// Says where a size is far from the model's own, at which it draws its subjects many times over or cut off.
+fn warn_of_size(pipeline: &Pipeline, (width, height): (u32, u32), ui: &Ui) {
+    /// How many times larger or smaller still is no surprise: 768 pixels of a model of 512.
+    const FAR: f64 = 1.5;
+    let own = pipeline.size();
+    let far = |side: u32, own: u32| {
+        let times = f64::from(side) / f64::from(own);
+        !(1.0 / FAR..=FAR).contains(&times)
+    };
+    if far(width, own.0) || far(height, own.1) {
+        ui.warn(&format!(
+            "{width}x{height} is far from the {}x{} pixels that the model was trained on: it may draw things many times or in part",
+            own.0, own.1
+        ));
     }
 }
 
@@ -161,7 +231,10 @@ fn shut(
                 concept.name
             )),
             other => other.with_context(|| {
-                format!("concept `{}` cannot be used with this model", concept.name)
+                format!(
+                    "concept `{}` cannot be used with this model without --force",
+                    concept.name
+                )
             })?,
         }
     }
@@ -231,122 +304,16 @@ pub(crate) fn defaults(pipeline: &Pipeline) -> SampleOptions {
 
 /// For each picture its seed and its file: `out.png`, or `out-SEED.png` where there are several.
 fn paths(output: &Path, seed: u64, count: usize) -> anyhow::Result<Vec<(u64, PathBuf)>> {
-    let is_png = output
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("png"));
-    if !is_png {
-        bail!(
-            "--output: expected a name that ends in .png, found `{}`",
-            output.display()
-        );
-    }
-    if let Some(folder) = output
-        .parent()
-        .filter(|f| !f.as_os_str().is_empty() && !f.is_dir())
-    {
-        bail!("--output: no folder `{}`; make it first", folder.display());
-    }
-    let stem = output
-        .file_stem()
-        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     (0..count as u64)
         .map(|i| {
             let seed = seed
                 .checked_add(i)
                 .context("--seed: expected a number that leaves room for --count more")?;
-            let name = if count == 1 {
-                format!("{stem}.png")
-            } else {
-                format!("{stem}-{seed}.png")
+            let path = match count {
+                1 => output.to_owned(),
+                _ => with_suffix(output, &format!("-{seed}")),
             };
-            Ok((seed, output.with_file_name(name)))
+            Ok((seed, path))
         })
         .collect()
-}
-
-/// How a picture was drawn: enough to draw it again.
-pub(crate) struct Drawn<'a> {
-    pub(crate) pipeline: &'a Pipeline,
-    pub(crate) prompt: &'a str,
-    pub(crate) options: &'a SampleOptions,
-    pub(crate) seed: u64,
-    pub(crate) concepts: &'a [Concept],
-    pub(crate) layers: Option<&'a LayerSelection>,
-    /// The words of attend-and-excite.
-    pub(crate) excited: &'a [String],
-}
-
-/// Writes a picture, with what it was drawn from where that is given.
-pub(crate) fn write_picture(
-    path: &Path,
-    picture: &Picture,
-    drawn: Option<&Drawn>,
-) -> anyhow::Result<()> {
-    let metadata = drawn.map(|d| d.metadata(picture)).transpose()?;
-    Ok(picture.write_png(path, metadata.as_ref())?)
-}
-
-impl Drawn<'_> {
-    fn metadata(&self, picture: &Picture) -> anyhow::Result<Metadata> {
-        let Self {
-            pipeline,
-            prompt,
-            options,
-            seed,
-            concepts,
-            layers,
-            excited,
-        } = self;
-        let size = format!("{}x{}", picture.width(), picture.height());
-        let names: Vec<String> = concepts
-            .iter()
-            .map(|c| format!("{}@{}", c.name, &c.sha256[..10]))
-            .collect();
-        let mut fields = vec![
-            ("Steps", options.steps.to_string()),
-            ("Sampler", options.sampler.to_string()),
-            ("CFG scale", options.guidance.to_string()),
-            ("Seed", seed.to_string()),
-            ("Size", size),
-            ("Model", pipeline.name().to_owned()),
-            ("Version", format!("cones {}", env!("CARGO_PKG_VERSION"))),
-        ];
-        if !names.is_empty() {
-            fields.push(("Cones", names.join(", ")));
-        }
-        if let Some(layers) = layers {
-            fields.push(("Cones layers", layers.to_string()));
-        }
-        if !excited.is_empty() {
-            fields.push(("Attend-and-excite", excited.join(", ")));
-        }
-        let fields: Vec<(&str, &str)> = fields
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .collect();
-        let concepts: Vec<_> = concepts
-            .iter()
-            .map(|c| json!({"name": c.name, "sha256": c.sha256}))
-            .collect();
-        let cones = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "model": pipeline.name(),
-            "fingerprint": pipeline.fingerprint()?,
-            "prompt": prompt,
-            "negative": options.negative,
-            "sampler": options.sampler.to_string(),
-            "steps": options.steps,
-            "guidance": options.guidance,
-            "seed": seed,
-            "width": picture.width(),
-            "height": picture.height(),
-            "concepts": concepts,
-            "layers": layers.map(LayerSelection::to_string),
-            "attend_excite": excited,
-        });
-        Ok(Metadata {
-            parameters: a1111_parameters(prompt, &options.negative, &fields),
-            cones: cones.to_string(),
-        })
-    }
 }

@@ -5,15 +5,22 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use cones::concept::{NeuronIndex, Overlap, OverlapReport, Projection};
+use cones::concept::{NeuronIndex, Overlap, OverlapReport, Projection, Scope};
+use cones::escaped;
 use serde_json::{Value, json};
 
+use super::outputs::{Outputs, Saved};
 use super::ui::Ui;
-use super::{read_index, thousands};
+use super::{count, name, read_index, thousands};
 use crate::cli::{Global, InspectArgs};
 
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
+    if let Some(path) = &args.plain {
+        let outputs = Outputs::beside(&args.indices).file("--indices", path);
+        outputs.check()?;
+        outputs.spare_indices()?;
+    }
     let indices = args
         .indices
         .iter()
@@ -26,8 +33,10 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
         );
     }
     if let Some(path) = &args.plain {
-        cones::write_file(path, &indices[0].1.to_plain_bytes())?;
-        return ui.result(&format!("{}", path.display()));
+        let mut saved = Saved::default();
+        saved.write(path, &indices[0].1.to_plain_bytes());
+        saved.finish()?;
+        return ui.result(&escaped(&name(path)));
     }
     if args.dump {
         let mut text = Vec::new();
@@ -40,8 +49,8 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
             if first.provenance().fingerprint != second.provenance().fingerprint {
                 ui.warn(&format!(
                     "`{}` and `{}` are of different models",
-                    a.display(),
-                    b.display()
+                    name(a),
+                    name(b)
                 ));
             }
             pairs.push((a.as_path(), b.as_path(), OverlapReport::new(first, second)?));
@@ -56,10 +65,7 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
             .iter()
             .map(|(a, b, report)| overlap_json(a, b, report))
             .collect();
-        return ui.result(&format!(
-            "{:#}",
-            json!({"indices": files, "overlaps": overlaps})
-        ));
+        return ui.json(&json!({"indices": files, "overlaps": overlaps}));
     }
     let mut text = String::new();
     for (path, index) in &indices {
@@ -110,37 +116,42 @@ fn table(index: &NeuronIndex) -> BTreeMap<(String, &'static str), [Count; 2]> {
 fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> anyhow::Result<()> {
     let p = index.provenance();
     let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
-    writeln!(text, "{}", path.display())?;
-    writeln!(text, "  subject      {}", p.trigger_phrase())?;
+    writeln!(text, "{}", escaped(&name(path)))?;
+    writeln!(text, "  subject      {}", escaped(&p.trigger_phrase()))?;
     writeln!(
         text,
         "  model        {} ({}…)",
-        p.model,
+        escaped(&p.model),
         &p.fingerprint[..10]
     )?;
     let settings: Vec<String> = p
         .settings
         .iter()
-        .map(|(key, value)| format!("{key} {value}"))
+        .map(|(key, value)| escaped(&format!("{key} {value}")))
         .collect();
     writeln!(
         text,
         "  method       {}{}",
-        p.method,
+        escaped(&p.method),
         if settings.is_empty() {
             String::new()
         } else {
             format!(": {}", settings.join(", "))
         }
     )?;
+    let at = match p.scope {
+        Scope::Words => "shut at the subject's own words",
+        Scope::Prompt => "shut in the whole prompt",
+    };
+    writeln!(text, "  scope        {}: {at}", p.scope.name())?;
     for part in &p.merged_from {
         let subjects: Vec<String> = part.subjects.iter().map(|s| s.phrase()).collect();
         writeln!(
             text,
-            "  merged from  {} ({} neurons, {})",
-            subjects.join(", "),
-            thousands(part.shut),
-            part.method
+            "  merged from  {} ({}, {})",
+            escaped(&subjects.join(", ")),
+            count(part.shut as usize, "neuron"),
+            escaped(&part.method)
         )?;
     }
     writeln!(
@@ -175,7 +186,12 @@ fn describe_overlap(
     b: &Path,
     report: &OverlapReport,
 ) -> anyhow::Result<()> {
-    writeln!(text, "overlap of {} and {}", a.display(), b.display())?;
+    writeln!(
+        text,
+        "overlap of {} and {}",
+        escaped(&name(a)),
+        escaped(&name(b))
+    )?;
     writeln!(
         text,
         "  {:<72} {:>8} {:>10} {:>8}",
@@ -226,11 +242,12 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
         .map(|s| json!({"noun": s.noun, "token": s.token}))
         .collect();
     Ok(json!({
-        "index": path,
+        "index": name(path),
         "subjects": subjects,
         "model": p.model,
         "fingerprint": p.fingerprint,
         "method": p.method,
+        "scope": p.scope.name(),
         "settings": p.settings,
         "seed": p.seed,
         "sha256": index.sha256()?,
@@ -255,5 +272,5 @@ fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value {
         .iter()
         .map(|(s, o)| (s.to_string(), one(o)))
         .collect();
-    json!({"first": a, "second": b, "total": one(&report.total()), "sites": sites})
+    json!({"first": name(a), "second": name(b), "total": one(&report.total()), "sites": sites})
 }

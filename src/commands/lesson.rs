@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cones::concept::{Examples, Lesson, Subject};
+use cones::prompt::article;
 use cones::{Picture, Pipeline, file_sha256, list};
 
 use super::class_images;
@@ -33,22 +34,52 @@ pub(crate) enum ClassImages<'a> {
     Drawn(usize, &'a Path),
 }
 
-/// A [`Lesson`] with what a file says of it.
-pub(crate) struct Prepared {
-    pub(crate) lesson: Lesson,
-    pub(crate) prompts: [String; 2],
-    /// SHA-256 of the photos, and of the class pictures where they were given.
-    pub(crate) hashes: Vec<String>,
+/// The prompts of a subject and of its class, as the file says them.
+pub(crate) fn prompts(subject: &Subject) -> [String; 2] {
+    [&subject.phrase(), &subject.noun].map(|words| format!("a photo of {} {words}", article(words)))
 }
 
-/// Reads the photos and reads or draws the class pictures.
+/// The SHA-256 of the photos, and of the class pictures where they were given.
+pub(crate) fn hashes(
+    photos: &[PathBuf],
+    class: &ClassImages,
+    ui: &Ui,
+) -> anyhow::Result<Vec<String>> {
+    let given = match class {
+        ClassImages::Given(folder) => list(&[folder.to_path_buf()])?.files,
+        ClassImages::Needless | ClassImages::Drawn(..) => Vec::new(),
+    };
+    let mut meter = ui.meter("looking at photos");
+    let all = photos.iter().chain(&given).enumerate().map(|(i, path)| {
+        meter.set(i, photos.len() + given.len(), "files")?;
+        file_sha256(path)
+    });
+    let hashes = all.collect::<cones::Result<Vec<_>>>()?;
+    meter.finish();
+    Ok(hashes)
+}
+
+/// Reads the photos and reads or draws the class pictures; these last, as they take long.
 pub(crate) fn prepare(
     pipeline: &Pipeline,
     subject: &Subject,
     photos: &[PathBuf],
     class: &ClassImages,
     ui: &Ui,
-) -> anyhow::Result<Prepared> {
+) -> anyhow::Result<Lesson> {
+    Ok(Lesson {
+        subject: of_subject(pipeline, subject, photos, ui)?,
+        class: of_class(pipeline, subject, class, ui)?,
+    })
+}
+
+/// Reads the photos of a subject.
+pub(crate) fn of_subject(
+    pipeline: &Pipeline,
+    subject: &Subject,
+    photos: &[PathBuf],
+    ui: &Ui,
+) -> anyhow::Result<Examples> {
     let tokens = pipeline.tokenizer().words(&subject.token)?;
     if tokens.len() != 1 {
         ui.warn(&format!(
@@ -57,63 +88,41 @@ pub(crate) fn prepare(
             tokens.len()
         ));
     }
-    let prompts = [
-        format!("a photo of a {}", subject.phrase()),
-        format!("a photo of a {}", subject.noun),
-    ];
-    let mut hashes = hashes(photos)?;
-    // Before class pictures are drawn, which takes long.
-    let of_subject = examples(pipeline, photos, &prompts[0], ui)?;
-    let class_paths = match class {
-        ClassImages::Needless => None,
-        ClassImages::Given(folder) => {
-            let paths = list(&[folder.to_path_buf()])?.files;
-            hashes.extend(self::hashes(&paths)?);
-            Some(paths)
-        }
+    examples(pipeline, photos, &prompts(subject)[0], ui)
+}
+
+/// Reads or draws the pictures of its class, if there are to be any.
+pub(crate) fn of_class(
+    pipeline: &Pipeline,
+    subject: &Subject,
+    class: &ClassImages,
+    ui: &Ui,
+) -> anyhow::Result<Option<Examples>> {
+    let [_, prompt] = prompts(subject);
+    let paths = match class {
+        ClassImages::Needless => return Ok(None),
+        ClassImages::Given(folder) => list(&[folder.to_path_buf()])?.files,
         ClassImages::Drawn(count, beside) => {
-            let noun = &subject.noun;
-            let drawn = class_images::cached(pipeline, noun, &prompts[1], *count, beside, ui)?;
-            Some(drawn)
+            class_images::cached(pipeline, &subject.noun, &prompt, *count, beside, ui)?
         }
     };
-    Ok(Prepared {
-        lesson: Lesson {
-            subject: of_subject,
-            class: class_paths
-                .map(|paths| examples(pipeline, &paths, &prompts[1], ui))
-                .transpose()?,
-        },
-        prompts,
-        hashes,
-    })
+    examples(pipeline, &paths, &prompt, ui).map(Some)
 }
 
 /// Reads pictures at the model's size and encodes them.
-pub(crate) fn examples(
+fn examples(
     pipeline: &Pipeline,
     paths: &[PathBuf],
     prompt: &str,
     ui: &Ui,
 ) -> anyhow::Result<Examples> {
+    let context = pipeline.embed(&[prompt])?;
     let mut meter = ui.meter("encoding pictures");
-    let encode = |(i, path): (usize, &PathBuf)| {
-        let latents = pipeline.latents(&Picture::read(path, pipeline.size())?)?;
-        meter.set(i + 1, paths.len(), "pictures")?;
-        Ok(latents)
-    };
-    let latents = paths
-        .iter()
-        .enumerate()
-        .map(encode)
-        .collect::<cones::Result<Vec<_>>>()?;
+    let latents = paths.iter().enumerate().map(|(i, path)| {
+        meter.set(i, paths.len(), "pictures")?;
+        pipeline.latents(&Picture::read(path, pipeline.size())?)
+    });
+    let latents = latents.collect::<cones::Result<Vec<_>>>()?;
     meter.finish();
-    Ok(Examples {
-        latents,
-        context: pipeline.embed(&[prompt])?,
-    })
-}
-
-fn hashes(paths: &[PathBuf]) -> cones::Result<Vec<String>> {
-    paths.iter().map(|path| file_sha256(path)).collect()
+    Ok(Examples { latents, context })
 }

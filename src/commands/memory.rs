@@ -72,8 +72,11 @@ pub(crate) fn line(needs: &Needs) -> String {
     );
     if needs.pass.recomputed > 0 {
         line += &format!(
-            "; to fit, {} layers are computed twice",
-            needs.pass.recomputed
+            "; to fit, {} computed twice",
+            match needs.pass.recomputed {
+                1 => "1 layer is".to_owned(),
+                n => format!("{n} layers are"),
+            }
         );
     }
     line
@@ -88,9 +91,7 @@ pub(crate) fn dry_run(
     left_out: &[LeftOut],
 ) -> anyhow::Result<()> {
     if global.json {
-        return ui.result(&format!(
-            "{:#}",
-            json!({
+        return ui.json(&json!({
                 "dry_run": true,
                 "task": what,
                 "memory_bytes": needs.total(),
@@ -100,14 +101,13 @@ pub(crate) fn dry_run(
                 "recomputed_layers": needs.pass.recomputed,
                 "photos_bytes": needs.photos,
                 "left_out": super::photos::left_out(left_out),
-            })
-        ));
+        }));
     }
     ui.result(&format!("{what}; {}", line(needs)))
 }
 
 /// `4.9 GB` or `83 MB`.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     match bytes as f64 {
         large if large >= 1e9 => format!("{:.1} GB", large / 1e9),
         small => format!("{:.0} MB", (small / 1e6).ceil()),

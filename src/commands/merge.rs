@@ -4,14 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use cones::concept::{NeuronIndex, OverlapReport};
+use cones::escaped;
 use serde_json::{Value, json};
 
+use super::outputs::{self, Outputs, Saved};
 use super::ui::{Ui, peak_memory};
-use super::{read_index, thousands, tune};
+use super::{name, read_index, thousands, tune};
 use crate::cli::{Global, MergeArgs};
 
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
+    Outputs::beside(&args.indices)
+        .file("--output", &args.output)
+        .check()?;
     let parts = args
         .indices
         .iter()
@@ -25,13 +30,18 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
             Some(tuned) => tuned,
             None => return Ok(()),
         },
-        None => tune::Tuned {
-            index: union.clone(),
-            steps: Vec::new(),
-            left_out: Vec::new(),
-        },
+        None => {
+            outputs::check_free(&args.output, union.provenance(), args.force)?;
+            tune::Tuned {
+                index: union.clone(),
+                steps: Vec::new(),
+                left_out: Vec::new(),
+            }
+        }
     };
-    merged.index.write(&args.output)?;
+    let mut saved = Saved::default();
+    saved.write(&args.output, &merged.index.to_bytes()?);
+    saved.finish()?;
     let sum: u64 = parts.iter().map(NeuronIndex::shut).sum();
     let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);
     let grown = bytes(&merged.index)? as f64 / bytes(&union)? as f64;
@@ -41,10 +51,8 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
             .iter()
             .map(|s| json!({"step": s.step, "loss": s.loss, "seconds": s.seconds}))
             .collect();
-        return ui.result(&format!(
-            "{:#}",
-            json!({
-                "index": args.output,
+        return ui.json(&json!({
+                "index": name(&args.output),
                 "shut": union.shut(),
                 "total": union.total(),
                 "density": union.density(),
@@ -56,12 +64,11 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
                 "steps": steps,
                 "left_out": super::photos::left_out(&merged.left_out),
                 "peak_memory_bytes": peak_memory(),
-            })
-        ));
+        }));
     }
     let mut text = format!(
         "{}: {} of {} neurons shut ({:.2} %), the union of {}",
-        args.output.display(),
+        escaped(&name(&args.output)),
         thousands(union.shut()),
         thousands(union.total()),
         100.0 * union.density(),
@@ -89,14 +96,14 @@ fn overlaps(paths: &[PathBuf], parts: &[NeuronIndex], ui: &Ui) -> anyhow::Result
             let total = OverlapReport::new(first, second)?.total();
             ui.note(&format!(
                 "{} and {} share {} neurons, where chance would give {:.0}",
-                a.display(),
-                b.display(),
+                name(a),
+                name(b),
                 thousands(total.shared()),
                 total.expected(),
             ));
             all.push(json!({
-                "first": a,
-                "second": b,
+                "first": name(a),
+                "second": name(b),
                 "shared": total.shared(),
                 "expected": total.expected(),
             }));

@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod class_images;
+pub(crate) mod drawn;
 pub(crate) mod eval;
 pub(crate) mod find;
 pub(crate) mod generate;
@@ -9,11 +10,12 @@ pub(crate) mod inspect;
 pub(crate) mod lesson;
 pub(crate) mod memory;
 pub(crate) mod merge;
+pub(crate) mod outputs;
 pub(crate) mod photos;
 pub(crate) mod tune;
 pub(crate) mod ui;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use candle_core::{DType, Device};
@@ -23,6 +25,21 @@ use cones::source::Source;
 
 use crate::cli::{DeviceName, Global, Precision};
 use ui::Ui;
+
+/// An error with the next step, where the library has none for it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Advice {
+    message: String,
+    pub(crate) hint: String,
+}
+
+impl Advice {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        let (message, hint) = (message.into(), hint.into());
+        Self { message, hint }.into()
+    }
+}
 
 /// Where the user wants to compute.
 ///
@@ -54,7 +71,31 @@ fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
 
 /// Reads an index, naming its file in any error.
 fn read_index(path: &Path) -> anyhow::Result<NeuronIndex> {
-    NeuronIndex::read(path).with_context(|| format!("failed to read index `{}`", path.display()))
+    NeuronIndex::read(path).with_context(|| format!("failed to read index `{}`", name(path)))
+}
+
+/// The name of a file in text and JSON; where it is not UTF-8, with U+FFFD for what cannot be said.
+fn name(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// `out-7.png` for `out.png` and `-7`.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut file = path.file_stem().unwrap_or_default().to_owned();
+    file.push(suffix);
+    if let Some(ending) = path.extension() {
+        file.push(".");
+        file.push(ending);
+    }
+    path.with_file_name(file)
+}
+
+/// `1 step` or `2,000 steps`.
+fn count(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{} {what}s", thousands(n as u64)),
+    }
 }
 
 /// A count with thin separators of thousands: 19,169,280.

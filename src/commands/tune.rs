@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail};
 use cones::concept::tune::Open;
 use cones::concept::{
-    NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject, rows_at_once,
-    shut,
+    Lesson, NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject,
+    rows_at_once, shut,
 };
 use cones::nn::Weight;
-use cones::{LeftOut, Pipeline};
+use cones::{LeftOut, Pipeline, escaped};
 use half::f16;
 
-use super::lesson::{ClassImages, class_count, prepare, prior_weight};
+use super::lesson::{ClassImages, class_count, hashes, of_class, of_subject, prior_weight};
 use super::memory::{self, Budget};
+use super::outputs::{self, Outputs};
 use super::ui::Ui;
-use super::{load, photos};
+use super::{count, load, name, photos};
 use crate::cli::{Global, MergeArgs, SubjectImages};
 
 /// A tuned index and how it came about.
@@ -54,10 +55,31 @@ pub(crate) fn run(
         .iter()
         .map(|folder| photos::read(std::slice::from_ref(&folder.folder), ui))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    Outputs::beside(photos.iter().flat_map(|(photos, _)| &photos.files))
+        .file("--output", &args.output)
+        .check()?;
     let mut pipeline = load(global, ui)?;
     union
         .check_fingerprint(&pipeline.fingerprint()?)
         .context("the indices cannot be tuned on this model")?;
+    let options = cones::concept::tune::Options {
+        steps,
+        half: args.batch,
+        rate: args.rate,
+        prior_weight: prior_weight(args.prior_weight),
+        scope: union.provenance().scope,
+        seed: global.seed,
+    };
+    let mut provenance = provenance(union.provenance(), args, &options);
+    for (photos, _) in &photos {
+        for hash in hashes(&photos.files, &ClassImages::Needless, ui)? {
+            if !provenance.pictures.contains(&hash) {
+                provenance.pictures.push(hash);
+            }
+        }
+    }
+    outputs::check_free(&args.output, &provenance, args.force)?;
+    let open = open(&union, &pipeline, args.all_positions)?;
     let budget = Budget::new(args.memory);
     let numbers: u64 = union.sites().map(|(_, set)| set.universe()).sum();
     let subjects = union.provenance().subjects.len();
@@ -78,38 +100,40 @@ pub(crate) fn run(
         .collect();
     budget.check(&needs, ui)?;
     if args.dry_run {
-        let what = format!("{}: {steps} steps of tuning", args.output.display());
+        let what = format!(
+            "{}: {} of tuning",
+            escaped(&name(&args.output)),
+            count(steps, "step")
+        );
         memory::dry_run(global, ui, &what, &needs, &left_out)?;
         return Ok(None);
     }
+    let values: u64 = open.values().map(|open| open.values.len() as u64).sum();
+    outputs::room([(args.output.as_path(), 2 * values)])?;
     ui.note(&memory::line(&needs));
-    let mut provenance = union.provenance().clone();
     if provenance.scope == Scope::Words {
         pipeline.mark(&provenance.subjects);
     }
-    let mut lessons = Vec::new();
-    for (subject, (photos, _)) in provenance.subjects.clone().iter().zip(photos) {
-        let class = match provenance.scope {
-            Scope::Prompt => ClassImages::Drawn(class_count(args.class_count), &args.output),
-            Scope::Words => ClassImages::Needless,
-        };
-        let prepared = prepare(&pipeline, subject, &photos.files, &class, ui)?;
-        for hash in prepared.hashes {
-            if !provenance.pictures.contains(&hash) {
-                provenance.pictures.push(hash);
-            }
-        }
-        lessons.push(prepared.lesson);
-    }
-    let options = cones::concept::tune::Options {
-        steps,
-        half: args.batch,
-        rate: args.rate,
-        prior_weight: prior_weight(args.prior_weight),
-        scope: provenance.scope,
-        seed: global.seed,
+    // All photos are read before the pictures of any class are drawn, which takes long.
+    let examples = provenance
+        .subjects
+        .iter()
+        .zip(&photos)
+        .map(|(subject, (photos, _))| of_subject(&pipeline, subject, &photos.files, ui))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let class = match provenance.scope {
+        Scope::Prompt => ClassImages::Drawn(class_count(args.class_count), &args.output),
+        Scope::Words => ClassImages::Needless,
     };
-    let open = open(&union, &pipeline, args.all_positions)?;
+    let lessons = provenance
+        .subjects
+        .iter()
+        .zip(examples)
+        .map(|(of, subject)| {
+            let class = of_class(&pipeline, of, &class, ui)?;
+            Ok(Lesson { subject, class })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mut done = Vec::with_capacity(steps);
     let mut meter = ui.meter("tuning");
     let (unet, schedule) = pipeline.unet_mut();
@@ -121,7 +145,7 @@ pub(crate) fn run(
     meter.finish();
     pipeline.check_unchanged()?;
     Ok(Some(Tuned {
-        index: tuned(provenance, open, &values, args, &options)?,
+        index: tuned(provenance, open, &values)?,
         steps: done,
         left_out,
     }))
@@ -185,14 +209,13 @@ fn every_weight(set: &SiteIndices, weight: &Weight) -> anyhow::Result<Open> {
     })
 }
 
-/// The index of the tuned values.
-fn tuned(
-    mut provenance: Provenance,
-    open: BTreeMap<Site, Open>,
-    values: &BTreeMap<Site, Vec<f32>>,
+/// Where the tuned index comes from: the union, and how it was tuned.
+fn provenance(
+    union: &Provenance,
     args: &MergeArgs,
     options: &cones::concept::tune::Options,
-) -> anyhow::Result<NeuronIndex> {
+) -> Provenance {
+    let mut provenance = union.clone();
     provenance.method = match args.all_positions {
         true => "fine-tuned".to_owned(),
         false => format!("{}+tuned", provenance.method),
@@ -206,6 +229,15 @@ fn tuned(
     ] {
         provenance.settings.insert(key.to_owned(), value);
     }
+    provenance
+}
+
+/// The index of the tuned values.
+fn tuned(
+    provenance: Provenance,
+    open: BTreeMap<Site, Open>,
+    values: &BTreeMap<Site, Vec<f32>>,
+) -> anyhow::Result<NeuronIndex> {
     let mut index = NeuronIndex::new(provenance)?;
     for (site, Open { neurons, .. }) in open {
         let bits = values[&site]

@@ -4,12 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cones::Error;
+use anyhow::Context;
+use cones::{Error, escaped, escaped_json, escaped_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
 
 use crate::cli::{Color, Global};
 
-/// Set by Ctrl-C. The work looks at it between steps, so that what is half done is put away properly.
+/// Set by Ctrl-C and its like. The work looks at it between steps, so that what is half done is put away properly.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Between progress lines where there is no terminal.
@@ -31,27 +33,26 @@ impl Ui {
         }
     }
 
-    /// Lets Ctrl-C end the work at the next step, and a second one at once.
+    /// Lets Ctrl-C and its like end the work at the next step, and a second one at once.
     pub(crate) fn catch_interrupts() -> anyhow::Result<()> {
-        ctrlc::set_handler(|| {
+        crate::signals::catch(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
-        })?;
-        Ok(())
+        })
     }
 
     /// A message that most users want.
     pub(crate) fn note(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            say(&escaped(message));
         }
     }
 
     /// A message for `--verbose`.
     pub(crate) fn detail(&self, message: &str) {
         if self.verbose {
-            eprintln!("{message}");
+            say(&escaped(message));
         }
     }
 
@@ -63,21 +64,26 @@ impl Ui {
             } else {
                 "warning:"
             };
-            eprintln!("{label} {message}");
+            say(&format!("{label} {}", escaped(message)));
         }
     }
 
-    /// Writes the result to stdout. A closed pipe (`| head`) is not an error.
+    /// Writes the result to stdout, in which what is not seen is escaped. A closed pipe (`| head`) is not an error.
     pub(crate) fn result(&self, text: &str) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         match out
-            .write_all(text.as_bytes())
+            .write_all(escaped_lines(text).as_bytes())
             .and_then(|()| out.write_all(b"\n"))
             .and_then(|()| out.flush())
         {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => Ok(other?),
+            other => other.context("cannot write the result to stdout"),
         }
+    }
+
+    /// [`Ui::result`] of one JSON object.
+    pub(crate) fn json(&self, value: &Value) -> anyhow::Result<()> {
+        self.result(&escaped_json(&format!("{value:#}")))
     }
 
     /// A meter for work of known length.
@@ -92,17 +98,24 @@ impl Ui {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
-            bar.set_prefix(label.to_owned());
+            bar.set_prefix(escaped(label));
             bar
         });
         Meter {
             bar,
             lines: !self.quiet,
-            label: label.to_owned(),
+            label: escaped(label),
             start: Instant::now(),
             last: Instant::now(),
         }
     }
+}
+
+/// Writes a line to stderr. Nobody may be there to read it, or its disk be full: that ends no work.
+pub(crate) fn say(line: &str) {
+    let _ = std::io::stderr()
+        .lock()
+        .write_all(format!("{line}\n").as_bytes());
 }
 
 /// Progress: a bar with the time left on a terminal, a line now and then elsewhere.
@@ -125,7 +138,10 @@ impl Meter {
             self.last = Instant::now();
             let left = self.start.elapsed().as_secs_f64() / done.max(1) as f64
                 * (total - done.min(total)) as f64;
-            eprintln!("{}: {done}/{total} {message} eta {left:.0} s", self.label);
+            say(&format!(
+                "{}: {done}/{total} {message} eta {left:.0} s",
+                self.label
+            ));
         }
         if INTERRUPTED.load(Ordering::Relaxed) {
             Err(Error::Interrupted)

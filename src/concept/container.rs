@@ -16,6 +16,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub(crate) use crate::shown::shown;
 use crate::{Error, Result};
 
 /// More than any index needs (a header with the 280 sites of an SDXL model has 80 kB), and little enough to parse.
@@ -249,20 +250,6 @@ fn in_file_order<B>(tensors: &Tensors<B>) -> Vec<(&str, &Tensor<B>)> {
         .collect();
     order.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype.size())); // stable: names stay sorted
     order
-}
-
-/// Text from a file, fit for one line of a terminal: quoted, without control characters, not longer than 80 characters.
-pub(crate) fn shown(text: &str) -> String {
-    let start: String = text.chars().take(80).collect();
-    let more = if start.len() < text.len() { "…" } else { "" };
-    format!(
-        "`{}{more}`",
-        start
-            .escape_debug()
-            .to_string()
-            .replace("\\\"", "\"")
-            .replace("\\'", "'")
-    )
 }
 
 /// The error of a file that claims what is not so.

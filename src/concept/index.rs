@@ -141,7 +141,7 @@ impl NeuronIndex {
                 self.provenance.fingerprint, self.provenance.model
             ),
             fingerprint,
-            "indices mean something only in the model that they were found on; give that model, or `--force`",
+            "indices mean something only in the model that they were found on; give that model",
         ))
     }
 
@@ -381,7 +381,7 @@ pub(super) mod tests {
             error.to_string().contains("(model `pocket`), found ffff"),
             "{error}"
         );
-        assert!(error.hint().unwrap().contains("--force"));
+        assert!(error.hint().unwrap().contains("give that model"));
     }
 
     #[test]

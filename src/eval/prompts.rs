@@ -41,11 +41,11 @@ impl Prompt {
         }
     }
 
-    /// The prompts of a text with one template on each line; empty lines are left out.
+    /// The prompts of a text with one template on each line; empty lines and those that begin with `#` are left out.
     pub fn list(text: &str, noun: &str, token: &str) -> Vec<Self> {
         text.lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty())
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .map(|line| Self::new(line, noun, token))
             .collect()
     }
@@ -135,7 +135,10 @@ mod tests {
 
     #[test]
     fn lines_are_prompts() {
-        assert_eq!(Prompt::list("a {}\n\n  the {} \r\n", "dog", "sks").len(), 2);
+        assert_eq!(
+            Prompt::list("# two\na {}\n\n  the {} \r\n #\n", "dog", "sks").len(),
+            2
+        );
         assert!(Prompt::list(" \n", "dog", "sks").is_empty());
         assert!(DEFAULT_PROMPTS.iter().all(|p| p.contains("{}")));
     }

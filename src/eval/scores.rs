@@ -21,16 +21,15 @@ pub struct Scores {
 const FINGERPRINT: &str = "fingerprint";
 
 impl Scores {
-    /// Writes scores `[out, in]` of a model with this fingerprint.
+    /// A file of scores `[out, in]` of a model with this fingerprint.
     ///
     /// # Errors
-    /// If there are not as many scores as the shape of a site says, or the file cannot be written.
-    pub fn write(
-        path: &Path,
+    /// If there are not as many scores as the shape of a site says.
+    pub fn to_bytes(
         values: &BTreeMap<Site, Vec<f32>>,
         shapes: &BTreeMap<Site, [u32; 2]>,
         fingerprint: &str,
-    ) -> Result<()> {
+    ) -> Result<Vec<u8>> {
         let bytes: BTreeMap<&Site, Vec<u8>> = values
             .iter()
             .map(|(site, values)| (site, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
@@ -49,8 +48,7 @@ impl Scores {
             .collect::<Result<Vec<_>>>()?;
         // One key alone: the library writes several in random order, and the same run is to give the same bytes.
         let metadata = [(FINGERPRINT.to_owned(), fingerprint.to_owned())].into();
-        let file = safetensors::serialize(views, Some(metadata)).map_err(refused)?;
-        crate::file::replace(path, &file)
+        safetensors::serialize(views, Some(metadata)).map_err(refused)
     }
 
     /// Reads a safetensors file with one f32 tensor `[out, in]` for each site.
@@ -162,17 +160,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("scores");
         let site: Site = SITE.parse().unwrap();
         let values = [(site.clone(), vec![0.5, -1.0, 0.25, 2.0, 0.0, 1.0])].into();
         let shapes = [(site.clone(), [2, 3])].into();
-        Scores::write(&path, &values, &shapes, "abc").unwrap();
-        let scores = Scores::read(&path).unwrap();
+        let file = Scores::to_bytes(&values, &shapes, "abc").unwrap();
+        let scores = Scores::parse(&file).unwrap();
         assert_eq!((scores.shapes(), &scores.values), (&shapes, &values));
         assert!(scores.check_fingerprint("abc").is_ok());
         assert!(scores.check_fingerprint("abd").is_err());
-        assert!(Scores::write(&path, &values, &BTreeMap::new(), "abc").is_err());
+        assert!(Scores::to_bytes(&values, &BTreeMap::new(), "abc").is_err());
     }
 
     #[test]

@@ -24,12 +24,19 @@ impl Picture {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_png(&self, path: &Path, metadata: Option<&Metadata>) -> Result<()> {
-        let bytes = self.png(metadata).map_err(|error| Error::Picture {
+        crate::file::replace(path, &self.to_png(path, metadata)?)
+    }
+
+    /// The bytes of a PNG, with metadata where given, for a file of this name.
+    ///
+    /// # Errors
+    /// If there is more of it than a PNG holds.
+    pub fn to_png(&self, path: &Path, metadata: Option<&Metadata>) -> Result<Vec<u8>> {
+        self.png(metadata).map_err(|error| Error::Picture {
             path: path.to_owned(),
             problem: error.to_string(),
             hint: String::new(),
-        })?;
-        crate::file::replace(path, &bytes)
+        })
     }
 
     fn png(&self, metadata: Option<&Metadata>) -> Result<Vec<u8>, png::EncodingError> {

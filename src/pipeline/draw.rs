@@ -45,9 +45,9 @@ pub struct Progress {
 }
 
 /// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
-/// several at a time, up to [`MAX_BATCH`].
+/// several at a time, up to [`MAX_BATCH`]: few enough that the first are there soon, and little is lost to an interrupt.
 const BATCH_PIXELS: usize = 64 * 64;
-const MAX_BATCH: usize = 16;
+const MAX_BATCH: usize = 4;
 
 impl Pipeline {
     /// The size to draw at, checked.
@@ -100,8 +100,29 @@ impl Pipeline {
         options: &SampleOptions,
         attention: &AttentionOptions,
         seeds: &[u64],
-        mut progress: impl FnMut(Progress) -> Result<()>,
+        progress: impl FnMut(Progress) -> Result<()>,
     ) -> Result<Vec<Drawing>> {
+        let mut drawings = Vec::with_capacity(seeds.len());
+        self.draw_each(prompt, options, attention, seeds, progress, |drawing| {
+            drawings.push(drawing);
+            Ok(())
+        })?;
+        Ok(drawings)
+    }
+
+    /// [`Pipeline::draw_attending`], giving each picture away as soon as it is drawn, in order of the seeds.
+    ///
+    /// # Errors
+    /// As [`Pipeline::draw_attending`]; and the first of `progress` and `each`.
+    pub fn draw_each(
+        &self,
+        prompt: &str,
+        options: &SampleOptions,
+        attention: &AttentionOptions,
+        seeds: &[u64],
+        mut progress: impl FnMut(Progress) -> Result<()>,
+        mut each: impl FnMut(Drawing) -> Result<()>,
+    ) -> Result<()> {
         let (width, height) = self.latent_size(options.size)?;
         if !options.guidance.is_finite() {
             return Err(Error::value("guidance", "a number", options.guidance));
@@ -124,7 +145,6 @@ impl Pipeline {
         let batch = Self::batch((height, width));
         let batches = seeds.len().div_ceil(batch);
         let mut done = 0;
-        let mut drawings = Vec::with_capacity(seeds.len());
         for seeds in seeds.chunks(batch) {
             let before = done;
             let (latents, heat) = canvas.sample(seeds, |step, steps| {
@@ -138,15 +158,15 @@ impl Pipeline {
             // One at a time: at full resolution the decoder's activations are the largest there are.
             for (row, heat) in heat.into_iter().enumerate() {
                 let latents = latents.narrow(0, row, 1)?;
-                drawings.push(Drawing {
+                each(Drawing {
                     picture: self.decode(&latents)?,
                     latents: latents.flatten_all()?.to_vec1()?,
                     heat,
-                });
+                })?;
             }
             self.check_unchanged()?;
         }
-        Ok(drawings)
+        Ok(())
     }
 
     /// How many pictures with latents of this height and width are drawn at a time.

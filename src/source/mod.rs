@@ -9,6 +9,7 @@ pub(crate) mod regular;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+pub use self::pocket::POCKET_NOUNS;
 use crate::model::TensorFile;
 use crate::{Error, Result};
 

@@ -1,5 +1,10 @@
 //! The pocket model's files, built into the program. `examples/pocket/` has its recipe.
 
+/// The nouns of its world (`CLASSES` in `examples/pocket/world.py`): it draws nothing else.
+pub const POCKET_NOUNS: [&str; 12] = [
+    "dog", "cat", "bear", "rabbit", "duck", "fish", "car", "house", "hat", "flower", "ball", "cup",
+];
+
 macro_rules! embed {
     ($($file:literal)*) => {
         /// The bytes of a file of the pocket model.

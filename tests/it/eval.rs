@@ -241,7 +241,7 @@ fn mistakes_are_told_before_anything_is_drawn() {
     refused(&["pair.idx"], 1, "--subject NOUN");
     refused(&["pair.idx", "--subject", "owl"], 1, "sks dog, zwx cat");
     refused(&["dog.idx", "--prompts", "empty.txt"], 1, "found none");
-    refused(&["dog.idx", "--sheet", "sheet.jpg"], 1, ".png");
+    refused(&["dog.idx", "--sheet", "sheet.jpg"], 2, ".png");
     refused(&["dog.idx", "--sheet", "no/sheet.png"], 1, "no folder");
     refused(&["dog.idx", "--sweep", "1%"], 2, "--scores");
     refused(&["dog.idx", "--scores", "dog.scores"], 2, "--sweep");

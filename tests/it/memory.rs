@@ -16,7 +16,9 @@ fn layers_that_are_computed_twice_change_nothing() {
         let run = |output: &str, extra: &[&str]| {
             let mut args = vec!["find", "--json", "--subject", "dog", "--method", "paper"];
             args.extend(["--model", &model, "--class-images", &class, "--steps", "2"]);
-            args.extend(["--rho", "0.1", "--sites", sites, "-o", output, &photos]);
+            args.extend([
+                "--rho", "0.1", "--sites", sites, "--force", "-o", output, &photos,
+            ]);
             args.extend(extra);
             cones(dir, &args)
         };

@@ -145,7 +145,7 @@ fn a_tuned_merge_keeps_its_neurons_and_lowers_the_loss() {
     let merge = |steps: &str, extra: &[&str]| {
         let images = [format!("dog={photos}"), format!("sks cat={photos}")];
         let mut args = vec![
-            "merge", "dog.idx", "cat.idx", "-o", "pair.idx", "--json", "--model", &model,
+            "merge", "dog.idx", "cat.idx", "-o", "pair.idx", "--json", "--force", "--model", &model,
         ];
         args.extend([
             "--tune",
@@ -264,7 +264,15 @@ fn accelerated_scores_are_those_of_algorithm_1() {
         let file = format!("{steps}.{seed}.{}.scores", extra.len());
         let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
         let class = golden("photos/class");
-        let mut args = vec!["find", "--subject", "dog", "--method", "paper", &photos];
+        let mut args = vec![
+            "find",
+            "--subject",
+            "dog",
+            "--method",
+            "paper",
+            "--force",
+            &photos,
+        ];
         args.extend([
             "--model",
             &model,

@@ -1,20 +1,19 @@
 //! The figures of `cones eval`, as tables and as JSON.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use cones::concept::Subject;
 use cones::eval::{FIRST_SEED, Metric, Prompt, RESAMPLES, Summary, Values, summaries};
-use cones::file_sha256;
 use cones::model::Clip;
-use cones::{LeftOut, SampleOptions};
+use cones::{LeftOut, SampleOptions, escaped, escaped_json};
 use serde_json::{Map, Value, json};
 
 use super::Measured;
 use crate::cli::{EvalArgs, Global};
+use crate::commands::outputs;
 use crate::commands::photos::left_out;
-use crate::commands::thousands;
 use crate::commands::ui::{Ui, peak_memory};
+use crate::commands::{count, name, thousands};
 
 /// Everything that was measured, and how.
 pub(super) struct Report<'a> {
@@ -23,7 +22,8 @@ pub(super) struct Report<'a> {
     pub(super) subject: &'a Subject,
     pub(super) prompts: &'a [Prompt],
     pub(super) options: &'a SampleOptions,
-    pub(super) photos: &'a [PathBuf],
+    /// The SHA-256 of each.
+    pub(super) photos: &'a [String],
     pub(super) left_out: &'a [LeftOut],
     pub(super) clip: &'a Clip,
     pub(super) prior_weight: f64,
@@ -37,13 +37,15 @@ type Summaries = BTreeMap<Metric, Summary>;
 impl Report<'_> {
     pub(super) fn print(&self, ui: &Ui) -> anyhow::Result<()> {
         if self.global.json {
-            return ui.result(&format!("{:#}", self.json()?));
+            let text = escaped_json(&format!("{:#}", self.json()?));
+            return outputs::print(ui, &text, "eval.json");
         }
         let table = match self.doses {
             [dose] if dose.dose.asked.is_none() => self.conditions(dose)?,
             _ => self.curve()?,
         };
-        ui.result(&format!("{}\n{table}\n{}", self.head(), self.foot()))
+        let text = format!("{}\n{table}\n{}", self.head(), self.foot());
+        outputs::print(ui, &text, "eval.txt")
     }
 
     fn summed(&self, values: &Values) -> anyhow::Result<Summaries> {
@@ -52,14 +54,10 @@ impl Report<'_> {
 
     /// What was compared.
     fn head(&self) -> String {
-        let subject = self.subject.phrase();
-        let count = |n: usize, what: &str| match n {
-            1 => format!("1 {what}"),
-            n => format!("{n} {what}s"),
-        };
+        let subject = escaped(&self.subject.phrase());
         let mut head = format!(
             "{}: {subject}, {}; {} under each condition, {}, seeds from {}\n",
-            self.args.index.display(),
+            escaped(&name(&self.args.index)),
             count(self.photos.len(), "photo"),
             count(self.args.count, "picture"),
             count(self.prompts.len().min(self.args.count), "prompt"),
@@ -88,12 +86,12 @@ impl Report<'_> {
     fn foot(&self) -> String {
         let mut foot = format!(
             "encoder {} ({}), {}",
-            self.clip.name(),
+            escaped(self.clip.name()),
             &self.clip.sha256()[..12],
             self.clip.preprocessing()
         );
         if let Some(path) = &self.args.sheet {
-            foot.push_str(&format!("\n{}", path.display()));
+            foot.push_str(&format!("\n{}", escaped(&name(path))));
         }
         foot
     }
@@ -237,16 +235,11 @@ impl Report<'_> {
             .iter()
             .map(|p| json!({"used": p.used, "described": p.described}))
             .collect();
-        let photos = self
-            .photos
-            .iter()
-            .map(|path| file_sha256(path))
-            .collect::<cones::Result<Vec<_>>>()?;
         let mut report = json!({
-            "index": self.args.index,
+            "index": name(&self.args.index),
             "subject": self.subject.noun,
             "token": self.subject.token,
-            "photos": photos,
+            "photos": self.photos,
             "left_out": left_out(self.left_out),
             "prompts": prompts,
             "count": self.args.count,
@@ -267,7 +260,7 @@ impl Report<'_> {
             "bootstrap": {"resamples": RESAMPLES, "seed": self.global.seed, "interval": 0.95},
             "controls": self.args.controls,
             "brings_out_subject": self.brings_out_subject()?,
-            "sheet": self.args.sheet,
+            "sheet": self.args.sheet.as_deref().map(name),
             "peak_memory_bytes": peak_memory(),
         });
         match self.doses {
