@@ -1,17 +1,18 @@
 //! `cones generate`: a prompt and concepts to pictures.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use cones::concept::{LayerSelection, NeuronIndex, Scope, Subject};
-use cones::prompt::{occurrences, place_subjects};
+use cones::prompt::{fold, occurrences, place_subjects};
 use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
 
 use super::memory::{self, Budget};
 use super::ui::{Ui, peak_memory};
-use super::{attention, load, read_index};
+use super::{attention, distinct, load, read_index};
 use crate::cli::{GenerateArgs, Global};
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
@@ -21,6 +22,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         .iter()
         .map(|path| Concept::read(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let concepts = once_each(concepts, &ui)?;
     let paths = paths(&args.output, global.seed, args.count)?;
     let mut pipeline = load(global, &ui)?;
     shut(&mut pipeline, &concepts, args, &ui)?;
@@ -121,8 +123,21 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     ui.result(&lines.join("\n"))
 }
 
+/// The concepts without those that are given again.
+fn once_each(concepts: Vec<Concept>, ui: &Ui) -> anyhow::Result<Vec<Concept>> {
+    let named: Vec<(&Path, &NeuronIndex)> = (concepts.iter())
+        .map(|c| (c.path.as_path(), &c.index))
+        .collect();
+    let kept = distinct(&named, ui).context("the concepts cannot be used together")?;
+    let concepts = concepts.into_iter().enumerate();
+    Ok(concepts
+        .filter_map(|(n, c)| kept.contains(&n).then_some(c))
+        .collect())
+}
+
 /// A concept with the name of its file.
 pub(crate) struct Concept {
+    path: PathBuf,
     name: String,
     index: NeuronIndex,
     sha256: String,
@@ -135,8 +150,9 @@ impl Concept {
             .file_stem()
             .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         Ok(Self {
+            path: path.to_owned(),
             name,
-            sha256: index.sha256()?,
+            sha256: index.sha256(),
             index,
         })
     }
@@ -170,6 +186,14 @@ fn shut(
         Some(layers) => layers.restrict(&indices)?,
         None => Vec::new(),
     };
+    for (concept, left) in concepts.iter().zip(&restricted) {
+        if left.shut() == 0 && concept.index.shut() > 0 {
+            ui.warn(&format!(
+                "`{}` has no neurons in these layers: it changes nothing",
+                concept.name
+            ));
+        }
+    }
     let indices = match &args.layers {
         Some(_) => restricted.iter().collect(),
         None => indices,
@@ -210,13 +234,10 @@ fn prompt(text: &str, concepts: &[Concept], raw: bool) -> String {
 
 /// The subjects of the concepts, each once.
 fn subjects(concepts: &[Concept]) -> Vec<&Subject> {
-    let mut subjects: Vec<&Subject> = Vec::new();
-    for subject in concepts.iter().flat_map(|c| &c.index.provenance().subjects) {
-        if !subjects.contains(&subject) {
-            subjects.push(subject);
-        }
-    }
-    subjects
+    let mut seen = HashSet::new();
+    let all = concepts.iter().flat_map(|c| &c.index.provenance().subjects);
+    all.filter(|subject| seen.insert(fold(&subject.phrase())))
+        .collect()
 }
 
 /// The model's own settings, or those of Stable Diffusion.

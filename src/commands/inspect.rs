@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
         );
     }
     if let Some(path) = &args.plain {
-        cones::write_file(path, &indices[0].1.to_plain_bytes())?;
+        cones::write_file(path, &indices[0].1.to_plain_bytes()?)?;
         return ui.result(&format!("{}", path.display()));
     }
     if args.dump {
@@ -37,6 +37,13 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
     let mut pairs = Vec::new();
     for (i, (a, first)) in indices.iter().enumerate() {
         for (b, second) in &indices[i + 1..] {
+            if first == second {
+                ui.warn(&format!(
+                    "`{}` and `{}` hold the same index",
+                    a.display(),
+                    b.display()
+                ));
+            }
             if first.provenance().fingerprint != second.provenance().fingerprint {
                 ui.warn(&format!(
                     "`{}` and `{}` are of different models",
@@ -101,7 +108,7 @@ fn table(index: &NeuronIndex) -> BTreeMap<(String, &'static str), [Count; 2]> {
             Projection::Value => 1,
         };
         let count = &mut rows.entry((site.block(), kind)).or_default()[column];
-        count.shut += neurons.indices().len() as u64;
+        count.shut += neurons.count() as u64;
         count.total += neurons.universe();
     }
     rows
@@ -216,7 +223,7 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
         .map(|(site, n)| {
             (
                 site.to_string(),
-                json!({"shape": n.shape(), "shut": n.indices().len()}),
+                json!({"shape": n.shape(), "shut": n.count()}),
             )
         })
         .collect();
@@ -233,7 +240,7 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
         "method": p.method,
         "settings": p.settings,
         "seed": p.seed,
-        "sha256": index.sha256()?,
+        "sha256": index.sha256(),
         "tuned": index.is_tuned(),
         "shut": index.shut(),
         "total": index.total(),

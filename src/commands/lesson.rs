@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cones::concept::{Examples, Lesson, Subject};
+use cones::concept::{Examples, Lesson, NeuronIndex, Provenance, Subject};
 use cones::{Picture, Pipeline, file_sha256, list};
 
 use super::class_images;
@@ -75,6 +75,18 @@ pub(crate) fn prepare(
             Some(drawn)
         }
     };
+    for risk in Subject::risks(&[subject]) {
+        ui.warn(&risk);
+    }
+    // What no index could say is to be known before the work.
+    NeuronIndex::new(Provenance {
+        model: pipeline.name().to_owned(),
+        fingerprint: pipeline.fingerprint()?,
+        subjects: vec![subject.clone()],
+        prompts: prompts.to_vec(),
+        pictures: hashes.clone(),
+        ..Provenance::default()
+    })?;
     Ok(Prepared {
         lesson: Lesson {
             subject: examples(pipeline, photos, &prompts[0])?,

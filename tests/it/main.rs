@@ -14,4 +14,5 @@ mod memory;
 mod methods;
 mod mutate;
 mod rows;
+mod subjects;
 mod training;
