@@ -135,15 +135,15 @@ impl Folded {
         let first = wanted.chars().next().map_or(0, char::len_utf8);
         let mut from = 0;
         std::iter::from_fn(move || {
-            while first > 0 {
-                let at = from + self.text[from..].find(wanted)?;
+            loop {
+                let found = self.text[from..].find(wanted).filter(|_| first > 0);
+                let at = from + found?;
                 if let (Some(start), Some(end)) = (self.edges[at], self.edges[at + wanted.len()]) {
                     from = at + wanted.len();
                     return Some(start..end);
                 }
                 from = at + first;
             }
-            None
         })
     }
 }
