@@ -10,12 +10,13 @@ use crate::source::{foreign, regular};
 use crate::{Error, Result};
 
 /// No index comes near this; it keeps a wrong path from filling the memory.
-const MAX_FILE: u64 = 1 << 30;
+pub(crate) const MAX_FILE: u64 = 1 << 30;
 
 /// The bytes of a file of at most [`MAX_FILE`] bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (file, _) = regular::open(path)?;
+    let (file, metadata) = regular::open(path)?;
+    // Room for all of it at once: growing would hold it twice.
+    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_FILE) as usize + 1);
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::io("read", path))?;

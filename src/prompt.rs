@@ -1,8 +1,9 @@
 //! How subjects get into a prompt.
 //!
-//! A subject is a class noun and the token that stands for the particular one. Letter case does not count. A word ends
-//! where letters, digits, `_` and hyphens between them end: `dog` is in `dog's` and `(dog)`, not in `dogs`, `hotdog` or
-//! `dog-house`. A noun of several words stands there when its words do, with white space between.
+//! A subject is a class noun and the token that stands for the particular one. Letter case does not count, nor whether
+//! `é` is one character or two. A word ends where letters, digits, `_` and hyphens between them end: `dog` is in `dog's`
+//! and `(dog)`, not in `dogs`, `hotdog` or `dog-house`. A noun of several words stands there when its words do, with
+//! white space between. Where one subject's `token noun` is in another's, the longer one has the place.
 //!
 //! 1. Where `token noun` stands already, nothing changes.
 //! 2. Where the noun stands without its token, the token is written before it, and an `a` or `an` before that is fitted
@@ -25,9 +26,8 @@ mod words;
 use std::cmp::Reverse;
 use std::ops::Range;
 
-pub(crate) use words::find_words;
-use words::words;
-pub use words::{occurrences, words_of};
+use words::{Folded, Taken, words};
+pub use words::{fold, occurrences, phrases_in, words_of};
 
 /// Kinds of picture, behind which what it shows follows with `of`.
 const MEDIUMS: &[&str] = &[
@@ -89,6 +89,20 @@ const ACTIONS: &[&str] = &[
     "eating", "swimming", "flying", "looking", "wearing", "riding", "holding", "asleep",
 ];
 
+/// Words that prompts are full of.
+const COMMON: &[&str] = &[
+    "a", "an", "the", "of", "and", "or", "to", "for", "is", "his", "her", "its", "my", "your",
+    "this", "that", "one", "two", "red", "blue", "green", "black", "white", "big", "small", "old",
+    "young",
+];
+
+/// Whether a token is a word that prompts have for other reasons, too.
+pub(crate) fn is_common(token: &str) -> bool {
+    let token = fold(token);
+    let lists = [COMMON, MEDIUMS, PLACES, ACTIONS];
+    lists.iter().any(|list| list.contains(&token.as_str()))
+}
+
 /// A stretch of a prompt that names a subject, or may.
 struct Occurrence {
     span: Range<usize>,
@@ -111,21 +125,19 @@ struct Occurrence {
 /// ```
 pub fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String {
     let mut occurrences = find(prompt, subjects);
+    let nouns: Vec<String> = subjects.iter().map(|s| fold(s.0)).collect();
+    let phrases: Vec<String> = subjects.iter().map(|&s| fold(&phrase(s))).collect();
     let mut placed = vec![false; subjects.len()];
     // Two subjects may have one noun and one token: each named occurrence is of the next of them.
-    for occurrence in &occurrences {
-        if let Some(named) = occurrence.named {
-            let mut equals =
-                (named..subjects.len()).filter(|&s| same_phrase(subjects[s], subjects[named]));
-            if let Some(next) = equals.find(|&s| !placed[s]) {
-                placed[next] = true;
-            }
+    for named in occurrences.iter().filter_map(|o| o.named) {
+        let mut equals = (named..subjects.len()).filter(|&s| phrases[s] == phrases[named]);
+        if let Some(next) = equals.find(|&s| !placed[s]) {
+            placed[next] = true;
         }
     }
     for occurrence in occurrences.iter_mut().filter(|o| o.named.is_none()) {
         let of = occurrence.noun_of;
-        let mut sharing =
-            (0..subjects.len()).filter(|&s| same_words(subjects[s].0, subjects[of].0));
+        let mut sharing = (0..subjects.len()).filter(|&s| nouns[s] == nouns[of]);
         occurrence.wanted = if sharing.clone().count() == 1 {
             Some(of)
         } else {
@@ -137,7 +149,7 @@ pub fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String {
     }
     let (text, spans) = write_tokens(prompt, &occurrences, subjects);
     let missing: Vec<String> = (0..subjects.len())
-        .filter(|&s| !placed[s] && !phrase(subjects[s]).is_empty())
+        .filter(|&s| !placed[s] && !phrases[s].is_empty())
         .map(|s| with_article(&phrase(subjects[s])))
         .collect();
     match missing.as_slice() {
@@ -150,26 +162,21 @@ pub fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String {
 fn find(prompt: &str, subjects: &[(&str, &str)]) -> Vec<Occurrence> {
     let mut searches: Vec<(String, usize, bool)> = Vec::new();
     for (s, &subject) in subjects.iter().enumerate() {
-        searches.push((phrase(subject), s, true));
-        searches.push((words(subject.0), s, false));
+        searches.push((fold(&phrase(subject)), s, true));
+        searches.push((fold(subject.0), s, false));
     }
     // Phrases before nouns, longer before shorter; the sort keeps the order of subjects otherwise.
     searches.sort_by_key(|(text, _, named)| (Reverse(*named), Reverse(text.chars().count())));
+    let (folded, mut taken) = (Folded::new(prompt), Taken::default());
     let mut found: Vec<Occurrence> = Vec::new();
-    for (text, s, named) in searches.iter().filter(|(text, ..)| !text.is_empty()) {
-        let mut at = 0;
-        while let Some(span) = find_words(prompt, at, text) {
-            at = span.end;
-            let free = |o: &Occurrence| o.span.end <= span.start || span.end <= o.span.start;
-            if found.iter().all(free) {
-                found.push(Occurrence {
-                    span,
-                    named: named.then_some(*s),
-                    wanted: None,
-                    noun_of: *s,
-                });
-            }
-        }
+    for (text, s, named) in &searches {
+        let places = folded.places(text).filter(|span| taken.take(span));
+        found.extend(places.map(|span| Occurrence {
+            span,
+            named: named.then_some(*s),
+            wanted: None,
+            noun_of: *s,
+        }));
     }
     found.sort_by_key(|occurrence| occurrence.span.start);
     found
@@ -207,18 +214,17 @@ fn write_tokens(
 
 /// Fits an `a` or `an` at the end of `text`, if there is one, to the word that is to follow.
 fn fit_article(text: &mut String, word: &str) {
-    let trimmed = text.trim_end();
-    let Some(start) = ["an", "a"].iter().find_map(|article| {
-        let start = trimmed
-            .len()
-            .checked_sub(article.len())
-            .filter(|&start| trimmed.is_char_boundary(start))?;
-        (find_words(trimmed, start, article)? == (start..trimmed.len())).then_some(start)
-    }) else {
+    let end = text.trim_end().len();
+    // More than an article and what may join it to a longer word: a hyphen, and a letter with marks.
+    let from = text[..end].char_indices().rev().nth(11);
+    let tail = &text[from.map_or(0, |(at, _)| at)..end];
+    let folded = Folded::new(tail);
+    let ends = |article: &str| folded.places(article).find(|span| span.end == tail.len());
+    let Some(span) = ["an", "a"].into_iter().find_map(ends) else {
         return;
     };
-    if trimmed.len() < text.len() {
-        let end = trimmed.len();
+    let start = end - span.len();
+    if end < text.len() {
         text.replace_range(start + 1..end, &article(word)[1..]);
     }
 }
@@ -231,25 +237,20 @@ fn insert(text: &str, spans: &[Range<usize>], phrases: &[String]) -> String {
         [most @ .., last] => format!("{} and {last}", most.join(", ")),
     };
     // No clause, `of` or place begins inside a subject's name.
-    let outside = |at: usize| spans.iter().all(|span| !(span.start < at && at < span.end));
+    let before = |at: usize| &spans[..spans.partition_point(|span| span.start < at)];
+    let outside = |at: usize| before(at).last().is_none_or(|span| span.end <= at);
     let clause = (0..text.len())
         .find(|&at| ends_clause(text, at) && outside(at))
         .unwrap_or(text.len());
+    let folded = Folded::new(text);
     let first_of = |from: usize, list: &[&str]| {
-        let all = list.iter().filter_map(|word| {
-            let mut at = from;
-            loop {
-                let span = find_words(&text[..clause], at, word)?;
-                if spans
-                    .iter()
-                    .all(|s| span.end <= s.start || s.end <= span.start)
-                {
-                    break Some(span);
-                }
-                at = span.end;
-            }
-        });
-        all.min_by_key(|span| span.start)
+        let free =
+            |span: &Range<usize>| before(span.end).last().is_none_or(|s| s.end <= span.start);
+        let first = |word: &&str| {
+            let mut places = folded.places(word).take_while(|span| span.end <= clause);
+            places.find(|span| span.start >= from && free(span))
+        };
+        list.iter().filter_map(first).min_by_key(|span| span.start)
     };
     let start_of = |span: Option<Range<usize>>| span.map_or(clause, |span| span.start);
     let stop = start_of(first_of(0, PLACES)).min(start_of(first_of(0, ACTIONS)));
@@ -263,12 +264,8 @@ fn insert(text: &str, spans: &[Range<usize>], phrases: &[String]) -> String {
     let head = text[..stop].trim_end();
     let tail = &text[head.len()..];
     let medium = || {
-        MEDIUMS.iter().any(|word| {
-            let start = head.len().checked_sub(word.len());
-            start.is_some_and(|start| {
-                head.is_char_boundary(start) && find_words(head, start, word).is_some()
-            })
-        })
+        let ends = |word: &&str| folded.places(word).any(|span| span.end == head.len());
+        MEDIUMS.iter().any(ends)
     };
     let named = spans.iter().any(|span| span.start < head.len());
     let glue = if head.is_empty() {
@@ -307,14 +304,6 @@ fn ends_clause(text: &str, at: usize) -> bool {
             .is_none_or(char::is_whitespace),
         _ => false,
     }
-}
-
-fn same_words(a: &str, b: &str) -> bool {
-    words(a).to_lowercase() == words(b).to_lowercase()
-}
-
-fn same_phrase(a: (&str, &str), b: (&str, &str)) -> bool {
-    same_words(a.0, b.0) && same_words(a.1, b.1)
 }
 
 /// `sks dog`.

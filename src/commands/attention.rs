@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cones::concept::Subject;
-use cones::prompt::occurrences;
+use cones::prompt::{fold, occurrences};
 use cones::{AttentionOptions, Drawing, Pipeline, escaped};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(crate) fn options(
     let mut names = HashSet::new();
     for word in &args.heatmap {
         pipeline.word_tokens(prompt, word).context("--heatmap")?;
-        if !names.insert(file_part(word)) {
+        if !names.insert(file_part(&fold(word))) {
             bail!(
                 "--heatmap: expected words that give different files, found `{word}` twice or a word like it"
             );
@@ -42,10 +42,15 @@ pub(crate) fn options(
             "--attend-excite: expected words, as in --attend-excite=dog,cat, or --concepts, found neither"
         );
     }
+    let mut excited = HashSet::new();
     for word in &excite {
         pipeline
             .word_tokens(prompt, word)
             .context("--attend-excite")?;
+        if !excited.insert(fold(word)) && args.attend_excite.as_ref().is_some_and(|w| !w.is_empty())
+        {
+            bail!("--attend-excite: expected each word once, found `{word}` twice");
+        }
     }
     Ok(AttentionOptions {
         heat: args.heatmap.clone(),

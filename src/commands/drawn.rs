@@ -1,6 +1,6 @@
 //! How a picture was drawn, for the picture's own file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cones::concept::{LayerSelection, NeuronIndex};
 use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
@@ -10,6 +10,7 @@ use super::read_index;
 
 /// A concept with the name of its file.
 pub(crate) struct Concept {
+    pub(super) path: PathBuf,
     pub(super) name: String,
     pub(super) index: NeuronIndex,
     pub(super) sha256: String,
@@ -22,8 +23,9 @@ impl Concept {
             .file_stem()
             .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         Ok(Self {
+            path: path.to_owned(),
             name,
-            sha256: index.sha256()?,
+            sha256: index.sha256(),
             index,
         })
     }

@@ -253,22 +253,16 @@ fn doses(scores: Option<&Scores>, sweep: &[f64], index: NeuronIndex) -> anyhow::
 }
 
 /// The subject that the photos show.
-fn subject(index: &NeuronIndex, noun: Option<&str>) -> anyhow::Result<Subject> {
+fn subject(index: &NeuronIndex, name: Option<&str>) -> anyhow::Result<Subject> {
     let subjects = &index.provenance().subjects;
-    let names = || {
-        let names: Vec<String> = subjects.iter().map(Subject::phrase).collect();
-        names.join(", ")
-    };
-    let found: Vec<&Subject> = match noun {
-        Some(noun) => subjects.iter().filter(|s| s.noun == noun).collect(),
-        None => subjects.iter().collect(),
-    };
-    match (found.as_slice(), noun) {
-        ([one], _) => Ok((*one).clone()),
-        ([], Some(noun)) => bail!("--subject: expected one of {}, found `{noun}`", names()),
-        _ => bail!(
+    match (name, subjects.as_slice()) {
+        (Some(name), _) => {
+            Ok(subjects[Subject::named(subjects, name).context("--subject")?].clone())
+        }
+        (None, [one]) => Ok(one.clone()),
+        (None, _) => bail!(
             "the index holds several subjects, {}: say with --subject NOUN which one the photos show, or give its own index",
-            names()
+            Subject::phrases(subjects)
         ),
     }
 }

@@ -64,6 +64,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         pictures: hashes(&photos, &class, &ui)?,
         merged_from: Vec::new(),
     };
+    NeuronIndex::new(provenance.clone())?; // before the work: what no index could say
     let again = outputs::check_free(&output, &provenance, args.force)?;
     if let Some(path) = &args.scores
         && !(again || args.force)

@@ -1,13 +1,13 @@
 //! `cones generate`: a prompt and concepts to pictures.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use cones::concept::{NeuronIndex, Scope, Subject};
-use cones::prompt::{occurrences, place_subjects};
+use cones::prompt::{fold, occurrences, place_subjects};
 use cones::{Error, Pipeline, Progress, SampleOptions, escaped};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use super::drawn::{Concept, Drawn};
 use super::memory::{self, Budget};
 use super::outputs::{self, Outputs, Saved};
 use super::ui::{Ui, peak_memory};
-use super::{attention, count, load, name, with_suffix};
+use super::{attention, count, distinct, load, name, with_suffix};
 use crate::cli::{GenerateArgs, Global};
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
@@ -41,6 +41,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         .iter()
         .map(|path| Concept::read(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let concepts = once_each(concepts, &ui)?;
     let mut pipeline = load(global, &ui)?;
     shut(&mut pipeline, &concepts, args, &ui)?;
     let prompt = prompt(&args.prompt, &concepts, args.raw_prompt);
@@ -212,6 +213,18 @@ fn warn_of_size(pipeline: &Pipeline, (width, height): (u32, u32), ui: &Ui) {
     }
 }
 
+/// The concepts without those that are given again.
+fn once_each(concepts: Vec<Concept>, ui: &Ui) -> anyhow::Result<Vec<Concept>> {
+    let named: Vec<(&Path, &NeuronIndex)> = (concepts.iter())
+        .map(|c| (c.path.as_path(), &c.index))
+        .collect();
+    let kept = distinct(&named, ui).context("the concepts cannot be used together")?;
+    let concepts = concepts.into_iter().enumerate();
+    Ok(concepts
+        .filter_map(|(n, c)| kept.contains(&n).then_some(c))
+        .collect())
+}
+
 /// Shuts the union of the concepts, in the layers asked for; each was found on this very model unless `--force`.
 fn shut(
     pipeline: &mut Pipeline,
@@ -243,6 +256,14 @@ fn shut(
         Some(layers) => layers.restrict(&indices)?,
         None => Vec::new(),
     };
+    for (concept, left) in concepts.iter().zip(&restricted) {
+        if left.shut() == 0 && concept.index.shut() > 0 {
+            ui.warn(&format!(
+                "`{}` has no neurons in these layers: it changes nothing",
+                concept.name
+            ));
+        }
+    }
     let indices = match &args.layers {
         Some(_) => restricted.iter().collect(),
         None => indices,
@@ -283,13 +304,10 @@ fn prompt(text: &str, concepts: &[Concept], raw: bool) -> String {
 
 /// The subjects of the concepts, each once.
 fn subjects(concepts: &[Concept]) -> Vec<&Subject> {
-    let mut subjects: Vec<&Subject> = Vec::new();
-    for subject in concepts.iter().flat_map(|c| &c.index.provenance().subjects) {
-        if !subjects.contains(&subject) {
-            subjects.push(subject);
-        }
-    }
-    subjects
+    let mut seen = HashSet::new();
+    let all = concepts.iter().flat_map(|c| &c.index.provenance().subjects);
+    all.filter(|subject| seen.insert(fold(&subject.phrase())))
+        .collect()
 }
 
 /// The model's own settings, or those of Stable Diffusion.

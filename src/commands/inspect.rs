@@ -34,7 +34,7 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
     }
     if let Some(path) = &args.plain {
         let mut saved = Saved::default();
-        saved.write(path, &indices[0].1.to_plain_bytes());
+        saved.write(path, &indices[0].1.to_plain_bytes()?);
         saved.finish()?;
         return ui.result(&escaped(&name(path)));
     }
@@ -46,6 +46,13 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
     let mut pairs = Vec::new();
     for (i, (a, first)) in indices.iter().enumerate() {
         for (b, second) in &indices[i + 1..] {
+            if first == second {
+                ui.warn(&format!(
+                    "`{}` and `{}` hold the same index",
+                    a.display(),
+                    b.display()
+                ));
+            }
             if first.provenance().fingerprint != second.provenance().fingerprint {
                 ui.warn(&format!(
                     "`{}` and `{}` are of different models",
@@ -107,7 +114,7 @@ fn table(index: &NeuronIndex) -> BTreeMap<(String, &'static str), [Count; 2]> {
             Projection::Value => 1,
         };
         let count = &mut rows.entry((site.block(), kind)).or_default()[column];
-        count.shut += neurons.indices().len() as u64;
+        count.shut += neurons.count() as u64;
         count.total += neurons.universe();
     }
     rows
@@ -232,7 +239,7 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
         .map(|(site, n)| {
             (
                 site.to_string(),
-                json!({"shape": n.shape(), "shut": n.indices().len()}),
+                json!({"shape": n.shape(), "shut": n.count()}),
             )
         })
         .collect();
@@ -250,7 +257,7 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
         "scope": p.scope.name(),
         "settings": p.settings,
         "seed": p.seed,
-        "sha256": index.sha256()?,
+        "sha256": index.sha256(),
         "tuned": index.is_tuned(),
         "shut": index.shut(),
         "total": index.total(),

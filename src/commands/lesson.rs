@@ -88,6 +88,9 @@ pub(crate) fn of_subject(
             tokens.len()
         ));
     }
+    for risk in Subject::risks(&[subject]) {
+        ui.warn(&risk);
+    }
     examples(pipeline, photos, &prompts(subject)[0], ui)
 }
 

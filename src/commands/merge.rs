@@ -1,6 +1,6 @@
 //! `cones merge`: several concepts to their union, tuned together where asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cones::concept::{NeuronIndex, OverlapReport};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::outputs::{self, Outputs, Saved};
 use super::ui::{Ui, peak_memory};
-use super::{name, read_index, thousands, tune};
+use super::{distinct, name, read_index, thousands, tune};
 use crate::cli::{Global, MergeArgs};
 
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
@@ -22,9 +22,14 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
         .iter()
         .map(|path| read_index(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let union = NeuronIndex::union(&parts.iter().collect::<Vec<_>>())
-        .context("the indices cannot be merged")?;
-    let overlaps = overlaps(&args.indices, &parts, &ui)?;
+    let named: Vec<(&Path, &NeuronIndex)> = (args.indices.iter().map(PathBuf::as_path))
+        .zip(&parts)
+        .collect();
+    let kept = distinct(&named, &ui).context("the indices cannot be merged")?;
+    let named: Vec<(&Path, &NeuronIndex)> = kept.into_iter().map(|k| named[k]).collect();
+    let (paths, parts): (Vec<&Path>, Vec<&NeuronIndex>) = named.into_iter().unzip();
+    let union = NeuronIndex::union(&parts).context("the indices cannot be merged")?;
+    let overlaps = overlaps(&paths, &parts, &ui)?;
     let merged = match args.tune {
         Some(steps) => match tune::run(global, args, steps, union.clone(), &ui)? {
             Some(tuned) => tuned,
@@ -42,7 +47,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let mut saved = Saved::default();
     saved.write(&args.output, &merged.index.to_bytes()?);
     saved.finish()?;
-    let sum: u64 = parts.iter().map(NeuronIndex::shut).sum();
+    let sum: u64 = parts.iter().map(|part| part.shut()).sum();
     let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);
     let grown = bytes(&merged.index)? as f64 / bytes(&union)? as f64;
     if global.json {
@@ -89,7 +94,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
 }
 
 /// Says of each pair how many neurons both shut, beside what chance would give.
-fn overlaps(paths: &[PathBuf], parts: &[NeuronIndex], ui: &Ui) -> anyhow::Result<Vec<Value>> {
+fn overlaps(paths: &[&Path], parts: &[&NeuronIndex], ui: &Ui) -> anyhow::Result<Vec<Value>> {
     let mut all = Vec::new();
     for (i, (a, first)) in paths.iter().zip(parts).enumerate() {
         for (b, second) in paths.iter().zip(parts).skip(i + 1) {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use candle_core::{DType, Device};
 use cones::Pipeline;
-use cones::concept::NeuronIndex;
+use cones::concept::{NeuronIndex, Subject};
 use cones::source::Source;
 
 use crate::cli::{DeviceName, Global, Precision};
@@ -96,6 +96,34 @@ fn count(n: usize, what: &str) -> String {
         1 => format!("1 {what}"),
         n => format!("{} {what}s", thousands(n as u64)),
     }
+}
+
+/// Which of several indices to use together, each with its file: each once. Says what is left out, and what is risky.
+fn distinct(indices: &[(&Path, &NeuronIndex)], ui: &Ui) -> anyhow::Result<Vec<usize>> {
+    let names: Vec<String> = indices
+        .iter()
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    let named: Vec<(&str, &NeuronIndex)> = (names.iter().map(String::as_str))
+        .zip(indices.iter().map(|(_, index)| *index))
+        .collect();
+    let kept = cones::concept::distinct(&named)?;
+    for (number, (name, index)) in named.iter().enumerate() {
+        if let Some(first) = kept.iter().find(|&&k| k < number && named[k].1 == *index) {
+            ui.warn(&format!(
+                "`{name}` and `{}` hold the same index: it is taken once",
+                names[*first]
+            ));
+        }
+    }
+    let subjects: Vec<&Subject> = kept
+        .iter()
+        .flat_map(|&k| &named[k].1.provenance().subjects)
+        .collect();
+    for risk in Subject::risks(&subjects) {
+        ui.warn(&risk);
+    }
+    Ok(kept)
 }
 
 /// A count with thin separators of thousands: 19,169,280.

@@ -1,6 +1,7 @@
 //! `cones merge --tune`: trains the values of a union's neurons on the photos of all its subjects.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use cones::concept::tune::Open;
@@ -34,12 +35,7 @@ pub(crate) fn run(
     union: NeuronIndex,
     ui: &Ui,
 ) -> anyhow::Result<Option<Tuned>> {
-    let folders = union
-        .provenance()
-        .subjects
-        .iter()
-        .map(|subject| images_of(subject, &args.images))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let folders = images_of(&union.provenance().subjects, &args.images, ui)?;
     let given = [
         ("--class-count", args.class_count.is_some()),
         ("--prior-weight", args.prior_weight.is_some()),
@@ -53,7 +49,7 @@ pub(crate) fn run(
     }
     let photos = folders
         .iter()
-        .map(|folder| photos::read(std::slice::from_ref(&folder.folder), ui))
+        .map(|folder| photos::read(std::slice::from_ref(folder), ui))
         .collect::<anyhow::Result<Vec<_>>>()?;
     Outputs::beside(photos.iter().flat_map(|(photos, _)| &photos.files))
         .file("--output", &args.output)
@@ -78,6 +74,7 @@ pub(crate) fn run(
             }
         }
     }
+    NeuronIndex::new(provenance.clone())?; // before the work: as many pictures as a file may name
     outputs::check_free(&args.output, &provenance, args.force)?;
     let open = open(&union, &pipeline, args.all_positions)?;
     let budget = Budget::new(args.memory);
@@ -151,23 +148,56 @@ pub(crate) fn run(
     }))
 }
 
-/// The folder that the user gave for a subject, by its noun or by token and noun.
-fn images_of<'a>(
-    subject: &Subject,
-    images: &'a [SubjectImages],
-) -> anyhow::Result<&'a SubjectImages> {
-    let phrase = subject.phrase();
-    match images
+/// For each subject the folder that the user gave, by its noun or by token and noun.
+fn images_of(
+    subjects: &[Subject],
+    images: &[SubjectImages],
+    ui: &Ui,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let images: Vec<SubjectImages> = images.iter().map(|i| parted(i, subjects)).collect();
+    let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+    let each = Subject::each_named(subjects, &names).context("--images")?;
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for ((subject, name), number) in subjects
         .iter()
-        .find(|i| i.name == phrase)
-        .or_else(|| images.iter().find(|i| i.name == subject.noun))
+        .zip(Subject::short_names(subjects))
+        .zip(each)
     {
-        Some(images) => Ok(images),
-        None => bail!(
-            "--tune needs photos of every subject, found none of `{phrase}`: add --images {}=DIR",
-            subject.noun
-        ),
+        let Some(number) = number else {
+            bail!(
+                "--tune needs photos of every subject, found none of `{}`: add --images {name}=DIR",
+                subject.phrase()
+            );
+        };
+        let folder = &images[number].folder;
+        let real = |folder: &PathBuf| folder.canonicalize().ok();
+        if folders
+            .iter()
+            .any(|f| real(f).is_some() && real(f) == real(folder))
+        {
+            ui.warn(&format!(
+                "--images: `{}` is given for two subjects, the second is `{}`: its photos should show both",
+                folder.display(),
+                subject.phrase()
+            ));
+        }
+        folders.push(folder.clone());
     }
+    Ok(folders)
+}
+
+/// `NOUN=DIR` parted where a subject's name ends: names and folders may have a `=` of their own.
+fn parted(images: &SubjectImages, subjects: &[Subject]) -> SubjectImages {
+    let text = format!("{}={}", images.name, images.folder.display());
+    let parts = text.match_indices('=').map(|(at, _)| SubjectImages {
+        name: text[..at].to_owned(),
+        folder: text[at + 1..].into(),
+    });
+    let named = |part: &SubjectImages| Subject::named(subjects, &part.name).is_ok();
+    parts
+        .into_iter()
+        .find(named)
+        .unwrap_or_else(|| images.clone())
 }
 
 /// What to train in each site: the union's neurons from where they are, or every weight from the model's own.
@@ -190,7 +220,7 @@ fn open(
                         Some(values) => {
                             values.iter().map(|&v| f16::from_bits(v).to_f32()).collect()
                         }
-                        None => vec![0.0; set.indices().len()],
+                        None => vec![0.0; set.count()],
                     },
                 },
             };

@@ -27,7 +27,10 @@
 //! within 3 % of the entropy log2(C(n, k)) at every density from 0.1 % to 20 %, and sets of 1000 within 2 %. Much
 //! smaller sets cannot be: 3 % of the entropy of 5 indices out of 5000 are 2 bits.
 
+mod bits;
+
 use crate::{Error, Result};
+use bits::{BitReader, BitWriter};
 
 /// Indices are 32 bits wide, so no more weights than this can be told apart.
 const MAX_UNIVERSE: u64 = 1 << 32;
@@ -40,10 +43,157 @@ const LAST_DIVISOR: u8 = 123;
 /// # Errors
 /// [`Error::Index`] if the indices are not strictly increasing and below `universe`, or if `universe` is above 2^32.
 pub fn encode(indices: &[u32], universe: u64) -> Result<Vec<u8>> {
-    check(indices, universe)?;
-    let Some(code) = best_divisor(indices) else {
-        return Ok(Vec::new());
-    };
+    let coded = Coded::new(indices.iter().copied(), universe)?;
+    Ok(coded.bytes.into_vec())
+}
+
+/// The set of indices below `universe` that these bytes are the encoding of.
+///
+/// The bytes are not trusted: nothing is allocated before all of them are checked, no more than `max_count` indices then,
+/// and the time is proportional to their number.
+///
+/// # Errors
+/// [`Error::Index`] if the bytes are not what [`encode`] makes, or are more than `max_count` indices.
+pub fn decode(bytes: &[u8], universe: u64, max_count: usize) -> Result<Vec<u32>> {
+    Ok(Coded::read(bytes, universe, max_count)?.to_vec())
+}
+
+/// A set of indices as its bytes, which take a small part of the memory that the indices would: a bit for each where they
+/// are dense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Coded {
+    bytes: Box<[u8]>,
+    count: usize,
+}
+
+impl Coded {
+    /// A set of indices below `universe`.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub(crate) fn new(indices: impl Iterator<Item = u32> + Clone, universe: u64) -> Result<Self> {
+        let (count, end) = check(indices.clone(), universe)?;
+        let bytes = match best_divisor(indices.clone(), count as u64, end) {
+            Some(code) => write(indices, code),
+            None => Vec::new(),
+        };
+        Ok(Self {
+            bytes: bytes.into(),
+            count,
+        })
+    }
+
+    /// The set that these bytes are the encoding of, of at most `max_count` indices below `universe`.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub(crate) fn read(bytes: &[u8], universe: u64, max_count: usize) -> Result<Self> {
+        check(std::iter::empty(), universe)?;
+        let mut count = 0;
+        if let Some(&code) = bytes.first() {
+            if !(1..=LAST_DIVISOR).contains(&code) {
+                let expected = format!("a divisor code from 1 to {LAST_DIVISOR}");
+                return Err(damaged(expected, code));
+            }
+            let mut indices = Indices::new(bytes);
+            while indices.step(universe)?.is_some() {
+                if count == max_count {
+                    return Err(damaged(format!("at most {max_count} indices"), "more"));
+                }
+                count += 1;
+            }
+            if best_divisor(Indices::new(bytes), count as u64, indices.next) != Some(code) {
+                return Err(damaged(
+                    "the divisor that gives the fewest bits",
+                    format!("divisor code {code}"),
+                ));
+            }
+        }
+        Ok(Self {
+            bytes: bytes.into(),
+            count,
+        })
+    }
+
+    /// The number of indices.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The indices, ascending, decoded one by one.
+    pub(crate) fn iter(&self) -> Indices<'_> {
+        Indices::new(&self.bytes)
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<u32> {
+        let mut indices = Vec::with_capacity(self.count);
+        indices.extend(self.iter());
+        indices
+    }
+}
+
+/// The indices that bytes are the encoding of.
+#[derive(Debug, Clone)]
+pub(crate) struct Indices<'a> {
+    bits: BitReader<'a>,
+    divisor: Divisor,
+    /// The least index that may still come.
+    next: u64,
+}
+
+impl<'a> Indices<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let (&code, coded) = bytes.split_first().unwrap_or((&1, &[]));
+        Self {
+            bits: BitReader::new(coded),
+            divisor: Divisor::new(code),
+            next: 0,
+        }
+    }
+
+    /// The next index, below `universe`; nothing where only padding is left.
+    fn step(&mut self, universe: u64) -> Result<Option<u32>> {
+        let start = self.bits.at;
+        let Some(quotient) = self.bits.ones() else {
+            if self.bits.end - start >= 8 {
+                let found = format!("{} bits", self.bits.end - start);
+                return Err(damaged("less than a byte of padding", found));
+            }
+            return Ok(None);
+        };
+        let remainder = self.bits.remainder(self.divisor);
+        let remainder = remainder.ok_or_else(|| damaged("a whole last gap", "its beginning"))?;
+        let index = quotient
+            .checked_mul(u64::from(self.divisor.value))
+            .and_then(|gap| gap.checked_add(remainder)?.checked_add(self.next))
+            .filter(|&index| index < universe);
+        let Some(Ok(index)) = index.map(u32::try_from) else {
+            return Err(damaged(format!("indices below {universe}"), "one beyond"));
+        };
+        self.next = u64::from(index) + 1;
+        Ok(Some(index))
+    }
+}
+
+impl Iterator for Indices<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        // What `Coded` holds has been checked by `step`, so that nothing is out of bounds here.
+        let gap = (self.bits.ones()?).wrapping_mul(u64::from(self.divisor.value));
+        let remainder = self.bits.remainder(self.divisor)?;
+        let index = self.next.wrapping_add(gap).wrapping_add(remainder) as u32;
+        self.next = u64::from(index) + 1;
+        Some(index)
+    }
+}
+
+/// The bytes of a set, by the divisor of this code.
+fn write(indices: impl Iterator<Item = u32>, code: u8) -> Vec<u8> {
     let divisor = Divisor::new(code);
     let mut bits = BitWriter {
         bytes: vec![code],
@@ -66,74 +216,11 @@ pub fn encode(indices: &[u32], universe: u64) -> Result<Vec<u8>> {
             );
         }
     }
-    Ok(bits.finish())
+    bits.finish()
 }
 
-/// The set of indices below `universe` that these bytes are the encoding of.
-///
-/// The bytes are not trusted: no more is allocated than `max_count` indices, nor more than one index for each codeword that
-/// the bytes have room for, and the time is proportional to their number.
-///
-/// # Errors
-/// [`Error::Index`] if the bytes are not what [`encode`] makes, or are more than `max_count` indices.
-pub fn decode(bytes: &[u8], universe: u64, max_count: usize) -> Result<Vec<u32>> {
-    check(&[], universe)?;
-    let Some((&code, coded)) = bytes.split_first() else {
-        return Ok(Vec::new());
-    };
-    if !(1..=LAST_DIVISOR).contains(&code) {
-        return Err(damaged(
-            format!("a divisor code from 1 to {LAST_DIVISOR}"),
-            code,
-        ));
-    }
-    let divisor = Divisor::new(code);
-    let mut bits = BitReader::new(coded);
-    let shortest = u64::from(divisor.width) + 1;
-    let room = usize::try_from((bits.end / shortest).min(universe))
-        .unwrap_or(usize::MAX)
-        .min(max_count);
-    let mut indices = Vec::with_capacity(room);
-    let mut next = 0_u64; // the least index that may still come
-    loop {
-        let start = bits.at;
-        let Some(quotient) = bits.ones() else {
-            if bits.end - start >= 8 {
-                return Err(damaged(
-                    "less than a byte of padding",
-                    format!("{} bits", bits.end - start),
-                ));
-            }
-            break;
-        };
-        let remainder = bits
-            .remainder(divisor)
-            .ok_or_else(|| damaged("a whole last gap", "its beginning"))?;
-        let index = quotient
-            .checked_mul(u64::from(divisor.value))
-            .and_then(|gap| gap.checked_add(remainder)?.checked_add(next))
-            .filter(|&index| index < universe);
-        let Some(Ok(index)) = index.map(u32::try_from) else {
-            return Err(damaged(format!("indices below {universe}"), "one beyond"));
-        };
-        if indices.len() >= max_count {
-            return Err(damaged(format!("at most {max_count} indices"), "more"));
-        }
-        indices.push(index);
-        next = u64::from(index) + 1;
-    }
-    if best_divisor(&indices) != Some(code) {
-        return Err(damaged(
-            "the divisor that gives the fewest bits",
-            format!("divisor code {code}"),
-        ));
-    }
-    indices.shrink_to_fit();
-    Ok(indices)
-}
-
-/// That indices are a set below `universe`.
-pub(crate) fn check(indices: &[u32], universe: u64) -> Result<()> {
+/// The number of indices and the end of the last, if they are a set below `universe`.
+fn check(mut indices: impl Iterator<Item = u32>, universe: u64) -> Result<(usize, u64)> {
     let wrong = |expected: String, found: String| Error::Index {
         thing: "indices".to_owned(),
         expected,
@@ -146,43 +233,55 @@ pub(crate) fn check(indices: &[u32], universe: u64) -> Result<()> {
             universe.to_string(),
         ));
     }
-    if let Some(pair) = indices.windows(2).find(|pair| pair[0] >= pair[1]) {
-        return Err(wrong(
-            "strictly increasing indices".to_owned(),
-            format!("{} before {}", pair[0], pair[1]),
-        ));
-    }
-    match indices.last() {
-        Some(&last) if u64::from(last) >= universe => {
+    let (mut count, mut last) = (0, None);
+    let step = |index: u32| {
+        if let Some(last) = last.filter(|&last| last >= index) {
+            return Err(wrong(
+                "strictly increasing indices".to_owned(),
+                format!("{last} before {index}"),
+            ));
+        }
+        (count, last) = (count + 1, Some(index));
+        Ok(())
+    };
+    indices.try_for_each(step)?;
+    match last {
+        Some(last) if u64::from(last) >= universe => {
             Err(wrong(format!("indices below {universe}"), last.to_string()))
         }
-        _ => Ok(()),
+        _ => Ok((count, last.map_or(0, |last| u64::from(last) + 1))),
     }
 }
 
 /// The places skipped before each index.
-fn gaps(indices: &[u32]) -> impl Iterator<Item = u32> {
-    // Indices strictly increase (`check`, or the decoder's own construction), so neither subtraction can wrap.
-    let first = indices.first().copied();
-    first.into_iter().chain(
-        indices
-            .windows(2)
-            .map(|pair| pair[1].wrapping_sub(pair[0]).wrapping_sub(1)),
-    )
+fn gaps(indices: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    // Indices strictly increase (`check`, or the decoder's own construction), so the subtraction cannot wrap.
+    indices.scan(0, |next: &mut u32, index| {
+        let gap = index.wrapping_sub(*next);
+        *next = index.wrapping_add(1);
+        Some(gap)
+    })
 }
 
 /// The code of the divisor that gives the fewest bits, the smaller one of equals; nothing for the empty set.
 ///
-/// Every divisor is considered. With `k` gaps of sum `S`, divisor `m` takes at least `k·(w + 1) + (S - k·(m - 1)) / m`
+/// There are `count` indices, of which the last ends at `end`. Every divisor is considered. With `k` gaps of sum `S`, divisor `m` takes at least `k·(w + 1) + (S - k·(m - 1)) / m`
 /// bits, which rules out most of them without a look at the gaps.
-fn best_divisor(indices: &[u32]) -> Option<u8> {
-    let count = indices.len() as u64;
-    let sum = (u64::from(*indices.last()?) + 1).saturating_sub(count);
+fn best_divisor(indices: impl Iterator<Item = u32> + Clone, count: u64, end: u64) -> Option<u8> {
+    if count == 0 {
+        return None;
+    }
+    let sum = end.saturating_sub(count);
     let least = |divisor: Divisor| {
         let (value, width) = (u64::from(divisor.value), u64::from(divisor.width));
         count * (width + 1) + sum.saturating_sub(count * (value - 1)) / value
     };
-    let size = |divisor: Divisor| -> u64 { gaps(indices).map(|gap| divisor.bits(gap)).sum() };
+    let size = |divisor: Divisor| -> u64 {
+        match divisor.value {
+            1 => count + sum, // a one for each place skipped, and a zero: dense sets need no look
+            _ => gaps(indices.clone()).map(|gap| divisor.bits(gap)).sum(),
+        }
+    };
     // The mean gap times ln 2 is the best divisor of a random set: a first guess that makes the bound bite.
     let ideal = sum.saturating_mul(7) / count.saturating_mul(10);
     let guess = (2..=LAST_DIVISOR)
@@ -200,7 +299,7 @@ fn best_divisor(indices: &[u32]) -> Option<u8> {
 }
 
 /// A divisor, with the two sizes of its remainders.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Divisor {
     value: u32,
     /// Bits of a short remainder; the others take one more.
@@ -231,99 +330,6 @@ impl Divisor {
     fn bits(self, gap: u32) -> u64 {
         let long = gap % self.value >= self.short;
         u64::from(gap / self.value) + 1 + u64::from(self.width) + u64::from(long)
-    }
-}
-
-/// Bits into bytes, the most significant first.
-struct BitWriter {
-    bytes: Vec<u8>,
-    /// The last `filled` bits of this, fewer than 8 between calls, are not in `bytes` yet.
-    pending: u64,
-    filled: u32,
-}
-
-impl BitWriter {
-    /// Appends the low `count` bits of `value`, at most 33.
-    fn put(&mut self, value: u64, count: u32) {
-        self.pending = (self.pending << count) | value;
-        self.filled += count;
-        while self.filled >= 8 {
-            self.filled -= 8;
-            self.bytes.push((self.pending >> self.filled) as u8);
-        }
-    }
-
-    /// Fills the last byte with ones.
-    fn finish(mut self) -> Vec<u8> {
-        if self.filled > 0 {
-            let missing = 8 - self.filled;
-            self.put((1 << missing) - 1, missing);
-        }
-        self.bytes
-    }
-}
-
-/// Bits of bytes, the most significant first, with ones behind the end.
-struct BitReader<'a> {
-    bytes: &'a [u8],
-    at: u64,
-    end: u64,
-}
-
-impl<'a> BitReader<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            end: bytes.len() as u64 * 8,
-        }
-    }
-
-    /// The next bits from the top down; of them, the first 57 at least are of the bytes or behind their end.
-    fn peek(&self) -> u64 {
-        let start = usize::try_from(self.at / 8)
-            .unwrap_or(usize::MAX)
-            .min(self.bytes.len());
-        let rest = &self.bytes[start..];
-        let word = match rest.first_chunk() {
-            Some(chunk) => u64::from_be_bytes(*chunk),
-            None => {
-                let mut chunk = [0xff; 8];
-                chunk[..rest.len()].copy_from_slice(rest);
-                u64::from_be_bytes(chunk)
-            }
-        };
-        !(!word << (self.at % 8))
-    }
-
-    /// The length of a run of ones, behind whose zero the reader then stands; nothing if the bits end before it.
-    fn ones(&mut self) -> Option<u64> {
-        let start = self.at;
-        while self.at < self.end {
-            let run = u64::from(self.peek().leading_ones().min(57));
-            self.at += run;
-            if run < 57 {
-                let length = self.at - start;
-                self.at += 1;
-                // Behind the end are ones only, so the zero was before it.
-                return Some(length);
-            }
-        }
-        None
-    }
-
-    /// A remainder of `divisor`; nothing if the bits end before it does.
-    fn remainder(&mut self, divisor: Divisor) -> Option<u64> {
-        let word = self.peek();
-        let (short, width) = (u64::from(divisor.short), divisor.width); // width is at most 31
-        let head = (word >> 1) >> (63 - width);
-        let (remainder, length) = if head < short {
-            (head, width)
-        } else {
-            ((word >> (63 - width)) - short, width + 1)
-        };
-        self.at += u64::from(length);
-        (self.at <= self.end).then_some(remainder)
     }
 }
 

@@ -8,6 +8,8 @@
 //!   two runs of one program; this is why the header is written here.
 //! - reading: one-dimensional tensors of the types of [`Dtype`] that tile the data exactly, no key twice, and a header of
 //!   at most [`MAX_HEADER`] bytes. Nothing is allocated but the parsed header: tensors are slices of the input.
+//!
+//! [`serialize`] keeps to the same limits, so that what is written can be read.
 
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
@@ -16,6 +18,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::file::MAX_FILE;
 pub(crate) use crate::shown::shown;
 use crate::{Error, Result};
 
@@ -83,7 +86,13 @@ struct Entry {
 }
 
 /// The bytes of a container.
-pub(crate) fn serialize<B: AsRef<[u8]>>(metadata: &Strings, tensors: &Tensors<B>) -> Vec<u8> {
+///
+/// # Errors
+/// [`Error::Index`] if the header or the file would be larger than what is read.
+pub(crate) fn serialize<B: AsRef<[u8]>>(
+    metadata: &Strings,
+    tensors: &Tensors<B>,
+) -> Result<Vec<u8>> {
     let mut entries = BTreeMap::new();
     let mut end = 0;
     for (name, tensor) in in_file_order(tensors) {
@@ -118,12 +127,27 @@ pub(crate) fn serialize<B: AsRef<[u8]>>(metadata: &Strings, tensors: &Tensors<B>
         ' ',
         header.len().next_multiple_of(8) - header.len(),
     ));
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    for (thing, length, most) in [
+        ("header of the index", header.len() as u64, MAX_HEADER),
+        ("index", 8 + header.len() as u64 + end, MAX_FILE),
+    ] {
+        if length > most {
+            return Err(Error::Index {
+                thing: thing.to_owned(),
+                expected: format!("at most {most} bytes"),
+                found: length.to_string(),
+                hint: "nothing was written, for it could not be read: make it of fewer photos, subjects or sites"
+                    .to_owned(),
+            });
+        }
+    }
+    let mut bytes = Vec::with_capacity(8 + header.len() + end as usize);
+    bytes.extend((header.len() as u64).to_le_bytes());
     bytes.extend(header.into_bytes());
     for (_, tensor) in in_file_order(tensors) {
         bytes.extend(tensor.bytes.as_ref());
     }
-    bytes
+    Ok(bytes)
 }
 
 /// The metadata and the tensors of a container.

@@ -3,13 +3,13 @@
 //! How one becomes bytes is in `metadata` (the strings), `codec` (the indices) and `container` (the file); how several
 //! become one, in `union`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::codec;
 use super::container::{Dtype, Tensor, Tensors, serialize, tensors_sha256};
 use super::indices::SiteIndices;
 use super::provenance::Provenance;
@@ -52,7 +52,7 @@ impl NeuronIndex {
                 "",
             ));
         }
-        let (expected, found) = (self.provenance.owners(), indices.owners().len());
+        let (expected, found) = (self.provenance.owners(), indices.coded_owners().len());
         if expected != found {
             let expected = format!("neurons of {expected} subjects of their own");
             return Err(wrong(format!("site `{site}`"), expected, found, ""));
@@ -103,10 +103,7 @@ impl NeuronIndex {
 
     /// The number of shut neurons.
     pub fn shut(&self) -> u64 {
-        self.sites
-            .values()
-            .map(|site| site.indices().len() as u64)
-            .sum()
+        self.sites.values().map(|site| site.count() as u64).sum()
     }
 
     /// The number of neurons of all sites.
@@ -146,49 +143,33 @@ impl NeuronIndex {
     }
 
     /// The SHA-256 over the tensors, which tells one concept from another whatever their metadata say.
-    ///
-    /// # Errors
-    /// None that [`NeuronIndex`]'s own rules allow.
-    pub fn sha256(&self) -> Result<String> {
-        Ok(tensors_sha256(&self.tensors()?))
+    pub fn sha256(&self) -> String {
+        tensors_sha256(&self.tensors())
     }
 
     /// The tensors of the file: `SITE`; where there are values, `SITE.values`; and where neurons have owners,
     /// `SITE.subject.K` for each subject: the places of its neurons among those of `SITE`, encoded alike.
-    pub(super) fn tensors(&self) -> Result<Tensors<Vec<u8>>> {
+    pub(super) fn tensors(&self) -> Tensors<Cow<'_, [u8]>> {
+        let coded = |bytes| Tensor {
+            dtype: Dtype::U8,
+            bytes: Cow::Borrowed(bytes),
+        };
         let mut tensors = Tensors::new();
         for (site, set) in &self.sites {
-            let bytes = codec::encode(set.indices(), set.universe())?;
-            tensors.insert(
-                site.to_string(),
-                Tensor {
-                    dtype: Dtype::U8,
-                    bytes,
-                },
-            );
-            for (subject, places) in set.owners().iter().enumerate() {
-                let bytes = codec::encode(places, set.indices().len() as u64)?;
-                let dtype = Dtype::U8;
-                tensors.insert(
-                    owner_tensor(site.as_str(), subject),
-                    Tensor { dtype, bytes },
-                );
+            tensors.insert(site.to_string(), coded(set.coded().bytes()));
+            for (subject, places) in set.coded_owners().iter().enumerate() {
+                tensors.insert(owner_tensor(site.as_str(), subject), coded(places.bytes()));
             }
             if let Some(values) = set.values() {
-                let bytes = values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
-                tensors.insert(
-                    format!("{site}.values"),
-                    Tensor {
-                        dtype: Dtype::F16,
-                        bytes,
-                    },
-                );
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                let values = Tensor {
+                    dtype: Dtype::F16,
+                    bytes: bytes.collect(),
+                };
+                tensors.insert(format!("{site}.values"), values);
             }
         }
-        Ok(tensors)
+        tensors
     }
 
     /// A concept of the file at `path`.
@@ -230,14 +211,13 @@ impl NeuronIndex {
     }
 
     /// A safetensors file of plain U32 indices, one tensor per site, for other programs.
-    pub fn to_plain_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`Error::Index`] if it would be larger than 1 GiB.
+    pub fn to_plain_bytes(&self) -> Result<Vec<u8>> {
         let tensor = |set: &SiteIndices| Tensor {
             dtype: Dtype::U32,
-            bytes: set
-                .indices()
-                .iter()
-                .flat_map(|index| index.to_le_bytes())
-                .collect::<Vec<u8>>(),
+            bytes: set.iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>(),
         };
         let tensors = self
             .sites
@@ -254,7 +234,7 @@ impl NeuronIndex {
     pub fn dump(&self, out: &mut impl Write) -> io::Result<()> {
         for (site, set) in &self.sites {
             write!(out, "{site}\t")?;
-            for (at, index) in set.indices().iter().enumerate() {
+            for (at, index) in set.iter().enumerate() {
                 write!(out, "{}{index}", if at == 0 { "" } else { " " })?;
             }
             writeln!(out)?;
@@ -285,7 +265,7 @@ pub(super) fn wrong(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::provenance::Subject;
+    use super::super::subject::Subject;
     use super::*;
 
     /// A site.
@@ -340,7 +320,7 @@ pub(super) mod tests {
         assert_eq!((index.shut(), index.total(), index.density()), (3, 30, 0.1));
         assert_eq!(
             index.site(&site(0)).map(SiteIndices::indices),
-            Some(&[0, 1, 2][..])
+            Some(vec![0, 1, 2])
         );
         assert_eq!(index.site(&site(2)), None);
         assert_eq!(concept("dog", &[]).density(), 0.0);
@@ -397,7 +377,7 @@ pub(super) mod tests {
             format!("{}\t0 1 19\n{}\t\n", site(0), site(1))
         );
 
-        let bytes = index.to_plain_bytes();
+        let bytes = index.to_plain_bytes().unwrap();
         let plain = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let tensor = plain.tensor(site(0).as_str()).unwrap();
         assert_eq!(

@@ -1,16 +1,19 @@
 //! The neurons of one site.
 
-use super::codec;
+use super::codec::{Coded, Indices};
 use super::index::wrong;
 use crate::Result;
 
 /// The shut neurons of one site.
+///
+/// The set is held as it is coded in a file, so that an index takes about as much memory as its file; what gives
+/// positions decodes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteIndices {
     shape: [u32; 2],
-    indices: Vec<u32>,
+    indices: Coded,
     values: Option<Vec<u16>>,
-    owners: Vec<Vec<u32>>,
+    owners: Vec<Coded>,
 }
 
 impl SiteIndices {
@@ -20,22 +23,25 @@ impl SiteIndices {
     /// [`Error::Index`](crate::Error::Index) if the matrix has no weight or more than 2^32, or if the indices are
     /// not strictly increasing and in it.
     pub fn new(shape: [u32; 2], indices: Vec<u32>) -> Result<Self> {
-        let site = Self {
-            shape,
-            indices,
-            values: None,
-            owners: Vec::new(),
-        };
-        if site.universe() == 0 {
-            return Err(wrong(
+        Self::of(shape, Coded::new(indices.into_iter(), weights(shape))?)
+    }
+
+    /// A set that is coded already.
+    pub(super) fn of(shape: [u32; 2], indices: Coded) -> Result<Self> {
+        match weights(shape) {
+            0 => Err(wrong(
                 "shape",
                 "at least one weight",
                 format!("{shape:?}"),
                 "",
-            ));
+            )),
+            _ => Ok(Self {
+                shape,
+                indices,
+                values: None,
+                owners: Vec::new(),
+            }),
         }
-        codec::check(&site.indices, site.universe())?;
-        Ok(site)
     }
 
     /// The same neurons, set to `values` (the bits of f16, one for each index) instead of to zero.
@@ -44,10 +50,10 @@ impl SiteIndices {
     /// [`Error::Index`](crate::Error::Index) if there is not one value for each index, or one is not finite.
     pub fn with_values(mut self, values: Vec<u16>) -> Result<Self> {
         const EXPONENT: u16 = 0x7c00; // all ones in infinities and NaNs
-        if values.len() != self.indices.len() {
+        if values.len() != self.count() {
             return Err(wrong(
                 "values",
-                format!("one for each of {} indices", self.indices.len()),
+                format!("one for each of {} indices", self.count()),
                 values.len(),
                 "",
             ));
@@ -70,19 +76,25 @@ impl SiteIndices {
     /// # Errors
     /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set, or
     /// a neuron is no subject's.
-    pub fn with_owners(mut self, owners: Vec<Vec<u32>>) -> Result<Self> {
+    pub fn with_owners(self, owners: Vec<Vec<u32>>) -> Result<Self> {
+        let count = self.count() as u64;
+        let coded = |places: Vec<u32>| Coded::new(places.into_iter(), count);
+        let owners = owners.into_iter().map(coded).collect::<Result<_>>()?;
+        self.with_coded_owners(owners)
+    }
+
+    /// [`SiteIndices::with_owners`] of places that are coded already.
+    pub(super) fn with_coded_owners(mut self, owners: Vec<Coded>) -> Result<Self> {
         if owners.is_empty() {
             return Ok(self);
         }
-        let mut owned = vec![false; self.indices.len()];
-        for places in &owners {
-            codec::check(places, self.indices.len() as u64)?;
-            for &place in places {
-                owned[place as usize] = true; // `check` has seen that it is within the set
-            }
+        let mut owned = vec![0_u8; self.count().div_ceil(8)]; // a bit for each
+        for place in owners.iter().flat_map(Coded::iter) {
+            owned[place as usize / 8] |= 1 << (place % 8); // places are coded as below the count
         }
-        if let Some(place) = owned.iter().position(|owned| !owned) {
-            let found = format!("none at index {}", self.indices[place]);
+        let none = |(place, _): &(u32, u32)| owned[*place as usize / 8] & 1 << (place % 8) == 0;
+        if let Some((_, index)) = (0..).zip(self.iter()).find(none) {
+            let found = format!("none at index {index}");
             return Err(wrong("neuron", "a subject that it belongs to", found, ""));
         }
         self.owners = owners;
@@ -91,16 +103,28 @@ impl SiteIndices {
 
     /// For each subject the places in [`SiteIndices::indices`] of its neurons; empty where all neurons are every
     /// subject's.
-    pub fn owners(&self) -> &[Vec<u32>] {
+    pub fn owners(&self) -> Vec<Vec<u32>> {
+        self.owners.iter().map(Coded::to_vec).collect()
+    }
+
+    /// The same, as they are coded.
+    pub(super) fn coded_owners(&self) -> &[Coded] {
         &self.owners
     }
 
-    /// The places in [`SiteIndices::indices`] of a subject's neurons.
-    pub(super) fn places_of(&self, subject: usize) -> Vec<u32> {
-        match self.owners.get(subject) {
-            Some(places) => places.clone(),
-            None => (0..self.indices.len() as u32).collect(),
-        }
+    /// The neurons of a subject, or all, ascending: the place of each in [`SiteIndices::indices`], and its position.
+    pub(super) fn neurons_of(
+        &self,
+        subject: Option<usize>,
+    ) -> impl Iterator<Item = (u32, u32)> + Clone + '_ {
+        let owned = subject.and_then(|subject| self.owners.get(subject));
+        let mut places = owned.map(|own| own.iter().peekable());
+        (0..)
+            .zip(self.iter())
+            .filter(move |(place, _)| match &mut places {
+                Some(places) => places.next_if_eq(place).is_some(),
+                None => true,
+            })
     }
 
     /// `[out, in]`
@@ -108,8 +132,23 @@ impl SiteIndices {
         self.shape
     }
 
+    /// The number of shut neurons.
+    pub fn count(&self) -> usize {
+        self.indices.len()
+    }
+
     /// The sorted flat positions of the shut neurons.
-    pub fn indices(&self) -> &[u32] {
+    pub fn indices(&self) -> Vec<u32> {
+        self.indices.to_vec()
+    }
+
+    /// The same, one by one.
+    pub(super) fn iter(&self) -> Indices<'_> {
+        self.indices.iter()
+    }
+
+    /// The same, as they are coded.
+    pub(super) fn coded(&self) -> &Coded {
         &self.indices
     }
 
@@ -120,51 +159,58 @@ impl SiteIndices {
 
     /// The number of weights of the site.
     pub fn universe(&self) -> u64 {
-        u64::from(self.shape[0]) * u64::from(self.shape[1])
+        weights(self.shape)
     }
 
     /// Index and value of each neuron; a shut one's value is zero.
-    fn neurons(&self) -> impl Iterator<Item = (u32, u16)> {
-        let value = |at: usize| {
-            self.values
-                .as_ref()
-                .and_then(|values| values.get(at))
-                .copied()
-                .unwrap_or(0)
-        };
-        self.indices
-            .iter()
-            .enumerate()
-            .map(move |(at, &index)| (index, value(at)))
+    fn neurons(&self) -> impl Iterator<Item = (u32, u16)> + Clone + '_ {
+        let values = self.values.iter().flatten().copied();
+        self.iter().zip(values.chain(std::iter::repeat(0)))
     }
 
-    /// All neurons of both, of all subjects; `Err` is the first index at which they hold different values.
-    pub(super) fn union(&self, other: &Self) -> Result<Self, u32> {
-        let tuned = self.values.is_some() || other.values.is_some();
-        let (mut left, mut right) = (self.neurons().peekable(), other.neurons().peekable());
-        let (mut indices, mut values) = (
-            Vec::with_capacity(self.indices.len().max(other.indices.len())),
-            Vec::new(),
-        );
-        loop {
-            let (index, value) = match (left.peek().copied(), right.peek().copied()) {
-                (Some(a), Some(b)) if a.0 == b.0 && a.1 != b.1 => return Err(a.0),
-                (Some(a), Some(b)) => a.min(b),
-                (Some(one), None) | (None, Some(one)) => one,
-                (None, None) => break,
-            };
-            left.next_if(|one| one.0 == index);
-            right.next_if(|one| one.0 == index);
-            indices.push(index);
-            if tuned {
-                values.push(value);
-            }
+    /// The first index at which they hold different values.
+    pub(super) fn conflict(&self, other: &Self) -> Option<u32> {
+        if self.values.is_none() && other.values.is_none() {
+            return None;
         }
-        Ok(Self {
-            shape: self.shape,
-            indices,
-            values: tuned.then_some(values),
-            owners: Vec::new(),
-        })
+        // Equal neurons come once, so that an index comes twice with two values only.
+        let mut last = None;
+        merged(self.neurons(), other.neurons())
+            .map(|(index, _)| index)
+            .find(|&index| last.replace(index) == Some(index))
     }
+
+    /// All neurons of both, of all subjects; they must not [conflict](Self::conflict).
+    pub(super) fn union(&self, other: &Self) -> Result<Self> {
+        let indices = merged(self.iter(), other.iter());
+        let union = Self::of(self.shape, Coded::new(indices, self.universe())?)?;
+        if self.values.is_none() && other.values.is_none() {
+            return Ok(union);
+        }
+        let neurons = merged(self.neurons(), other.neurons());
+        union.with_values(neurons.map(|(_, value)| value).collect())
+    }
+}
+
+/// What is in either of two ascending lists, ascending; what is in both, once.
+fn merged<T: Ord + Copy>(
+    left: impl Iterator<Item = T> + Clone,
+    right: impl Iterator<Item = T> + Clone,
+) -> impl Iterator<Item = T> + Clone {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || {
+        let next = match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) => *a.min(b),
+            (Some(one), None) | (None, Some(one)) => *one,
+            (None, None) => return None,
+        };
+        left.next_if_eq(&next);
+        right.next_if_eq(&next);
+        Some(next)
+    })
+}
+
+/// The number of weights of a matrix.
+fn weights(shape: [u32; 2]) -> u64 {
+    u64::from(shape[0]) * u64::from(shape[1])
 }

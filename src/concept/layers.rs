@@ -123,10 +123,15 @@ impl FromStr for LayerSelection {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let patterns = text
-            .split(',')
-            .map(|pattern| parse(pattern.trim()).ok_or_else(|| malformed(pattern)))
-            .collect::<Result<_>>()?;
+        let mut patterns = Vec::new();
+        for pattern in text.split(',') {
+            let parsed = parse(pattern.trim()).ok_or_else(|| malformed(pattern))?;
+            if patterns.contains(&parsed) {
+                let found = format!("`{parsed}` twice");
+                return Err(Error::value("--layers", "each pattern once", found));
+            }
+            patterns.push(parsed);
+        }
         Ok(Self { patterns })
     }
 }
@@ -252,6 +257,8 @@ mod tests {
             "mid block",
             "a:k:v",
             "ü",
+            "mid_block,mid_block",
+            "*:v, mid_block ,*:v",
         ] {
             let error = text.parse::<LayerSelection>().unwrap_err();
             assert!(error.to_string().contains("--layers"), "{text}: {error}");

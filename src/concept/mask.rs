@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use half::f16;
 
-use super::{NeuronIndex, Site, SiteIndices};
+use super::{NeuronIndex, Site};
 use crate::nn::Weight;
 use crate::{Error, Result};
 
@@ -19,9 +19,7 @@ pub fn shut(
     weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
 ) -> Result<BTreeMap<Site, Tensor>> {
-    masked(weights, index, |neurons| {
-        (0..neurons.indices().len() as u32).collect()
-    })
+    masked(weights, index, None)
 }
 
 /// [`shut`] for the neurons of one of the subjects of an index that is bound to words, by its number.
@@ -33,13 +31,13 @@ pub fn shut_of(
     index: &NeuronIndex,
     subject: usize,
 ) -> Result<BTreeMap<Site, Tensor>> {
-    masked(weights, index, |neurons| neurons.places_of(subject))
+    masked(weights, index, Some(subject))
 }
 
 fn masked(
     weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
-    places: impl Fn(&SiteIndices) -> Vec<u32>,
+    subject: Option<usize>,
 ) -> Result<BTreeMap<Site, Tensor>> {
     let mut masked = BTreeMap::new();
     for (site, neurons) in index.sites() {
@@ -56,16 +54,15 @@ fn masked(
         if [rows, columns] != neurons.shape().map(|side| side as usize) {
             return Err(mismatch(format!("shape [{rows}, {columns}] in this model")));
         }
-        let places = places(neurons);
-        if places.is_empty() {
+        let mut own = neurons.neurons_of(subject).peekable();
+        if own.peek().is_none() {
             continue;
         }
         let weight = weight.tensor()?;
         let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
-        for place in places {
+        for (place, index) in own {
             // `SiteIndices` holds only indices within the shape, a value for each or none, and places among them.
-            let at = neurons.indices()[place as usize] as usize;
-            values[at] = neurons
+            values[index as usize] = neurons
                 .values()
                 .map_or(0.0, |v| f16::from_bits(v[place as usize]).to_f32());
         }

@@ -24,6 +24,7 @@ mod scope;
 pub mod score;
 pub mod select;
 mod site;
+mod subject;
 pub mod tune;
 mod union;
 
@@ -33,6 +34,8 @@ pub use layers::LayerSelection;
 pub use loss::{Examples, Lesson, Step, rows_at_once};
 pub use mask::{shut, shut_of};
 pub use overlap::{Overlap, OverlapReport};
-pub use provenance::{Provenance, Source, Subject};
+pub use provenance::{Provenance, Source};
 pub use scope::Scope;
 pub use site::{Projection, Site, SiteSelection};
+pub use subject::Subject;
+pub use union::distinct;

@@ -173,21 +173,18 @@ fn compare(
         ));
     }
     let universe = first.or(second).map_or(0, SiteIndices::universe);
-    let [first, second] = [first, second].map(|set| set.map_or(&[][..], SiteIndices::indices));
-    Ok(Overlap::of(
-        first.len() as u64,
-        second.len() as u64,
-        shared(first, second),
-        universe,
-    ))
+    let count = |set: Option<&SiteIndices>| set.map_or(0, |set| set.count() as u64);
+    let both = first.zip(second);
+    let shared = both.map_or(0, |(first, second)| shared(first.iter(), second.iter()));
+    Ok(Overlap::of(count(first), count(second), shared, universe))
 }
 
-/// The number of indices in both of two sorted sets.
-fn shared(first: &[u32], second: &[u32]) -> u64 {
-    let mut others = second.iter().peekable();
-    let in_both = first.iter().filter(|&index| {
-        while others.next_if(|&other| other < index).is_some() {}
-        others.peek() == Some(&index)
+/// The number of indices in both of two ascending sets.
+fn shared(first: impl Iterator<Item = u32>, second: impl Iterator<Item = u32>) -> u64 {
+    let mut others = second.peekable();
+    let in_both = first.filter(|index| {
+        while others.next_if(|other| other < index).is_some() {}
+        others.peek() == Some(index)
     });
     in_both.count() as u64
 }
@@ -264,7 +261,9 @@ mod tests {
             .collect();
         let counts: Vec<f64> = pairs
             .iter()
-            .flat_map(|a| pairs.iter().map(|b| shared(a, b) as f64))
+            .flat_map(|a| {
+                (pairs.iter()).map(|b| shared(a.iter().copied(), b.iter().copied()) as f64)
+            })
             .collect();
         let mean = counts.iter().sum::<f64>() / counts.len() as f64;
         let variance = counts

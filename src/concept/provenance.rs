@@ -5,25 +5,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::container::shown;
+use super::index::wrong;
 use super::scope::Scope;
-use crate::{Error, Result};
+use super::subject::{MAX_SUBJECTS, Subject, check_distinct};
+use crate::Result;
 
-/// A subject of a concept, as prompts name it: `TOKEN NOUN`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subject {
-    /// The class noun: `dog`.
-    pub noun: String,
-    /// The rare identifier: `sks`.
-    pub token: String,
-}
-
-impl Subject {
-    /// What stands for the subject in a prompt: `sks dog`.
-    pub fn phrase(&self) -> String {
-        format!("{} {}", self.token, self.noun)
-    }
-}
+/// The most pictures of one index: about half of what the header has room for.
+pub(crate) const MAX_PICTURES: usize = 30_000;
+/// The most prompts, settings, or parts of a merge.
+const MAX_ENTRIES: usize = 256;
+/// The most characters of a name, a prompt or a setting.
+const MAX_TEXT: usize = 1000;
+/// The most characters of a noun or a token; no prompt has room for more.
+const MAX_WORDS: usize = 200;
 
 /// One of the concepts that a merged one was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,32 +75,38 @@ impl Provenance {
 
     /// What prompts call the subjects: `sks dog, sks cat`.
     pub fn trigger_phrase(&self) -> String {
-        self.subjects
-            .iter()
-            .map(Subject::phrase)
-            .collect::<Vec<_>>()
-            .join(", ")
+        Subject::phrases(&self.subjects)
     }
 
     /// That a file can be made of it.
     ///
     /// # Errors
-    /// [`Error::Index`] if there is no subject, a name is empty or has control characters, or a hash is not one.
+    /// [`Error::Index`](crate::Error::Index) if there is no subject, or a prompt cannot tell two apart; if a text is empty, has control
+    /// characters or is too long; if there are too many of anything; or if a hash is not one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.subjects.is_empty() {
-            return Err(wrong("`subjects`", "at least one subject", "none"));
+            return Err(wrong("`subjects`", "at least one subject", "none", ""));
         }
-        let subjects = self
-            .subjects
-            .iter()
-            .chain(self.merged_from.iter().flat_map(|source| &source.subjects));
-        for subject in subjects {
-            for (key, word) in [("subject", &subject.noun), ("token", &subject.token)] {
-                if word.trim().is_empty() || word.chars().any(char::is_control) {
-                    return Err(wrong(format!("`{key}`"), "words for a prompt", shown(word)));
-                }
+        for (thing, found, most) in [
+            ("`pictures`", self.pictures.len(), MAX_PICTURES),
+            ("`prompts`", self.prompts.len(), MAX_ENTRIES),
+            ("`settings`", self.settings.len(), MAX_ENTRIES),
+            ("`merged_from`", self.merged_from.len(), MAX_SUBJECTS),
+        ] {
+            if found > most {
+                return Err(wrong(thing, format!("at most {most}"), found, ""));
             }
         }
+        let parts = self.merged_from.iter().map(|part| &part.subjects);
+        for subjects in std::iter::once(&self.subjects).chain(parts) {
+            for Subject { noun, token } in subjects {
+                check_words("`subject`", noun)?;
+                check_words("`token`", token)?;
+            }
+            check_distinct(&subjects.iter().map(|s| (s, "")).collect::<Vec<_>>())?;
+        }
+        self.texts()
+            .try_for_each(|(thing, text)| check_text(thing, text))?;
         check_sha256("`fingerprint`", &self.fingerprint)?;
         self.pictures
             .iter()
@@ -114,6 +114,64 @@ impl Provenance {
         self.merged_from
             .iter()
             .try_for_each(|source| check_sha256("`merged_from`", &source.sha256))
+    }
+
+    /// All texts but subjects and hashes, each with its key.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let optional = [
+            ("architecture", &self.architecture),
+            ("prediction_type", &self.prediction_type),
+        ];
+        let settings = self.settings.iter();
+        [("`model`", &self.model), ("`method`", &self.method)]
+            .into_iter()
+            .chain(
+                optional
+                    .into_iter()
+                    .flat_map(|(key, text)| Some((key, text.as_ref()?))),
+            )
+            .chain(self.prompts.iter().map(|prompt| ("`prompts`", prompt)))
+            .chain(settings.flat_map(|(key, value)| [("`settings`", key), ("`settings`", value)]))
+            .chain((self.merged_from.iter()).map(|part| ("`merged_from`", &part.method)))
+    }
+}
+
+/// That a text fits into one line of a terminal, and changes nothing else there.
+fn check_text(thing: &str, text: &str) -> Result<()> {
+    // Beside control characters, what ends a line or turns the direction of what follows.
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(steers) {
+        return Err(wrong(
+            thing,
+            "text without control characters",
+            shown(text),
+            "",
+        ));
+    }
+    check_length(thing, text, MAX_TEXT)
+}
+
+/// That a text is words for a prompt.
+fn check_words(thing: &str, text: &str) -> Result<()> {
+    if text.trim().is_empty() {
+        return Err(wrong(thing, "words for a prompt", shown(text), ""));
+    }
+    check_text(thing, text)?;
+    check_length(thing, text, MAX_WORDS)
+}
+
+fn check_length(thing: &str, text: &str, most: usize) -> Result<()> {
+    match text.chars().count() {
+        length if length > most => Err(wrong(
+            thing,
+            format!("at most {most} characters"),
+            format!("{length}: {}", shown(text)),
+            "",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -126,20 +184,8 @@ fn check_sha256(thing: &str, text: &str) -> Result<()> {
     {
         return Ok(());
     }
-    Err(wrong(
-        thing,
-        "a SHA-256 of 64 lower-case hexadecimal digits",
-        shown(text),
-    ))
-}
-
-fn wrong(thing: impl Into<String>, expected: &str, found: impl Into<String>) -> Error {
-    Error::Index {
-        thing: thing.into(),
-        expected: expected.to_owned(),
-        found: found.into(),
-        hint: String::new(),
-    }
+    let expected = "a SHA-256 of 64 lower-case hexadecimal digits";
+    Err(wrong(thing, expected, shown(text), ""))
 }
 
 #[cfg(test)]

@@ -93,8 +93,8 @@ impl Training {
     /// Adds to `sum`, one for each open neuron, the gradients of those that a subject has, from that of the whole weight.
     fn gather(&self, subject: usize, g: &Tensor, sum: &mut [f32]) -> Result<()> {
         let g: Vec<f32> = g.flatten_all()?.to_vec1()?;
-        for place in self.open.neurons.places_of(subject) {
-            sum[place as usize] += g[self.open.neurons.indices()[place as usize] as usize];
+        for (place, index) in self.open.neurons.neurons_of(Some(subject)) {
+            sum[place as usize] += g[index as usize];
         }
         Ok(())
     }
@@ -102,9 +102,8 @@ impl Training {
     /// The weight with a subject's neurons at their values.
     fn weight_of(&self, subject: usize) -> Result<Tensor> {
         let mut weight: Vec<f32> = self.weight.flatten_all()?.to_vec1()?;
-        for place in self.open.neurons.places_of(subject) {
-            let at = self.open.neurons.indices()[place as usize];
-            weight[at as usize] = self.open.values[place as usize];
+        for (place, index) in self.open.neurons.neurons_of(Some(subject)) {
+            weight[index as usize] = self.open.values[place as usize];
         }
         let (shape, device) = (self.weight.shape(), self.weight.device());
         Ok(Tensor::from_vec(weight, shape, device)?)
@@ -136,7 +135,7 @@ pub fn values(
     let mut sites = BTreeMap::new();
     for (site, open) in open {
         let shape = open.neurons.shape();
-        let count = open.neurons.indices().len();
+        let count = open.neurons.count();
         let [rows, columns] = shape.map(|side| side as usize);
         let known = weights.get(&site);
         let known = known.filter(|w| w.shape() == (rows, columns));

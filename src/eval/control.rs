@@ -19,7 +19,7 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
     })?;
     let mut generator = Generator::new(seed);
     for (site, neurons) in concept.sites() {
-        let (count, universe) = (neurons.indices().len(), neurons.universe());
+        let (count, universe) = (neurons.count(), neurons.universe());
         // Of a set of more than half, what is left out is drawn.
         let inverted = count as u64 > universe / 2;
         let drawn = if inverted {
@@ -42,7 +42,7 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
             .filter_map(|(i, &chosen)| (chosen != inverted).then_some(i))
             .collect();
         let random = SiteIndices::new(neurons.shape(), indices)?;
-        control.insert(site.clone(), random.with_owners(neurons.owners().to_vec())?)?;
+        control.insert(site.clone(), random.with_owners(neurons.owners())?)?;
     }
     Ok(control)
 }
@@ -85,7 +85,7 @@ mod tests {
         let concept = concept(&[0, 1, 30, 150, 200]);
         let control = random_control(&concept, 7).unwrap();
         let counts = |index: &NeuronIndex| {
-            let count = |(_, s): (_, &SiteIndices)| s.indices().len();
+            let count = |(_, s): (_, &SiteIndices)| s.count();
             index.sites().map(count).collect::<Vec<_>>()
         };
         assert_eq!(counts(&control), [0, 1, 30, 150, 200]);

@@ -1,6 +1,6 @@
 //! The prompts of an evaluation.
 
-use crate::prompt::{article, find_words, place_subjects};
+use crate::prompt::{article, occurrences, place_subjects};
 
 /// Scenes that most models know.
 pub const DEFAULT_PROMPTS: [&str; 8] = [
@@ -53,13 +53,15 @@ impl Prompt {
 
 /// Takes the token out of every `token noun`, and fits an `a` or `an` before it to the noun.
 fn without_token(prompt: &str, noun: &str, token: &str) -> String {
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let phrase = words(&format!("{token} {noun}"));
     let mut out = String::new();
     let mut at = 0;
-    while let Some(span) = find_words(prompt, at, &phrase) {
-        let from = find_words(prompt, span.start + words(token).len(), &words(noun))
-            .map_or(span.start, |noun| noun.start);
+    for span in occurrences(prompt, &format!("{token} {noun}")) {
+        let mut rest = &prompt[span.clone()];
+        for _ in token.split_whitespace() {
+            rest = rest.trim_start_matches(|c: char| !c.is_whitespace());
+            rest = rest.trim_start();
+        }
+        let from = span.end - rest.len();
         let before = &prompt[at..span.start];
         let last = before.trim_end();
         let head = last.rfind(char::is_whitespace).map_or(0, |i| i + 1);

@@ -4,6 +4,9 @@ use super::{DenoisingLosses, Metric, Prompt, Values, clip_score, cosine, mean_co
 use crate::model::Clip;
 use crate::{Error, Picture, Pipeline, Progress, Result, SampleOptions};
 
+/// Prompts that are embedded together, so that memory does not grow with their number.
+const TEXTS_AT_ONCE: usize = 64;
+
 /// What all conditions have in common.
 pub struct Study<'a> {
     clip: &'a Clip,
@@ -52,7 +55,13 @@ impl<'a> Study<'a> {
             let expected = format!("a number that leaves room for {count} more");
             return Err(Error::value("seed", expected, seed));
         }
-        let described: Vec<&str> = prompts.iter().map(|p| p.described.as_str()).collect();
+        // Picture i has prompt i mod n, so that no more prompts than pictures are drawn.
+        let drawn = &prompts[..prompts.len().min(count)];
+        let mut texts = Vec::with_capacity(drawn.len());
+        for part in drawn.chunks(TEXTS_AT_ONCE) {
+            let described: Vec<&str> = part.iter().map(|p| p.described.as_str()).collect();
+            texts.extend(clip.embed_texts(&described)?);
+        }
         Ok(Self {
             clip,
             prompts,
@@ -60,7 +69,7 @@ impl<'a> Study<'a> {
             seed,
             count,
             real: clip.embed_pictures(photos)?,
-            texts: clip.embed_texts(&described)?,
+            texts,
         })
     }
 

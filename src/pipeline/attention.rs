@@ -153,10 +153,7 @@ impl Pipeline {
             };
             return Err(Error::value("word", expected, format!("`{word}`")));
         }
-        let mut places = Vec::new();
-        for span in &spans {
-            places.extend(self.tokenizer.places(prompt, span)?);
-        }
+        let places = self.tokenizer.places(prompt, &spans)?;
         if places.is_empty() {
             let expected = "one in the part of the prompt that fits into the model's text length";
             return Err(Error::value(

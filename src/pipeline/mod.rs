@@ -16,7 +16,7 @@ use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shu
 use crate::keys::Keys;
 use crate::model::{Context, Origin, Pages, TextEncoder, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
-use crate::prompt::occurrences;
+use crate::prompt::phrases_in;
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::source::Source;
 use crate::{Error, Picture, Result};
@@ -53,6 +53,8 @@ pub struct Pipeline {
     originals: BTreeMap<Site, Weight>,
     /// The subjects whose words contexts mark, in order of their numbers.
     marked: Vec<Subject>,
+    /// Those whose neurons are shut in the whole prompt: a longer phrase of theirs keeps its words from `marked`.
+    whole: Vec<Subject>,
     /// Bytes of all weights, with what is copied of them.
     weights: u64,
     pages: NetworkPages,
@@ -133,6 +135,7 @@ impl Pipeline {
             configs: configs.finalize().into(),
             originals: BTreeMap::new(),
             marked: Vec::new(),
+            whole: Vec::new(),
             weights: weights + encoder.copied(),
             pages,
             origins,
@@ -278,6 +281,7 @@ impl Pipeline {
 
     fn open(&mut self) -> Result<()> {
         self.marked.clear();
+        self.whole.clear();
         self.unet.set_word_weights(Vec::new())?;
         self.unet
             .set_site_weights(std::mem::take(&mut self.originals))
@@ -297,6 +301,7 @@ impl Pipeline {
                 }
             }
             self.unet.set_site_weights(masked)?;
+            self.whole.extend_from_slice(&index.provenance().subjects);
         }
         let weights = self.unet.site_weights(SiteSelection::All);
         let mut own = Vec::new();
@@ -328,11 +333,12 @@ impl Pipeline {
             .iter()
             .map(|p| self.tokenizer.encode(p))
             .collect::<Result<Vec<_>>>()?;
-        let places = self
-            .marked
-            .iter()
-            .map(|subject| prompts.iter().map(|p| self.places(p, subject)).collect())
-            .collect::<Result<Vec<_>>>()?;
+        let mut places = vec![Vec::with_capacity(prompts.len()); self.marked.len()];
+        for prompt in prompts {
+            for (all, own) in places.iter_mut().zip(self.places(prompt)?) {
+                all.push(own);
+            }
+        }
         let embedding = self.text.forward(&ids)?;
         let numbers: Vec<f32> = embedding.flatten_all()?.to_vec1()?;
         let what = || "text embedding".to_owned();
@@ -341,13 +347,20 @@ impl Pipeline {
         Context::with_words(embedding, &places)
     }
 
-    /// The places of a subject's words in a prompt's tokens; there may be none.
-    fn places(&self, prompt: &str, subject: &Subject) -> Result<Vec<usize>> {
-        let mut places = Vec::new();
-        for span in occurrences(prompt, &subject.phrase()) {
-            places.extend(self.tokenizer.places(prompt, &span)?);
+    /// For each marked subject the places of its words in a prompt's tokens; there may be none.
+    fn places(&self, prompt: &str) -> Result<Vec<Vec<usize>>> {
+        if self.marked.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(places)
+        let phrases: Vec<String> = (self.marked.iter().chain(&self.whole))
+            .map(Subject::phrase)
+            .collect();
+        let phrases: Vec<&str> = phrases.iter().map(String::as_str).collect();
+        let spans = phrases_in(prompt, &phrases).into_iter();
+        spans
+            .take(self.marked.len())
+            .map(|spans| self.tokenizer.places(prompt, &spans))
+            .collect()
     }
 
     /// The latents of a picture, `[1, c, h, w]`: the mean of the posterior times the scaling factor.

@@ -1,6 +1,15 @@
 //! What a word is, and where words stand in a text.
+//!
+//! Texts are compared in one form, the one that CLIP's tokenizers see too: NFC, each letter in lower case, and any white
+//! space as one space. `É` is `é`, written as one character or as two.
 
+use std::collections::HashSet;
 use std::ops::Range;
+
+use unicode_normalization::char::{canonical_combining_class, decompose_canonical};
+use unicode_normalization::{
+    IsNormalized, UnicodeNormalization, char::is_combining_mark, is_nfc_quick,
+};
 
 /// Every place, in bytes, where a word or several with white space between them stand in a text, by the rule of
 /// [`prompt`](super); none over another.
@@ -12,15 +21,25 @@ use std::ops::Range;
 /// assert!(occurrences("a photo", " ").is_empty());
 /// ```
 pub fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
-    let wanted = words(wanted);
-    let mut found: Vec<Range<usize>> = Vec::new();
-    while let Some(span) = (!wanted.is_empty())
-        .then(|| find_words(text, found.last().map_or(0, |span| span.end), &wanted))
-        .flatten()
-    {
-        found.push(span);
+    Folded::new(text).places(&fold(wanted)).collect()
+}
+
+/// For each of several phrases every place where it stands in a text, none over another: a longer phrase comes first, so
+/// that `sks dog` is not in `sks dog house` where that is a phrase too. Of equal phrases the first has the places.
+///
+/// ```
+/// let places = cones::prompt::phrases_in("a sks dog house and a sks dog", &["sks dog", "sks dog house"]);
+/// assert_eq!(places, [vec![22..29], vec![2..15]]);
+/// ```
+pub fn phrases_in(text: &str, phrases: &[&str]) -> Vec<Vec<Range<usize>>> {
+    let mut searches: Vec<(String, usize)> = phrases.iter().map(|p| fold(p)).zip(0..).collect();
+    searches.sort_by_key(|(phrase, _)| std::cmp::Reverse(phrase.chars().count()));
+    let (folded, mut taken) = (Folded::new(text), Taken::default());
+    let mut places = vec![Vec::new(); phrases.len()];
+    for (phrase, number) in &searches {
+        places[*number].extend(folded.places(phrase).filter(|span| taken.take(span)));
     }
-    found
+    places
 }
 
 /// The words of a text, each once, as they first stand there.
@@ -29,66 +48,145 @@ pub fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
 /// assert_eq!(cones::prompt::words_of("a dog's dog-house, A dog"), ["a", "dog", "s", "dog-house"]);
 /// ```
 pub fn words_of(text: &str) -> Vec<&str> {
-    let mut words: Vec<&str> = Vec::new();
-    let mut rest = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    let mut start = rest.next().unwrap_or(0);
-    for end in rest.filter(|&at| starts_word(text, at)) {
-        let word = &text[start..end];
-        let is_word = word.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        if is_word
-            && !words
-                .iter()
-                .any(|w| w.to_lowercase() == word.to_lowercase())
-        {
-            words.push(word);
-        }
-        start = end;
-    }
+    let edges: Vec<usize> = Folded::new(text).edges.into_iter().flatten().collect();
+    let mut seen = HashSet::new();
+    let words = edges.windows(2).map(|ends| &text[ends[0]..ends[1]]);
     words
+        .filter(|word| word.starts_with(is_letter) && seen.insert(fold(word)))
+        .collect()
 }
 
-/// Where these words, one space between each, first stand in a text from a byte on.
-pub(crate) fn find_words(text: &str, from: usize, wanted: &str) -> Option<Range<usize>> {
-    text[from..]
-        .char_indices()
-        .map(|(at, _)| from + at)
-        .filter(|&at| starts_word(text, at))
-        .find_map(|at| Some(at..match_words(text, at, wanted)?))
-}
-
-/// The end of these words if they stand at this byte and end there as words.
-fn match_words(text: &str, at: usize, wanted: &str) -> Option<usize> {
-    let mut rest = text[at..].chars();
-    for want in wanted.chars() {
-        let got = rest.next()?;
-        if want == ' ' {
-            if !got.is_whitespace() {
-                return None;
-            }
-            let spaces = rest.as_str();
-            rest = spaces.trim_start().chars();
-        } else if got != want && !got.to_lowercase().eq(want.to_lowercase()) {
-            return None;
-        }
-    }
-    let end = text.len() - rest.as_str().len();
-    starts_word(text, end).then_some(end)
-}
-
-/// Whether no word goes on across this byte.
-fn starts_word(text: &str, at: usize) -> bool {
-    let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let (mut before, mut after) = (text[..at].chars(), text[at..].chars());
-    let (left, right) = (before.next_back(), after.next());
-    let joined = match (left, right) {
-        (Some('-'), _) => is_word(before.next_back()) && is_word(right),
-        (_, Some('-')) => is_word(left) && is_word(after.next()),
-        _ => is_word(left) && is_word(right),
-    };
-    !joined
+/// Words in the form in which they are compared.
+///
+/// ```
+/// use cones::prompt::fold;
+///
+/// assert_eq!(fold(" SKS\n E\u{301}te\u{301} "), fold("sks été"));
+/// ```
+pub fn fold(text: &str) -> String {
+    Folded::new(text.trim()).text
 }
 
 /// A noun or token with one space between its words.
 pub(super) fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Stretches of a text that are spoken for.
+#[derive(Default)]
+pub(super) struct Taken(std::collections::BTreeMap<usize, usize>);
+
+impl Taken {
+    /// Takes a stretch, if nothing of it is taken.
+    pub(super) fn take(&mut self, span: &Range<usize>) -> bool {
+        let before = self.0.range(..span.end).next_back();
+        let free = before.is_none_or(|(_, &end)| end <= span.start);
+        if free {
+            self.0.insert(span.start, span.end);
+        }
+        free
+    }
+}
+
+/// A text in the form in which words are compared, with the places in the text as it is.
+pub(super) struct Folded {
+    text: String,
+    /// For each byte of `text`, and its end, where it is in the text as it is, if no word goes on across it.
+    edges: Vec<Option<usize>>,
+}
+
+impl Folded {
+    pub(super) fn new(text: &str) -> Self {
+        let letters = letters(text);
+        let mut is_word = Vec::with_capacity(letters.len());
+        for (letter, _) in &letters {
+            // A mark belongs to the letter that it stands on.
+            let goes_on = is_combining_mark(*letter) && is_word.last() == Some(&true);
+            is_word.push(is_letter(*letter) || goes_on);
+        }
+        let word = |at: Option<usize>| at.and_then(|at| is_word.get(at)) == Some(&true);
+        let hyphen = |at: Option<usize>| {
+            at.and_then(|at| letters.get(at))
+                .is_some_and(|l| l.0 == '-')
+        };
+        let joined = |at: usize| {
+            let left = at.checked_sub(1);
+            match (hyphen(left), hyphen(Some(at))) {
+                (true, _) => word(at.checked_sub(2)) && word(Some(at)),
+                (_, true) => word(left) && word(Some(at + 1)),
+                _ => word(left) && word(Some(at)),
+            }
+        };
+        let mut folded = Self {
+            text: String::with_capacity(text.len()),
+            edges: Vec::with_capacity(text.len() + 1),
+        };
+        for (at, (letter, origin)) in letters.iter().enumerate() {
+            folded.text.push(*letter);
+            folded.edges.push(origin.filter(|_| !joined(at)));
+            folded.edges.resize(folded.text.len(), None);
+        }
+        folded.edges.push(Some(text.len()));
+        folded
+    }
+
+    /// Where words in the form of [`fold`] stand, none over another; nowhere if there are none.
+    pub(super) fn places<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+        let first = wanted.chars().next().map_or(0, char::len_utf8);
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let found = self.text[from..].find(wanted).filter(|_| first > 0);
+                let at = from + found?;
+                if let (Some(start), Some(end)) = (self.edges[at], self.edges[at + wanted.len()]) {
+                    from = at + wanted.len();
+                    return Some(start..end);
+                }
+                from = at + first;
+            }
+        })
+    }
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The letters of a text as they are compared, each with its place if the text can be parted before it: not within what
+/// composes, nor within white space.
+fn letters(text: &str) -> Vec<(char, Option<usize>)> {
+    let mut letters = Vec::with_capacity(text.len());
+    let mut start = 0;
+    let mut add = |part: &str, start: usize| {
+        let rest = part.trim_start();
+        let space = (rest.len() < part.len()).then_some(' ');
+        let rest = rest.nfc().flat_map(char::to_lowercase);
+        let places = std::iter::once(Some(start)).chain(std::iter::repeat(None));
+        letters.extend(space.into_iter().chain(rest).zip(places));
+    };
+    let mut in_space = true;
+    for (at, c) in text.char_indices() {
+        let parts = begins_anew(c) && !(in_space && c.is_whitespace());
+        in_space = c.is_whitespace();
+        if parts && at > start {
+            add(&text[start..at], start);
+            start = at;
+        }
+    }
+    if start < text.len() {
+        add(&text[start..], start);
+    }
+    letters
+}
+
+/// Whether nothing before this character composes with it.
+fn begins_anew(c: char) -> bool {
+    if c.is_ascii() {
+        return true;
+    }
+    let mut first = None;
+    decompose_canonical(c, |part| first = first.or(Some(part)));
+    first.is_none_or(|c| {
+        canonical_combining_class(c) == 0 && is_nfc_quick(std::iter::once(c)) == IsNormalized::Yes
+    })
 }

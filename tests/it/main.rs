@@ -28,5 +28,6 @@ mod photos;
 mod published;
 mod rows;
 mod saved;
+mod subjects;
 mod terminal;
 mod training;

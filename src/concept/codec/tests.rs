@@ -77,10 +77,17 @@ fn the_divisor_is_the_best_of_all() {
         (90, 90, 5),
     ] {
         let indices = random_set(universe, count, seed);
-        let size =
-            |code: u8| -> u64 { gaps(&indices).map(|gap| Divisor::new(code).bits(gap)).sum() };
+        let size = |code: u8| -> u64 {
+            gaps(indices.iter().copied())
+                .map(|gap| Divisor::new(code).bits(gap))
+                .sum()
+        };
         let best = (1..=LAST_DIVISOR).min_by_key(|&code| (size(code), code));
-        assert_eq!(best_divisor(&indices), best);
+        let end = u64::from(*indices.last().unwrap()) + 1;
+        assert_eq!(
+            best_divisor(indices.iter().copied(), indices.len() as u64, end),
+            best
+        );
     }
 }
 

@@ -47,7 +47,7 @@ fn file(header: &str, data: &[u8]) -> Vec<u8> {
 #[test]
 fn the_safetensors_crate_reads_it() {
     let (metadata, tensors) = sample();
-    let bytes = serialize(&metadata, &tensors);
+    let bytes = serialize(&metadata, &tensors).unwrap();
     let (header_length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     assert_eq!(header_length % 8, 0);
     let found: BTreeMap<_, _> = header.metadata().clone().unwrap().into_iter().collect();
@@ -64,7 +64,7 @@ fn the_safetensors_crate_reads_it() {
     }
     let (metadata_again, tensors_again) = parse(&bytes).unwrap();
     assert_eq!(metadata_again, metadata);
-    assert_eq!(serialize(&metadata_again, &tensors_again), bytes);
+    assert_eq!(serialize(&metadata_again, &tensors_again).unwrap(), bytes);
     assert_eq!(tensors_sha256(&tensors_again), tensors_sha256(&tensors));
 }
 
@@ -75,7 +75,7 @@ fn nothing_and_no_metadata_can_be_written() {
         (sample().0, Tensors::new()),
         (BTreeMap::new(), sample().1),
     ] {
-        let bytes = serialize(&metadata, &tensors);
+        let bytes = serialize(&metadata, &tensors).unwrap();
         safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(parse(&bytes).unwrap().0, metadata);
     }

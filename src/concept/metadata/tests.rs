@@ -27,7 +27,7 @@ fn with(key: &str, value: Option<&str>) -> Result<NeuronIndex> {
         Some(value) => strings.insert(key.to_owned(), value.to_owned()),
         None => strings.remove(key),
     };
-    NeuronIndex::from_bytes(&container::serialize(&strings, &tensors))
+    NeuronIndex::from_bytes(&container::serialize(&strings, &tensors).unwrap())
 }
 
 #[test]

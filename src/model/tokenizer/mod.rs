@@ -125,12 +125,15 @@ impl Tokenizer {
         Ok(ids.to_vec())
     }
 
-    /// The places in [`Tokenizer::encode`]'s result of the tokens of a stretch of the prompt, in bytes; those that are
-    /// cut are left out.
+    /// The places in [`Tokenizer::encode`]'s result of the tokens of stretches of the prompt, in bytes, in order and none
+    /// over another; those that are cut are left out.
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn places(&self, prompt: &str, span: &Range<usize>) -> Result<Vec<usize>> {
+    pub fn places(&self, prompt: &str, spans: &[Range<usize>]) -> Result<Vec<usize>> {
+        if spans.is_empty() {
+            return Ok(Vec::new());
+        }
         let encoding = self.inner.encode(prompt, false).map_err(unsplit)?;
         let offsets = encoding.get_offsets();
         let kept = self.kept(offsets.len());
@@ -141,7 +144,10 @@ impl Tokenizer {
         Ok(offsets[kept]
             .iter()
             .enumerate()
-            .filter(|(_, (start, end))| *start < span.end && span.start < *end)
+            .filter(|(_, (start, end))| {
+                let span = spans.get(spans.partition_point(|span| span.end <= *start));
+                span.is_some_and(|span| span.start < *end)
+            })
             .map(|(i, _)| before + 1 + i) // behind the start token
             .collect())
     }
