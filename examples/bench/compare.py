@@ -1,8 +1,8 @@
-"""PyTorch and cones in turn on one checkpoint: the README's speed table.
+"""PyTorch and cones in turn on one checkpoint: the speed table of README.md, here and in the root.
 
-    python make_model.py full-sd1 0 SD15        # or any folder in the diffusers layout, f32
+    python make_model.py sd15                   # or any folder in the diffusers layout, f32
     cargo build --release --examples
-    python compare.py SD15 --bench ../../target/release/examples/bench [--rounds 3]
+    python compare.py sd15 --bench ../../target/release/examples/bench [--rounds 3]
 
 Every measurement is a process of its own, the two programs take turns, and the best of each is compared. Prints a Markdown
 table. PyTorch's peaks are of the network measured alone, those of cones of the whole process with all networks loaded.
