@@ -2,8 +2,8 @@
 
     python make_model.py OUT [--size full|tiny] [--seed N]
 
-`full` has the sizes of Stable Diffusion 1.5: 4.3 GB in f32. `tiny` has the same blocks at a fraction of the width, to try
-the instructions with. The pictures of such a model are noise; its times and its memory are those of the real one.
+`full` has the sizes of Stable Diffusion 1.5: 4.3 GB in f32. `tiny` has the same blocks at a fraction of the width, to
+try the instructions with. The pictures of such a model are noise; its times and its memory are those of the real one.
 Needs torch, diffusers and transformers.
 """
 import argparse
@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-# Latent side; UNet's widths, heads and groups; text: width, layers, heads, rows of the embedding, tokens; autoencoder's widths.
+# Side of the latents; widths, heads and groups of the UNet; the text encoder; widths of the autoencoder.
 SIZES = {
     "full": dict(side=64, widths=(320, 640, 1280, 1280), heads=8, groups=32,
                  text=dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408,

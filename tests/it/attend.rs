@@ -1,5 +1,5 @@
-//! Attention maps, heat maps and attend-and-excite, against what `tests/golden/make_attend.py` wrote with diffusers, and
-//! gradients against finite differences.
+//! Attention maps, heat maps and attend-and-excite, against what `tests/golden/make_attend.py` wrote with diffusers,
+//! and gradients against finite differences.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

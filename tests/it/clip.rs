@@ -16,8 +16,8 @@ use serde_json::Value;
 
 /// Unit vectors out of small f32 networks, and their cosines: measured 4.5e-7. A wrong rule shows at 1e-2 and more.
 const FEATURE: f32 = 4e-6;
-/// Pillow's bytes are met exactly, and measured is 0; one unit in the last place of what lies between 1 and 2 is left to the
-/// order of two f32 operations.
+/// Pillow's bytes are met exactly, and measured is 0; one unit in the last place of what lies between 1 and 2 is left
+/// to the order of two f32 operations.
 const PIXEL: f32 = 1.2e-7;
 
 const MODELS: [&str; 2] = ["new", "legacy"];

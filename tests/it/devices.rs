@@ -37,8 +37,8 @@ fn difference(got: &Tensor, want: &Tensor) -> f64 {
     norm(&(got - want).unwrap()) / norm(want)
 }
 
-/// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else. candle has no matrix product of
-/// bf16 on the CPU, so that its 8 bits go untested.
+/// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else. candle has no matrix
+/// product of bf16 on the CPU, so that its 8 bits go untested.
 #[test]
 fn half_precision_is_near() {
     for name in MODELS {

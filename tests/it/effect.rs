@@ -1,8 +1,8 @@
 //! What `find` learns does what it is for: the subject is drawn where its words are, and random neurons do not draw it.
 //!
 //! The judge is the pocket model's own CLIP: a picture shows what the nearest of its references shows. References are
-//! the photos of all sixteen subjects, and plain pictures of the two classes, untinted and in the subject's tint, so that a
-//! blue dog of another build is no blue guide dog.
+//! the photos of all sixteen subjects, and plain pictures of the two classes, untinted and in the subject's tint, so
+//! that a blue dog of another build is no blue guide dog.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use cones::source::Source;
 
 use super::cli::{ok, repository};
 
-/// A subject: the folder of its photos, the words that name it in a prompt, and the tint that others of its class have too.
+/// A subject: the folder of its photos, the words that name it, and the tint that others of its class have too.
 struct Subject {
     folder: &'static str,
     token: &'static str,

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use super::cli::repository;
 
-/// Commands of the README that are not run here, each with its reason. A line that is neither run nor listed fails the test,
-/// and so does one that is listed and no longer there.
+/// Commands of the README that are not run here, each with its reason. A line that is neither run nor listed fails the
+/// test, and so does one that is listed and no longer there.
 const NOT_RUN: [(&str, &str); 5] = [
     ("cargo build --release", "this test is built by it"),
     ("cargo test --release", "it is what runs this test"),

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use super::cli::{golden, json};
 
-/// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several steps,
-/// each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
+/// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several
+/// steps, each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
 const ALLOWED: [(&str, f64); 4] = [
     ("mask", 5e-4),         // measured 6.3e-5
     ("mask-words", 2e-4),   // measured 2.2e-5
