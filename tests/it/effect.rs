@@ -3,7 +3,11 @@
 //! The judge is the pocket model's own CLIP: a picture shows what the nearest of its references shows. References are
 //! the photos of all sixteen subjects, and plain pictures of the two classes, untinted and in the subject's tint, so
 //! that a blue dog of another build is no blue guide dog.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, helpers and all, and tells how near it came"
+)]
 
 use std::path::Path;
 use std::sync::OnceLock;
