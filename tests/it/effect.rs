@@ -125,7 +125,7 @@ impl Judge {
     }
 
     fn add(&mut self, name: &str, pictures: &[Picture]) {
-        let embedded = self.clip.embed_pictures(pictures).unwrap();
+        let embedded = self.clip.embed_pictures(pictures.iter().map(Ok)).unwrap();
         let named = embedded.into_iter().map(|e| (name.to_owned(), e));
         self.references.extend(named);
     }
@@ -140,7 +140,7 @@ impl Judge {
 
     /// How many of the pictures show `name`.
     fn count(&self, name: &str, pictures: &[Picture]) -> usize {
-        let embedded = self.clip.embed_pictures(pictures).unwrap();
+        let embedded = self.clip.embed_pictures(pictures.iter().map(Ok)).unwrap();
         embedded.iter().filter(|e| self.sees(e) == name).count()
     }
 }
