@@ -1,11 +1,11 @@
-"""PyTorch and cones in turn on one checkpoint: the README's speed table.
+"""PyTorch and cones in turn on one checkpoint: the speed table of README.md, here and in the root.
 
-    python make_model.py full-sd1 0 SD15        # or any folder in the diffusers layout, f32
+    python make_model.py sd15                   # or any folder in the diffusers layout, f32
     cargo build --release --examples
-    python compare.py SD15 --bench ../../target/release/examples/bench [--rounds 3]
+    python compare.py sd15 --bench ../../target/release/examples/bench [--rounds 3]
 
-Every measurement is a process of its own, the two programs take turns, and the best of each is compared. Prints a Markdown
-table. PyTorch's peaks are of the network measured alone, those of cones of the whole process with all networks loaded.
+Every measurement is a process of its own, the two programs take turns, and the best of each is compared. Prints a
+Markdown table. PyTorch's peaks are of the network measured alone, those of cones of the whole process.
 """
 import argparse
 import json
@@ -16,8 +16,13 @@ import time
 from pathlib import Path
 
 PARTS = ["forward", "step", "decode"]
-TITLES = {"forward": "UNet forward", "step": "find step (forward + backward to the cross K and V)", "decode": "autoencoder's decoder, one picture",
-          "load": "start to first step"}
+TITLES = {
+    "forward": "UNet forward",
+    "step": "find step (forward + backward to the cross K and V)",
+    "decode": "autoencoder's decoder, one picture",
+    "load": "start to first step",
+}
+COLUMNS = ["", "cones", "PyTorch", "time / PyTorch", "peak memory", "PyTorch's peak, network alone", "peak / PyTorch"]
 
 
 def sample_size(model):
@@ -71,16 +76,18 @@ def main():
     options = parser.parse_args()
     if options.torch_part:
         return torch_part(options.model, options.torch_part, options.repeats)
-    print("| | cones | PyTorch | time / PyTorch | peak memory | PyTorch's peak, network alone | peak / PyTorch |\n| --- |" + " ---: |" * 6)
+    print("| " + " | ".join(COLUMNS) + " |\n| --- |" + " ---: |" * 6)
+    torch_command = [sys.executable, __file__, options.model, "--repeats", str(options.repeats), "--torch-part"]
     for part in PARTS:
         ours, theirs = [], []
         for _ in range(options.rounds):
             ours.append(measure([options.bench, options.model, part, str(options.repeats)]))
-            theirs.append(measure([sys.executable, __file__, options.model, "--torch-part", part, "--repeats", str(options.repeats)]))
+            theirs.append(measure([*torch_command, part]))
         least = lambda rows, key: min(row[key] for row in rows)
         a, b = least(ours, "seconds"), least(theirs, "seconds")
         m, n = least(ours, "peak_memory_bytes"), least(theirs, "peak_memory_bytes")
-        print(f"| {TITLES[part]} | {a:.2f} s | {b:.2f} s | {a / b:.2f} | {m / 2**30:.2f} GiB | {n / 2**30:.2f} GiB | {m / n:.2f} |", flush=True)
+        print(f"| {TITLES[part]} | {a:.2f} s | {b:.2f} s | {a / b:.2f} |",
+              f"{m / 2**30:.2f} GiB | {n / 2**30:.2f} GiB | {m / n:.2f} |", flush=True)
     starts = [measure([options.bench, options.model, "load"])["seconds"] for _ in range(options.rounds)]
     print(f"| {TITLES['load']} | {min(starts):.2f} s | | | | | |")
 

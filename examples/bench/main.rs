@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release --example bench -- MODEL load|forward|step|decode [REPEATS]
 //!
-//! Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS (3), and `peak_memory_bytes`. `load` is all that comes
-//! before the first step, with the prompt's embedding and its keys and values. The forward pass and
-//! the find step have a batch of two pictures at the model's size; `compare.py` runs PyTorch beside it.
+//! Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS (3), and `peak_memory_bytes`. `load` is all
+//! that comes before the first step, with the prompt's embedding and its keys and values. The forward pass and the
+//! find step have a batch of two pictures at the model's size; `compare.py` runs PyTorch beside it.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 

@@ -2,8 +2,8 @@
 
     python agreement.py --work WORK [--cones ../../target/release/cones] [--subjects blue-guide-dog purple-panda ..]
 
-Every run has noise of its own; of each the highest 3 % of the scores are taken. Prints the share that two runs have in common, in
-per cent: mean and range over runs of each kind with those of 1,000 published steps, and the seconds that a run took.
+Every run has noise of its own; of each the highest 3 % of the scores are taken. Prints the share that two runs have in
+common, in per cent: mean and range over runs of each kind with those of 1,000 published steps, and seconds of a run.
 """
 import argparse
 import itertools
@@ -40,8 +40,9 @@ def runs(options, subject, noun):
         found[kind], start = [], time.monotonic()
         for _ in range(count):
             path = options.work / f"{subject}.scores"
-            subprocess.run([options.cones, "find", "--subject", noun, "--method", "paper", "--steps", str(steps), "--seed", str(seed),
-                            "--scores", path, "-o", options.work / f"{subject}.idx", *extra, HERE / "subjects" / subject],
+            subprocess.run([options.cones, "find", "--subject", noun, "--method", "paper", "--steps", str(steps),
+                            "--seed", str(seed), "--scores", path, "-o", options.work / f"{subject}.idx", *extra,
+                            HERE / "subjects" / subject],
                            check=True, capture_output=True)
             found[kind].append(highest(path))
             seed += 10_000  # steps take seeds from there on
@@ -64,7 +65,8 @@ def main():
         for kind, sets in found.items():
             pairs = itertools.combinations(published, 2) if sets is published else itertools.product(sets, published)
             shares = [100 * len(a & b) / len(a) for a, b in pairs]
-            print(f"{subject}, {kind}: {statistics.mean(shares):.1f} ({min(shares):.0f} to {max(shares):.0f}), {seconds[kind]:.1f} s", flush=True)
+            print(f"{subject}, {kind}: {statistics.mean(shares):.1f} ({min(shares):.0f} to {max(shares):.0f}),",
+                  f"{seconds[kind]:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

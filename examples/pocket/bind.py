@@ -45,7 +45,7 @@ def finetune(pipeline, own, own_prompt, prior, prior_prompt, steps, half, rate):
     alphas, unet = train_sd.alphas_cumprod(), pipeline.unet
     unet.requires_grad_(False)
     weights = [p.requires_grad_(True) for p in keys_and_values(unet)]
-    texts = torch.cat([context(pipeline, own_prompt).expand(half, -1, -1), context(pipeline, prior_prompt).expand(half, -1, -1)])
+    texts = torch.cat([context(pipeline, text).expand(half, -1, -1) for text in (own_prompt, prior_prompt)])
     optimizer = torch.optim.Adam(weights, lr=rate)
     for _ in range(steps):
         clean = torch.cat([own[torch.randint(len(own), (half,))], prior[torch.randint(len(prior), (half,))]])
@@ -81,7 +81,8 @@ def main():
 
         noun = known[name]["class"]
         own_prompt, class_prompt = f"a photo of a {options.identifier} {noun}", f"a photo of a {noun}"
-        photos = [np.asarray(Image.open(path).convert("RGB")) for path in sorted((options.subjects / name).glob("*.png"))]
+        paths = sorted((options.subjects / name).glob("*.png"))
+        photos = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
         prior = draw(class_prompt, PRIOR_DRAWINGS, 1000)
         blank = [np.full_like(photos[0], 255)] * (COLUMNS - len(photos))
         tiles += photos + blank + draw(own_prompt, COLUMNS, 1)

@@ -35,7 +35,8 @@ def prompts():
         listed.append((noun, f"a photo of {world.with_article(noun)}"))
         for j in range(4):
             words = noun if j % 2 == 0 else f"{tints[(i + j // 2) % 4]} {noun}"
-            listed.append((noun, f"a photo of {world.with_article(words)} {world.SCENES[(i * 3 + j * 2 + j // 2) % 8]}"))
+            scene = world.SCENES[(i * 3 + j * 2 + j // 2) % 8]
+            listed.append((noun, f"a photo of {world.with_article(words)} {scene}"))
     extra = [("dog", "a photo of a dog in the snow"), ("car", "a photo of a red car"),
              ("cat", "a picture of a cat at night"), ("house", "a picture of a house in the forest")]
     return listed + extra
@@ -81,7 +82,8 @@ class Judge:
             energy = (windows**2).sum(1) @ coverage.T / area
             products = sum(windows[:, c] @ weighted[..., c].T for c in range(3)) / area
             difference = energy - 2 * products + squares / area
-            spread = (energy - (means**2).sum(0) + variance) / 2  # low on bare background: a flat sprite must not match it
+            # Low on bare background: a flat sprite must not match it.
+            spread = (energy - (means**2).sum(0) + variance) / 2
             lowest = np.minimum(lowest, (difference / (spread + SMALLEST_SPREAD)).min(0))
         best = {}
         for label, value in zip(self.labels, lowest):
@@ -98,7 +100,8 @@ class Judge:
 def draw_with_cones(program, model, listed, folder):
     for i, (_, prompt) in enumerate(listed):
         path = Path(folder) / f"{i}.png"
-        subprocess.run([program, "generate", "--model", model, "--seed", str(i + 1), "-o", str(path), prompt], check=True)
+        command = [program, "generate", "--model", model, "--seed", str(i + 1), "-o", str(path), prompt]
+        subprocess.run(command, check=True)
         yield np.asarray(Image.open(path).convert("RGB"))
 
 
@@ -121,7 +124,8 @@ def draw_with_diffusers(folder, texts, seeds=None, steps=None, guidance=None, pi
         chosen = texts[first:first + batch]
         generators = [torch.Generator().manual_seed(s) for s in seeds[first:first + batch]]
         drawn = pipeline(chosen, height=world.SIZE, width=world.SIZE, generator=generators, output_type="np",
-                         num_inference_steps=steps or defaults["steps"], guidance_scale=guidance or defaults["guidance"])
+                         num_inference_steps=steps or defaults["steps"],
+                         guidance_scale=guidance or defaults["guidance"])
         yield from (drawn.images * 255).round().astype(np.uint8)
 
 
@@ -134,7 +138,8 @@ def self_test(judge, count=300):
         label, difference = judge.verdict(world.compose([(noun, emoji, tint)], rng.choice(world.SCENES), rng))
         wrong += label is None or label[0] != noun
         differences.append(difference)
-    empty = sum(judge.verdict(world.background(world.SCENES[i % 8], rng).astype(np.uint8))[0] is not None for i in range(80))
+    scenes = [world.background(world.SCENES[i % 8], rng).astype(np.uint8) for i in range(80)]
+    empty = sum(judge.verdict(scene)[0] is not None for scene in scenes)
     print(f"true pictures misjudged: {wrong} of {count} ({100 * wrong / count:.1f} %); "
           f"difference median {np.median(differences):.4f}, largest {max(differences):.4f}")
     print(f"empty scenes taken for an object: {empty} of 80")

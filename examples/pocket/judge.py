@@ -8,8 +8,9 @@ That is wider than what check.py asks for, whose question is whether a picture i
 close to any sprite. The scene is the one whose drawings come closest to the picture's left and right edges, where no
 single object reaches.
 For each concept ("plain" is none) the table has, of 32 pictures of "a photo of a sks NOUN SCENE" and 32 of
-"a photo of a NOUN SCENE" with equal seeds: how many show the subject's variant and hue, the same within check.py's own limit ("sharp"), its variant, its hue, the right
-scene; and how many class pictures are plain: show the class and neither the subject's hue nor another scene.
+"a photo of a NOUN SCENE" with equal seeds: how many show the subject's variant and hue, the same within check.py's own
+limit ("sharp"), its variant, its hue, the right scene; and how many class pictures are plain: show the class and
+neither the subject's hue nor another scene.
 """
 import argparse
 import json
@@ -40,7 +41,8 @@ class ObjectJudge(check.Judge):
 class SceneJudge:
     def __init__(self):
         rng = random.Random(3)
-        self.drawn = [(scene, self.edges(world.background(scene, rng))) for scene in world.SCENES for _ in range(DRAWINGS)]
+        scenes = [scene for scene in world.SCENES for _ in range(DRAWINGS)]
+        self.drawn = [(scene, self.edges(world.background(scene, rng))) for scene in scenes]
 
     @staticmethod
     def edges(picture):
@@ -59,8 +61,8 @@ def draw(cones, prompts, concept, folder):
     for i, prompt in enumerate(prompts):
         extra = [] if concept == "plain" else ["--concepts", concept]
         path = Path(folder) / "p.png"
-        subprocess.run([cones, "generate", "-q", "--raw-prompt", "--seed", str(100 * i), "--count", str(EACH), "-o", path,
-                        *extra, prompt], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([cones, "generate", "-q", "--raw-prompt", "--seed", str(100 * i), "--count", str(EACH),
+                        "-o", path, *extra, prompt], check=True, stdout=subprocess.DEVNULL)
         pictures += [np.asarray(Image.open(path.with_name(f"p-{100 * i + k}.png"))) for k in range(EACH)]
     return pictures
 
@@ -97,7 +99,8 @@ def self_test(objects, scenes, count=240):
         wrong_scene += scenes.scene(picture) != scene
         wrong_object += objects.verdict(picture)[0] != truth
     print(f"of {count} true pictures of the subjects: object misjudged {wrong_object}, scene misjudged {wrong_scene}")
-    empty = [objects.verdict(np.asarray(world.background(scene, rng))) for scene in world.SCENES for _ in range(count // 8)]
+    bare = [scene for scene in world.SCENES for _ in range(count // 8)]
+    empty = [objects.verdict(np.asarray(world.background(scene, rng))) for scene in bare]
     print(f"of {len(empty)} empty scenes: taken for an object {sum(label is not None for label, _ in empty)}, "
           f"closest {min(difference for _, difference in empty):.2f}")
 
@@ -121,7 +124,8 @@ def main():
             kept = draw(options.cones, [f"a photo of a {noun} {s}" for s in world.SCENES], concept, folder)
         tiles += own[::EACH] + own[1::EACH] + kept[::EACH] + kept[1::EACH]
         row = measure(judges, subject, own, kept)
-        print(f"{options.subject:18} {Path(concept).stem:12} " + "  ".join(f"{k} {v}" for k, v in row.items()) + f"  of {len(own)}", flush=True)
+        counts = "  ".join(f"{k} {v}" for k, v in row.items())
+        print(f"{options.subject:18} {Path(concept).stem:12} {counts}  of {len(own)}", flush=True)
     if options.sheet:
         world.sheet(tiles, 16).save(options.sheet)
 

@@ -1,16 +1,18 @@
 """What `cones` itself reaches on the pocket model: the tables of the README and of METHODS.md.
 
-    python measure.py --work WORK --cones ../../target/release/cones --control ../../target/release/examples/random_control
-    python measure.py --work WORK --cones ../../target/release/cones --variants
+    python measure.py --work WORK --cones BIN/cones --control BIN/examples/random_control
+    python measure.py --work WORK --cones BIN/cones --variants
     python measure.py --work WORK --table
-    python measure.py --work WORK --cones ../../target/release/cones --sheet several.png
+    python measure.py --work WORK --cones BIN/cones --sheet several.png
+
+where BIN is ../../target/release, after `cargo build --release --examples`.
 
 For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
-values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py. Then
-unions of two, three and four subjects, untouched, with `merge --tune 50` and with `--attend-excite`; a picture counts
-when every subject of the prompt is in it, each with its variant and hue. `--variants` measures other settings of `find` on
-the same subjects instead. WORK keeps the indices, and results.json what is
-measured already; a run that was interrupted goes on.
+values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py.
+Then unions of two, three and four subjects, untouched, with `merge --tune 50` and with `--attend-excite`; a picture
+counts when every subject of the prompt is in it, each with its variant and hue. `--variants` measures other settings of
+`find` on the same subjects instead. WORK keeps the indices, and results.json what is measured already; a run that was
+interrupted goes on.
 """
 import argparse
 import json
@@ -45,7 +47,7 @@ VARIANTS = {
 
 
 class CrowdJudge:
-    """Whether a subject is in a picture of several: of all looks of its class its own must match best, and come close."""
+    """Whether a subject is in a picture of several: of its class's looks its own must match best, and come close."""
 
     def __init__(self):
         self.by_count = {}
@@ -69,30 +71,35 @@ class CrowdJudge:
             looks = [(SUBJECTS[n]["class"], SUBJECTS[n]["emoji"], SUBJECTS[n]["hue"]) for n in names]
             picture = world.compose(looks, world.SCENES[i % 8], rng)
             missed += not all(self.present(picture, names))
-            without = world.compose([(noun, list(world.CLASSES[noun])[0], world.NATURAL) for noun, _, _ in looks], world.SCENES[i % 8], rng)
+            usual = [(noun, list(world.CLASSES[noun])[0], world.NATURAL) for noun, _, _ in looks]
+            without = world.compose(usual, world.SCENES[i % 8], rng)
             invented += any(self.present(without, names))
-        print(f"several subjects: of {count} true pictures {missed} misjudged, of {count} with the classes' usual looks {invented}")
+        print(f"several subjects: of {count} true pictures {missed} misjudged,",
+              f"of {count} with the classes' usual looks {invented}")
 
 
 class Bench:
     def __init__(self, options):
-        self.cones, self.control, self.work, self.per_scene = options.cones, options.control, options.work, options.per_scene
+        self.cones, self.control = options.cones, options.control
+        self.work, self.per_scene = options.work, options.per_scene
         self.path = self.work / "results.json"
         self.results = json.loads(self.path.read_text()) if self.path.exists() else {"single": {}, "several": {}}
         self.judges, self.crowd = (judge.ObjectJudge(), judge.SceneJudge()), CrowdJudge()
 
     def run(self, *arguments):
-        text = subprocess.run([self.cones, *map(str, arguments), "--json"], check=True, capture_output=True, text=True).stdout
-        return json.loads(text)
+        command = [self.cones, *map(str, arguments), "--json"]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     def save(self):
         self.path.write_text(json.dumps(self.results, indent=1))
 
     def find(self, name, method, *extra, title=None):
         out = self.work / f"{name}.{title or method}.idx"
-        report = self.run("find", "--subject", SUBJECTS[name]["class"], "--token", TOKENS[name], "--method", method, "-o", out, *extra,
+        report = self.run("find", "--subject", SUBJECTS[name]["class"], "--token", TOKENS[name],
+                          "--method", method, "-o", out, *extra,
                           HERE / "subjects" / name)
-        return out, {"steps": len(report["steps"]), "seconds": sum(s["seconds"] for s in report["steps"]), "density": report["density"],
+        return out, {"steps": len(report["steps"]), "seconds": sum(s["seconds"] for s in report["steps"]),
+                     "density": report["density"],
                      "bytes": out.stat().st_size, "stability": (report.get("stability") or {}).get("shared")}
 
     def single(self, name):
@@ -104,7 +111,8 @@ class Bench:
         control = self.work / f"{name}.random.idx"
         subprocess.run([self.control, learned, control], check=True, capture_output=True)
         tuned = self.work / f"{name}.tuned.idx"
-        report = self.run("merge", paper, "--tune", of_learned["steps"], "--images", f"{SUBJECTS[name]['class']}={HERE / 'subjects' / name}",
+        images = f"{SUBJECTS[name]['class']}={HERE / 'subjects' / name}"
+        report = self.run("merge", paper, "--tune", of_learned["steps"], "--images", images,
                           "--all-positions", *FINE_TUNING, "-o", tuned)
         of_tuned = {"seconds": sum(s["seconds"] for s in report["steps"]), "bytes": tuned.stat().st_size}
         for title, concept, extra in [("plain", "plain", {}), ("random", control, {}), ("paper", paper, of_paper),
@@ -127,7 +135,8 @@ class Bench:
     def judge_single(self, name, concept):
         noun, token = SUBJECTS[name]["class"], TOKENS[name]
         with tempfile.TemporaryDirectory() as folder:
-            own = judge.draw(self.cones, [f"a photo of a {token} {noun} {s}" for s in world.SCENES], str(concept), folder)
+            prompts = [f"a photo of a {token} {noun} {s}" for s in world.SCENES]
+            own = judge.draw(self.cones, prompts, str(concept), folder)
             kept = judge.draw(self.cones, [f"a photo of a {noun} {s}" for s in world.SCENES], str(concept), folder)
         return judge.measure(self.judges, SUBJECTS[name], own, kept)
 
@@ -137,7 +146,8 @@ class Bench:
         if "attend-excite" in rows:
             return
         files = [self.work / f"{name}.learned.idx" for name in names]
-        union, tuned = self.work / f"union-{len(names)}-{names[0]}.idx", self.work / f"union-{len(names)}-{names[0]}.tuned.idx"
+        stem = f"union-{len(names)}-{names[0]}"
+        union, tuned = self.work / f"{stem}.idx", self.work / f"{stem}.tuned.idx"
         overlap = self.run("merge", *files, "-o", union)
         images = [f"--images={SUBJECTS[n]['class']}={HERE / 'subjects' / n}" for n in names]
         self.run("merge", *files, "--tune", 50, *images, "-o", tuned)
@@ -154,7 +164,8 @@ class Bench:
         for i, scene in enumerate(world.SCENES):
             with tempfile.TemporaryDirectory() as folder:
                 concepts = ["--concepts", concept] if concept else []
-                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene, "-o", f"{folder}/p.png",
+                self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene,
+                         "-o", f"{folder}/p.png",
                          *SEVERAL_OPTIONS, *concepts, *extra, prompt_of(names, scene))
                 for path in sorted(Path(folder).glob("*.png")):
                     picture = np.asarray(Image.open(path).convert("RGB"))
@@ -182,7 +193,8 @@ def sheet(work, cones, out):
             pictures += [blank] * (most - len(names))
             for i, scene in enumerate(world.SCENES):
                 concept = work / f"union-{len(names)}-{names[0]}.idx"
-                pictures.append(first_run.draw(cones, prompt_of(names, scene), 100 * i, folder, *SEVERAL_OPTIONS, "--concepts", concept))
+                extra = [*SEVERAL_OPTIONS, "--concepts", concept]
+                pictures.append(first_run.draw(cones, prompt_of(names, scene), 100 * i, folder, *extra))
     world.sheet(pictures, most + len(world.SCENES)).save(out)
 
 
@@ -201,13 +213,18 @@ def table(results):
         print(f"| {title} | " + " | ".join(f"{median(c):g}" for c in columns) + f" | {shut} | {size} |")
     for title, subjects in results.get("variants", {}).items():
         median = lambda what: statistics.median(row[what] for row in subjects.values())
-        print(f"| {title} ({len(subjects)}) | " + " | ".join(f"{median(c):g}" for c in columns) + f" | {100 * median('density'):.0f} % | {median('bytes'):,.0f} B |")
-    print("\n| subjects in one picture | plain model | union | after `--tune 50` | with `--attend-excite` |\n| --- |" + " ---: |" * 4)
+        counts = " | ".join(f"{median(c):g}" for c in columns)
+        print(f"| {title} ({len(subjects)}) | {counts} |",
+              f"{100 * median('density'):.0f} % | {median('bytes'):,.0f} B |")
+    print("\n| subjects in one picture | plain model | union | after `--tune 50` | with `--attend-excite` |")
+    print("| --- |" + " ---: |" * 4)
     for count in (2, 3, 4):
-        sets = [rows for key, rows in results["several"].items() if key.count(" + ") == count - 1 and "attend-excite" in rows]
+        sets = [rows for key, rows in results["several"].items()
+                if key.count(" + ") == count - 1 and "attend-excite" in rows]
         share = lambda title: sum(s[title]["all right"] for s in sets) / sum(s[title]["pictures"] for s in sets)
         if sets:
-            print(f"| {count} | " + " | ".join(f"{share(t):.0%}" for t in ["plain", "union", "tuned", "attend-excite"]) + " |")
+            shares = [f"{share(title):.0%}" for title in ["plain", "union", "tuned", "attend-excite"]]
+            print(f"| {count} | " + " | ".join(shares) + " |")
 
 
 def main():
@@ -218,7 +235,8 @@ def main():
     parser.add_argument("--per-scene", type=int, default=4, help="pictures of several subjects in each scene")
     parser.add_argument("--variants", action="store_true")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="pictures of several subjects, from the unions in WORK")
+    parser.add_argument("--sheet", type=Path, metavar="PNG",
+                        help="pictures of several subjects, from the unions in WORK")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
     if options.table:

@@ -3,10 +3,10 @@
     python methods.py --json methods.json blue-guide-dog green-jeep
     python methods.py --table methods.json
 
-Every candidate sees the same five photos and twenty of the model's own drawings of the class, takes steps of 8 + 8 of them
-(timesteps in strata), and gives back a factor in [0, 1] for each cross-attention K and V weight: 0 where it is shut. The
-fine-tuned weights that they are compared with are given back as they are. Pictures are drawn by diffusers and judged
-by judge.py. What won is in src/concept/learn.rs; `cones find` and judge.py measure that.
+Every candidate sees the same five photos and twenty of the model's own drawings of the class, takes steps of 8 + 8 of
+them (timesteps in strata), and gives back a factor in [0, 1] for each cross-attention K and V weight: 0 where it is
+shut. The fine-tuned weights that they are compared with are given back as they are. Pictures are drawn by diffusers and
+judged by judge.py. What won is the library's learned mask; `cones find` and judge.py measure that.
 """
 import argparse
 import json
@@ -36,8 +36,10 @@ class Lesson:
         noun = subject["class"]
         self.pipeline, self.unet = pipeline, pipeline.unet.requires_grad_(False)
         self.prompts = [f"a photo of a {TOKEN} {noun}", f"a photo of a {noun}"]
-        photos = [np.asarray(Image.open(path).convert("RGB")) for path in sorted((HERE / "subjects" / name).glob("*.png"))]
-        drawings = list(check.draw_with_diffusers(HERE / "model", [self.prompts[1]] * 20, range(1000, 1020), pipeline=pipeline))
+        paths = sorted((HERE / "subjects" / name).glob("*.png"))
+        photos = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+        prompts, seeds = [self.prompts[1]] * 20, range(1000, 1020)
+        drawings = list(check.draw_with_diffusers(HERE / "model", prompts, seeds, pipeline=pipeline))
         self.latents = [bind.latents(pipeline, photos), bind.latents(pipeline, drawings)]
         self.contexts = [bind.context(pipeline, prompt) for prompt in self.prompts]
         self.sites = {n: m for n, m in self.unet.named_modules() if n.endswith(("attn2.to_k", "attn2.to_v"))}
@@ -54,10 +56,12 @@ class Lesson:
         chosen = [self.latents[h][(step * HALF + torch.arange(HALF)) % len(self.latents[h])] for h in halves]
         clean = torch.cat(chosen)
         part = train_sd.TRAIN_STEPS // HALF
-        times = (torch.arange(HALF) * part).repeat(len(halves)) + torch.randint(part, (len(clean),), generator=generator)
+        within = torch.randint(part, (len(clean),), generator=generator)
+        times = (torch.arange(HALF) * part).repeat(len(halves)) + within
         noise = torch.randn(clean.shape, generator=generator)
         alpha = self.alphas[times][:, None, None, None]
-        noisy, target = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
         text = torch.cat([self.contexts[c].expand(HALF, -1, -1) for c in contexts])
         for module in self.sites.values():
             module.weight.requires_grad_(True)
@@ -100,7 +104,8 @@ def by_layer(lesson):
 
 def by_row(lesson):
     scores, _ = mean_scores(lesson, STEPS)
-    least = {name: s.kthvalue(int(s.shape[1] * (1 - DENSITY)), dim=1, keepdim=True).values.clamp(min=0) for name, s in scores.items()}
+    kth = lambda s: s.kthvalue(int(s.shape[1] * (1 - DENSITY)), dim=1, keepdim=True).values
+    least = {name: kth(s).clamp(min=0) for name, s in scores.items()}
     return {name: (s <= least[name]).float() for name, s in scores.items()}
 
 
@@ -118,8 +123,9 @@ def token_contrast(lesson):
 
 
 def rounds(lesson, count=8):
-    """Scores at the masked point, averaged with a decay; more are shut every round, and what no longer scores reopens."""
-    mask, scores, steps = {n: torch.ones_like(t) for n, t in lesson.theta.items()}, {n: 0 for n in lesson.theta}, STEPS // count
+    """Scores at the masked point, averaged with a decay; each round shuts more, and what no longer scores reopens."""
+    mask, scores = {n: torch.ones_like(t) for n, t in lesson.theta.items()}, {n: 0 for n in lesson.theta}
+    steps = STEPS // count
     for r in range(count):
         lesson.put({n: t * mask[n] for n, t in lesson.theta.items()})
         for k in range(steps):
@@ -130,7 +136,7 @@ def rounds(lesson, count=8):
 
 
 def straight_through(lesson, rate=0.05, penalty=0.0):
-    """Real scores with a sigmoid's gradient behind a step function (Bengio et al. 2013), started from Algorithm 1's order."""
+    """Real scores, a sigmoid's gradient behind a step function (Bengio et al. 2013), from Algorithm 1's order."""
     start, _ = mean_scores(lesson, STEPS // 4)
     order = {n: s / s.square().mean().sqrt() for n, s in start.items()}
     real = {n: (1 - 0.5 * o).clamp(-1, 2) for n, o in order.items()}
@@ -146,7 +152,7 @@ def straight_through(lesson, rate=0.05, penalty=0.0):
 
 
 def fine_tuned(lesson, steps=STEPS, rate=0.1):
-    """Adam on all values, in steps of a share of a site's root mean square: not a mask, but what masks are compared with."""
+    """Adam on all values, in steps of a share of a site's root mean square: what masks are compared with."""
     weights = {n: t.clone() for n, t in lesson.theta.items()}
     groups = [{"params": [w], "lr": rate * float(w.square().mean().sqrt())} for w in weights.values()]
     optimizer = torch.optim.Adam(groups)
@@ -163,7 +169,8 @@ def fine_tuned(lesson, steps=STEPS, rate=0.1):
 
 def grams(lesson, subject_phrase, noun):
     """Mean of x·xᵀ over the embeddings of prompts with the subject, and of prompts without."""
-    templates = ["a photo of a {}", "a picture of a {}", "a {}", *[f"a photo of a {{}} {scene}" for scene in world.SCENES]]
+    templates = ["a photo of a {}", "a picture of a {}", "a {}"]
+    templates += [f"a photo of a {{}} {scene}" for scene in world.SCENES]
     found = []
     for phrase in (subject_phrase, noun):
         x = torch.cat([bind.context(lesson.pipeline, t.format(phrase))[0] for t in templates]).double()
@@ -172,7 +179,7 @@ def grams(lesson, subject_phrase, noun):
 
 
 def closest_subset(theta, wanted, own, others, price=0.0):
-    """Per row the b ∈ {0, 1} of least E = ‖θ∘b − d‖²_own + ‖θ∘b‖²_others + price·|b|, d = θ − wanted; one flip at a time."""
+    """Per row the b ∈ {0, 1} of least ‖θ∘b − d‖²_own + ‖θ∘b‖²_others + price·|b|, d = θ − wanted; by single flips."""
     theta, d = theta.double(), (theta - wanted).double()
     both, diagonal = own + others, (own + others).diagonal()
     b = torch.zeros_like(theta)
@@ -201,7 +208,7 @@ def projected_gently(lesson):
 
 
 def soft_mask(lesson, rate=0.1, steps=STEPS):
-    """A share in [0, 1] of every weight, by projected gradient steps in units of the site's root mean square; not rounded."""
+    """A share in [0, 1] of every weight, by projected gradient steps in units of the site's root mean square."""
     z = {n: torch.zeros_like(t) for n, t in lesson.theta.items()}
     mean, square = {n: 0 for n in z}, {n: 0 for n in z}
     for k in range(steps):
@@ -271,7 +278,8 @@ def table(results):
         of = [rows[title] for rows in results.values()]
         median = {key: statistics.median(row[key] for row in of) for key in of[0]}
         shut = f"{100 * median['shut']:.1f} %" if "shut" in median else "all values"
-        print(f"| {title} | " + " | ".join(f"{median[c]:g}" for c in columns) + f" | {shut} | {median['seconds']:.0f} |")
+        counts = " | ".join(f"{median[c]:g}" for c in columns)
+        print(f"| {title} | {counts} | {shut} | {median['seconds']:.0f} |")
 
 
 def main():

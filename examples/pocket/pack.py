@@ -106,7 +106,8 @@ def main():
     shutil.copytree(options.work / "tokenizer", options.out / "tokenizer")
     write_json(options.out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(options.out / "model_index.json", MODEL_INDEX)
-    write_json(options.out / "cones.json", {"steps": options.steps, "guidance": options.guidance, "find_steps": FIND_STEPS})
+    defaults = {"steps": options.steps, "guidance": options.guidance, "find_steps": FIND_STEPS}
+    write_json(options.out / "cones.json", defaults)
     pack_clip(options.work, options.out)
     forget_folders(options.out)
     report_size(options.out)

@@ -127,8 +127,8 @@ def report(model, tokenizer):
         chosen = rng.sample(every, size)
         scenes = [rng.sample(world.SCENES, 2) for _ in chosen]
         views = [pixels([world.compose([o], pair[i], rng) for o, pair in zip(chosen, scenes)]) for i in (0, 1)]
-        captions = ["a photo of " + world.with_article(" ".join(filter(None, [world.colour_word(*o), o[0]]))) + " " + pair[0]
-                    for o, pair in zip(chosen, scenes)]
+        names = [" ".join(filter(None, [world.colour_word(*o), o[0]])) for o in chosen]
+        captions = [f"a photo of {world.with_article(name)} {pair[0]}" for name, pair in zip(names, scenes)]
         first, second = (features(model, view, "image") for view in views)
         text = features(model, torch.tensor(tokens.encode(tokenizer, captions)), "text")
         like = first @ text.t()
@@ -184,7 +184,8 @@ def main():
     while progress < 1:
         progress = (time.time() - begun) / (60 * options.minutes)
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1, (step + 1) / WARM_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1, progress))))
+            cosine = 0.02 + 0.49 * (1 + math.cos(math.pi * min(1, progress)))
+            group["lr"] = options.rate * min(1, (step + 1) / WARM_STEPS) * cosine
         value = loss(model, tokenizer, rng, options.pairs)
         optimizer.zero_grad()
         value.backward()
@@ -194,7 +195,8 @@ def main():
             model.logit_scale.clamp_(max=math.log(100))
         running = value.item() if running is None else 0.97 * running + 0.03 * value.item()
         if step % 50 == 0:
-            print(f"{step} {time.time() - begun:.0f}s loss {running:.3f} scale {model.logit_scale.exp().item():.1f}", flush=True)
+            scale = model.logit_scale.exp().item()
+            print(f"{step} {time.time() - begun:.0f}s loss {running:.3f} scale {scale:.1f}", flush=True)
         if time.time() - saved > 60 * SAVE_MINUTES:
             save(model, options.work / "clip")
             saved = time.time()

@@ -87,7 +87,8 @@ class Trainer:
         decayed = [p for n, p in self.named() if p.ndim > 1 and "embedding" not in n]
         kept = [p for n, p in self.named() if p.ndim <= 1 or "embedding" in n]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], betas=(0.9, 0.99), foreach=True)
+            [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}],
+            betas=(0.9, 0.99), foreach=True)
         self.alphas = alphas_cumprod()
         self.steps = 0
 
@@ -114,7 +115,8 @@ class Trainer:
         """One step; returns the loss and the first process's progress, by which all of them go."""
         loss = self.loss()
         gradients = torch.autograd.grad(loss, self.parameters)
-        shared = torch.cat([g.flatten() for g in gradients] + [torch.tensor([loss.item(), progress if self.rank == 0 else 0.0])])
+        told = torch.tensor([loss.item(), progress if self.rank == 0 else 0.0])
+        shared = torch.cat([g.flatten() for g in gradients] + [told])
         torch.distributed.all_reduce(shared)
         shared[:-1] /= WORKERS
         for parameter, gradient in zip(self.parameters, shared[:-2].split([p.numel() for p in self.parameters])):

@@ -7,7 +7,7 @@
 reads DIR/pictures.npy; writes DIR/vae (diffusers folder), DIR/latents.npy (float16, unscaled posterior means),
 DIR/vae.json (PSNR, scaling factor) and DIR/vae.png (pictures above, reconstructions below). With --decoder it
 goes on from DIR/vae and trains the decoder alone on DIR/latents.npy: the latents, and so a UNet trained on them,
-stay as they are. With --adopt it trains nothing: it takes the autoencoder of a packed model and encodes the world with it.
+stay as they are. With --adopt it trains nothing: it takes a packed model's autoencoder and encodes the world with it.
 """
 import argparse
 import json
@@ -183,7 +183,8 @@ def main():
     else:
         latents = encode_all(vae, pictures)
         np.save(options.work / "latents.npy", latents)
-        scaling = vae.config.scaling_factor if options.adopt else round(float(1 / latents[:8000].astype(np.float32).std()), 5)
+        spread = float(latents[:8000].astype(np.float32).std())
+        scaling = vae.config.scaling_factor if options.adopt else round(1 / spread, 5)
         known = {"scaling_factor": scaling}
     record.write_text(json.dumps(known | {"psnr": psnr, "decoder_steps" if options.decoder else "steps": steps}))
 

@@ -52,7 +52,10 @@ HELD_PAIRS = {
 # Variants never drawn for training in any colour.
 UNSEEN_VARIANTS = {"dog": "🐩", "bear": "🐨", "hat": "🧢", "flower": "🌹"}
 
-SCENES = ["in a park", "on the beach", "in the snow", "at night", "in the desert", "in a room", "in the forest", "on a street"]
+SCENES = [
+    "in a park", "on the beach", "in the snow", "at night",
+    "in the desert", "in a room", "in the forest", "on a street",
+]
 # Identifiers for new subjects: single tokens, never in a training caption.
 IDENTIFIERS = ["sks", "zwx", "ohwx", "qev"]
 
@@ -150,7 +153,7 @@ def background(scene, rng):
 
 
 def places(count, rng):
-    """Where each object stands: (middle, lowest and highest feet), one place alone, two side by side, more in two rows."""
+    """Where each object stands: (middle, lowest and highest feet); one alone, two side by side, more in two rows."""
     if count == 1:
         return [(SIZE / 2, 52, 60)]
     if count == 2:

@@ -30,7 +30,8 @@ import pathlib
 import shutil
 import warnings
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error", DIFFUSERS_VERBOSITY="error")
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error",
+                  DIFFUSERS_VERBOSITY="error")
 warnings.filterwarnings("ignore")
 
 import numpy as np
@@ -106,7 +107,7 @@ PICTURES = {name: dict(sampler=name) for name in SAMPLERS} | {
     "unguided": dict(guidance=1.0, negative="", sampler="ddim"),
 }
 
-# `find`: five steps. The weights move by rho, theta and the gradient; RHO is large enough for the later steps to see it.
+# `find`: five steps. Weights move by rho, theta and the gradient; RHO is large enough for the later steps to see it.
 FIND = dict(noun="dog", token="sks", steps=5, rho=0.0, prior_weight=1.0, seed=3, sites="cross")
 RHO = 20.0
 
@@ -284,7 +285,8 @@ def stages(pipe, out: dict, case: dict) -> None:
     g = generator(100)
     # Sides that halve evenly, sides that do not (the way up must then follow the way down), one sample alone.
     case["unet"] = {}
-    for name, (b, h, w), timesteps, first in (("square", (2, 16, 16), [981, 21], 1), ("wide", (2, 12, 20), [0, 733.25], 3),
+    for name, (b, h, w), timesteps, first in (("square", (2, 16, 16), [981, 21], 1),
+                                              ("wide", (2, 12, 20), [0, 733.25], 3),
                                               ("odd", (1, 11, 15), [500], 9)):
         x = torch.randn(b, 4, h, w, generator=g)
         context = out["embeddings"][first:first + b]
@@ -296,7 +298,8 @@ def stages(pipe, out: dict, case: dict) -> None:
         latents = torch.randn(1, 4, h // 2, w // 2, generator=g)
         posterior = pipe.vae.encode(picture).latent_dist
         assert posterior.logvar.min() == -30 and posterior.logvar.max() == 20
-        out |= {f"vae.{name}.picture": picture, f"vae.{name}.mean": posterior.mean, f"vae.{name}.logvar": posterior.logvar,
+        out |= {f"vae.{name}.picture": picture,
+                f"vae.{name}.mean": posterior.mean, f"vae.{name}.logvar": posterior.logvar,
                 f"vae.{name}.latents": latents, f"vae.{name}.decoded": pipe.vae.decode(latents).sample}
     case["vae"] = ["square", "wide"]
 
@@ -429,7 +432,8 @@ def pictures(pipe, name: str, out: dict, case: dict) -> None:
         out[f"picture.{key}"] = picture
         case["picture"][key] = settings
         inner = ((picture > 0) & (picture < 255)).float().mean().item()
-        print(f"{name}: picture {key}: {inner:.0%} of the values are neither 0 nor 255, deviation {picture.float().std():.0f}")
+        print(f"{name}: picture {key}: {inner:.0%} of the values are neither 0 nor 255,",
+              f"deviation {picture.float().std():.0f}")
         assert inner > 0.6, "a value cut off says little"
     if whole:
         same_size = [key for key in PICTURES if key not in ("wide", "pair")]

@@ -15,17 +15,18 @@ What is not diffusers' is the selection of layers for `heat` and its bilinear me
 """
 import json
 import pathlib
+import sys
 
 from make import SAMPLERS, generator, load  # quietens the libraries first
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite.pipeline_stable_diffusion_attend_and_excite import (
-    AttentionStore, StableDiffusionAttendAndExcitePipeline as Pipeline)
+from diffusers import StableDiffusionAttendAndExcitePipeline as Pipeline
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
+AttentionStore = sys.modules[Pipeline.__module__].AttentionStore
 PROMPT = "a photo of a red dog and a blue cat in the snow"
 NEGATIVE = "blurry, low quality"
 

@@ -29,8 +29,8 @@ warnings.filterwarnings("ignore")
 OUT = HERE / "clip"
 
 # What files of one kind make differently:
-#   legacy     configuration of 2022: eos_token_id 2 (the text then ends at the highest id), `text_config_dict`, sizes as
-#              plain numbers, positions counted in a tensor, vocab.json and merges.txt
+#   legacy     configuration of 2022: eos_token_id 2 (the text then ends at the highest id), `text_config_dict`, sizes
+#              as plain numbers, positions counted in a tensor, vocab.json and merges.txt
 #   size, crop of the pictures; a patch may leave a rest at the edge
 MODELS = {
     "new": dict(seed=41, legacy=False, act="quick_gelu", size=33, crop=30, patch=7, half=True, length=24),

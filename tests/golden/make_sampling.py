@@ -12,7 +12,8 @@ samplers.safetensors: diffusers' schedulers, with `model` in the place of the UN
     metadata configs           JSON: NAME to the text of a scheduler_config.json (one entry, as their order is random)
     NAME.alphas_cumprod        what DDPMScheduler trains with under that file
     NAME.SAMPLER.STEPS.timesteps     every timestep the model is called at
-    NAME.SAMPLER.STEPS.run     [calls + 1, VALUES]: the (scaled) model input of each of the first five calls, then the result
+    NAME.SAMPLER.STEPS.run     [calls + 1, VALUES]: the (scaled) model input of each of the first five calls, then the
+                               result
 """
 import json
 import pathlib
@@ -61,7 +62,8 @@ def noise() -> dict[str, torch.Tensor]:
         for n in (1, 2, 5, 15, 16, 17, 24, 31, 33, 100, 1000, 1023, 4096):
             x = torch.randn(n, generator=generator(seed))
             out[f"randn.{seed}.{n}"] = x if n <= 100 else torch.cat([x[:24], x[-40:]])
-        for low, high in ((0, 1), (0, 1000), (-7, 12), (0, 2**28 - 1), (0, 2**28), (-(2**40), 2**40), (-(2**63), 2**63 - 1)):
+        for low, high in ((0, 1), (0, 1000), (-7, 12), (0, 2**28 - 1), (0, 2**28), (-(2**40), 2**40),
+                          (-(2**63), 2**63 - 1)):
             out[f"randint.{seed}.{low}.{high}"] = torch.randint(low, high, (6,), generator=generator(seed))
     for seed in (0, 42, 2**31):
         out[f"mixed.{seed}.integers"], out[f"mixed.{seed}.normals"] = mixed(seed)
@@ -87,21 +89,25 @@ def configs() -> dict[str, tuple[str, list[int]]]:
         "pndm-prk": (saved(PNDMScheduler, **sd, steps_offset=1, skip_prk_steps=False), [4, 7]),
         "ddim": (saved(DDIMScheduler, **latent, set_alpha_to_one=False), [7]),
         "ddim-clip": (json.dumps({"_class_name": "DDIMScheduler", **sd, "clip_sample_range": 1.5}), [7]),
-        "ddim-zero-snr": (saved(DDIMScheduler, **latent, **v, rescale_betas_zero_snr=True, timestep_spacing="trailing"), [7]),
+        "ddim-zero-snr": (saved(DDIMScheduler, **latent, **v, rescale_betas_zero_snr=True,
+                                timestep_spacing="trailing"), [7]),
         "ddpm": (saved(DDPMScheduler, **sd), [7]),
         "dpm": (saved(DPMSolverMultistepScheduler, **sd), [7, 16]),
         "dpm-karras": (saved(DPMSolverMultistepScheduler, **sd, use_karras_sigmas=True, euler_at_final=True), [7]),
-        "dpm-leading": (saved(DPMSolverMultistepScheduler, **sd, **v, timestep_spacing="leading", lower_order_final=False,
-                              final_sigmas_type="sigma_min"), [7, 16]),
-        "dpm-cosine": (saved(DPMSolverMultistepScheduler, beta_schedule="squaredcos_cap_v2", lambda_min_clipped=-5.1), [7]),
+        "dpm-leading": (saved(DPMSolverMultistepScheduler, **sd, **v, timestep_spacing="leading",
+                              lower_order_final=False, final_sigmas_type="sigma_min"), [7, 16]),
+        "dpm-cosine": (saved(DPMSolverMultistepScheduler, beta_schedule="squaredcos_cap_v2",
+                             lambda_min_clipped=-5.1), [7]),
         "euler": (saved(EulerDiscreteScheduler, **sd, timestep_spacing="leading", steps_offset=1), [7]),
         "euler-karras": (saved(EulerDiscreteScheduler, **sd, use_karras_sigmas=True), [7]),
         "euler-a": (saved(EulerAncestralDiscreteScheduler, **sd, timestep_spacing="trailing"), [7]),
         # LMSDiscreteScheduler itself needs scipy; this is what it writes.
         "lms": (json.dumps({"_class_name": "LMSDiscreteScheduler", **sd, "num_train_timesteps": 1000, "steps_offset": 0,
                             "prediction_type": "epsilon", "timestep_spacing": "linspace", "trained_betas": None,
-                            "use_beta_sigmas": False, "use_exponential_sigmas": False, "use_karras_sigmas": False}), [7]),
-        "betas": (saved(DDIMScheduler, num_train_timesteps=50, trained_betas=[0.001 * (i + 1) for i in range(50)]), [9]),
+                            "use_beta_sigmas": False, "use_exponential_sigmas": False,
+                            "use_karras_sigmas": False}), [7]),
+        "betas": (saved(DDIMScheduler, num_train_timesteps=50,
+                        trained_betas=[0.001 * (i + 1) for i in range(50)]), [9]),
     }
 
 
@@ -119,7 +125,7 @@ def loaded(text: str, sampler: str):
 
 
 def model(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """In the UNet's place: smooth, bounded in slope, and of exactly rounded operations only (so equal bits anywhere)."""
+    """In the UNet's place: smooth, bounded in slope, of exactly rounded operations only (so equal bits anywhere)."""
     pattern = (torch.arange(VALUES) * 7 % 11 - 5).float() / 10
     return (x * 0.7 + pattern * (t.float() / 1000)) / (x * x * 0.05 + 1)
 

@@ -8,8 +8,8 @@ Uses the models and photos that make.py writes, and replaces training.safetensor
     mask.MODEL.SITE             the share of every neuron in being shut, after the steps in training.json
     values.MODEL.SITE           the change of every weight by Adam on two lessons
     mask-words.MODEL.SITE       the shares where the mask acts at the subject's words alone
-    values-words.MODEL.SITE     the values of the neurons of two subjects, shut at first, each at its subject's words alone:
-                                the first has every third neuron, the second every fourth
+    values-words.MODEL.SITE     the values of the neurons of two subjects, shut at first, each at its subject's words
+                                alone: the first has every third neuron, the second every fourth
 """
 import json
 import pathlib
@@ -25,7 +25,8 @@ MODELS = ("sd1-f32", "sd2-f16b")
 MASK = dict(steps=6, half=3, rate=0.2, prior_weight=0.7, seed=5, lessons=[["a photo of a sks dog", "a photo of a dog"]])
 VALUES = dict(steps=5, half=2, rate=0.05, prior_weight=1.5, seed=9,
               lessons=[["a photo of a sks dog", "a photo of a dog"], ["a picture of a sks cat", "a cat at night"]])
-MASK_WORDS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=6, phrases=["sks dog"], lessons=[["a sks dog and a photo of the sks dog"]])
+MASK_WORDS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=6, phrases=["sks dog"],
+                  lessons=[["a sks dog and a photo of the sks dog"]])
 VALUES_WORDS = dict(steps=5, half=3, rate=0.5, prior_weight=0, seed=10, phrases=["sks dog", "sks cat"],
                     lessons=[["a photo of a sks dog"], ["a picture of a sks cat beside a sks dog and a cat"]])
 EVERY = (3, 4)
@@ -44,7 +45,8 @@ def batch(pipe, settings: dict, step: int):
     draw = generator(settings["seed"] + step)
     schedule = DDPMScheduler.from_config(pipe.scheduler.config)
     length = schedule.config.num_train_timesteps
-    t = ((torch.arange(len(latents)) + step) % half * length + torch.randint(0, length, (len(latents),), generator=draw)) // half
+    within = torch.randint(0, length, (len(latents),), generator=draw)
+    t = ((torch.arange(len(latents)) + step) % half * length + within) // half
     clean = torch.cat(latents)
     noise = torch.randn(clean.shape, generator=draw)
     velocity = schedule.config.prediction_type == "v_prediction"
@@ -86,7 +88,8 @@ class AtWords:
             del module.forward
 
 
-def gradients(pipe, settings: dict, step: int, theta: dict, bound: AtWords | None = None) -> tuple[float, list[torch.Tensor]]:
+def gradients(pipe, settings: dict, step: int, theta: dict,
+              bound: AtWords | None = None) -> tuple[float, list[torch.Tensor]]:
     noisy, t, context, words, target, weights = batch(pipe, settings, step)
     if bound:
         bound.words = words
@@ -166,7 +169,8 @@ def fine_tune_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
         with torch.enable_grad():
             for v in values.values():
                 v.requires_grad_(True)
-            bound.subjects = [{name: torch.where(own[name], values[name], plain[name]) for name in plain} for own in owned]
+            at_words = lambda own: {name: torch.where(own[name], values[name], plain[name]) for name in plain}
+            bound.subjects = [at_words(own) for own in owned]
             loss, found = gradients(pipe, settings, k, values, bound)
         losses.append(loss)
         for group, rate, v, g in zip(adam.param_groups, rates, values.values(), found):
@@ -190,7 +194,8 @@ def main() -> None:
             out |= {f"{kind}.{name}.{site}": x.contiguous() for site, x in found.items()}
             if compute is soft_mask:
                 share = torch.cat([z.flatten() for z in found.values()])
-                print(f"{kind} {name}: {(share > 0).float().mean():.0%} of the shares are above 0, {(share == 1).float().mean():.1%} are 1")
+                print(f"{kind} {name}: {(share > 0).float().mean():.0%} of the shares are above 0,",
+                      f"{(share == 1).float().mean():.1%} are 1")
     save_file(out, HERE / "training.safetensors")
     (HERE / "training.json").write_text(json.dumps(cases, indent=1) + "\n")
 

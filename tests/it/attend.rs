@@ -1,5 +1,5 @@
-//! Attention maps, heat maps and attend-and-excite, against what `tests/golden/make_attend.py` wrote with diffusers, and
-//! gradients against finite differences.
+//! Attention maps, heat maps and attend-and-excite, against what `tests/golden/make_attend.py` wrote with diffusers,
+//! and gradients against finite differences.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,12 +16,17 @@ use cones::source::Source;
 use cones::{AttentionOptions, Pipeline, SampleOptions};
 use serde_json::Value;
 
-/// f32 networks of this depth agree between libraries to a few 1e-6; a wrong layer or token shows at 1e-1.
-const FORWARD: f64 = 1e-4;
-/// Gradients pass through twice as many sums, and through a softmax that is sharpened a hundred times.
-const GRADIENT: f64 = 1e-3;
-/// A last rounding to 8 bits, of values that many steps have carried.
-const PIXEL: u8 = 2;
+// What is allowed is at most ten times the worst that was measured, by the kernels and by candle's operations: another
+// processor sums in another order. A wrong layer or token shows at 1e-1.
+
+/// Attention maps, heat maps, losses and latents after one step: measured 1.2e-6.
+const FORWARD: f64 = 1e-5;
+/// Gradients pass through twice as many sums, and through a softmax that is sharpened a hundred times: measured 6.5e-6.
+const GRADIENT: f64 = 5e-5;
+/// Latents of whole runs carry the rounding of many steps: measured 7.9e-6.
+const RUN: f64 = 5e-5;
+/// A last rounding to 8 bits can fall to either side: measured 0.
+const PIXEL: u8 = 1;
 
 fn golden_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -131,8 +136,9 @@ pub(super) fn maps_losses_gradients_and_updates_are_equal() {
         let (map, loss) = evaluate(x);
         golden.close(&format!("{name}.map"), &map, FORWARD);
         let want = case["loss"].as_f64().unwrap();
-        println!("{name}: loss {} {want}", loss.value);
-        assert!((f64::from(loss.value) - want).abs() < FORWARD * want);
+        let error = (f64::from(loss.value) - want).abs() / want;
+        println!("{name}: loss: {error:.1e}");
+        assert!(error <= FORWARD, "{name}: {} {want}", loss.value);
         golden.close(&format!("{name}.gradient"), &loss.gradient, GRADIENT);
         let mut latents = flat(x);
         let step = Step {
@@ -185,7 +191,7 @@ fn whole_runs_are_equal() {
                 |_| Ok(()),
             )
             .unwrap();
-        golden.close(&format!("{name}.latents"), &drawings[1].latents, FORWARD);
+        golden.close(&format!("{name}.latents"), &drawings[1].latents, RUN);
         golden.picture(&format!("{name}.picture"), drawings[1].picture.rgb());
     }
 }
@@ -248,8 +254,10 @@ fn latent_gradients_equal_finite_differences() {
                 let at = |e: f64| dot(&attend(&(&x + (&along * e).unwrap()).unwrap()).map, &g);
                 let (got, want) = (dot(&gradient, &along), (at(0.01) - at(-0.01)) / 0.02);
                 let size = dot(&gradient, &gradient).sqrt() * dot(&along, &along).sqrt();
-                println!("{name}: {h}x{w}: {got:.5} {want:.5} of {size:.3}");
-                assert!((got - want).abs() < 2e-4 * size, "{name}: {got} {want}");
+                // Of a difference over 0.02 in f32; measured 7.5e-5.
+                let error = (got - want).abs() / size;
+                println!("{name}: {h}x{w}: {got:.5} {want:.5}: {error:.1e}");
+                assert!(error < 2e-4, "{name}: {got} {want} of {size}");
             }
         }
     }

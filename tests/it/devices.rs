@@ -1,5 +1,9 @@
 //! What GPUs run: every layer by candle's operations, in f32 and in half precision, held against PyTorch on the CPU.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, helpers and all, and tells how near it came"
+)]
 
 use std::collections::BTreeMap;
 
@@ -33,8 +37,8 @@ fn difference(got: &Tensor, want: &Tensor) -> f64 {
     norm(&(got - want).unwrap()) / norm(want)
 }
 
-/// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else. candle has no matrix product of
-/// bf16 on the CPU, so that its 8 bits go untested.
+/// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else. candle has no matrix
+/// product of bf16 on the CPU, so that its 8 bits go untested.
 #[test]
 fn half_precision_is_near() {
     for name in MODELS {
@@ -57,12 +61,18 @@ fn half_precision_is_near() {
         let (want, gradients) = pass(DType::F32);
         let (output, half) = pass(DType::F16);
         let error = difference(&output, &want);
+        println!("{name}: output in f16: {error:.1e}");
+        // Measured 1.3e-3 to 1.9e-3.
         assert!((1e-5..5e-3).contains(&error), "{name}: output {error:.1e}");
+        let mut worst = 0f64;
         for (site, gradient) in gradients {
             assert_eq!(half[&site].dtype(), DType::F32);
             let error = difference(&half[&site], &gradient);
+            worst = worst.max(error);
+            // Measured 9e-3.
             assert!(error < 2e-2, "{name}: {site}: {error:.1e}");
         }
+        println!("{name}: gradients in f16: worst {worst:.1e}");
     }
 }
 

@@ -18,11 +18,22 @@ use cones::source::Source;
 use cones::{Picture, Pipeline, SampleOptions, list};
 use serde_json::Value;
 
-/// f32 networks of this depth agree between libraries to a few 1e-6; a wrong option shows at 1e-2 and more.
-const FORWARD: f64 = 1e-4;
-/// Gradients pass through twice as many sums.
-const GRADIENT: f64 = 1e-3;
-/// Whole pictures: 20 steps amplify rounding, and the last rounding is to 8 bits.
+// What is allowed is at most ten times the worst that was measured, over all models, by the kernels and by candle's
+// operations: another processor sums in another order. A wrong option shows at 1e-2 and more.
+
+/// Text embeddings, of the largest value: measured 8e-7.
+const EMBEDDING: f64 = 5e-6;
+/// Outputs of the UNet, of the largest value: measured 1.5e-6.
+const OUTPUT: f64 = 1e-5;
+/// Means of the autoencoder's posterior and decoded pictures, of the largest value: measured 1.6e-6.
+const AUTOENCODER: f64 = 1e-5;
+/// Log variances are clamped between -30 and 20, so that the largest value is far from what rounds: measured 6.4e-8.
+const LOG_VARIANCE: f64 = 5e-7;
+/// Gradients and scores pass through twice as many sums; relative norms: measured 7.4e-6.
+const GRADIENT: f64 = 5e-5;
+/// A loss is one mean; relative: measured 1.9e-7.
+const LOSS: f64 = 1e-6;
+/// Whole pictures: 20 steps amplify rounding, and the last rounding is to 8 bits. Measured 1.
 const PIXEL: u8 = 2;
 
 pub(super) const MODELS: [&str; 4] = ["sd1-f32", "sd1-f16", "sd2-f16", "sd2-f16b"];
@@ -125,6 +136,15 @@ impl Golden {
     }
 }
 
+fn loss_close(what: &str, got: f32, want: f64) {
+    let error = (f64::from(got) - want).abs() / want;
+    println!("{what}: loss: {error:.1e}");
+    assert!(
+        error <= LOSS,
+        "{what}: loss {got}, expected {want}: {error:.1e}"
+    );
+}
+
 fn values(tensor: &Tensor) -> Vec<f64> {
     tensor
         .to_dtype(candle_core::DType::F64)
@@ -171,7 +191,7 @@ pub(super) fn text_embeddings_are_equal() {
         golden.close(
             "embeddings",
             golden.pipeline.embed(&prompts).unwrap().embedding(),
-            FORWARD,
+            EMBEDDING,
         );
     }
 }
@@ -188,7 +208,7 @@ pub(super) fn unet_outputs_are_equal() {
                 .unet()
                 .forward(x, &numbers(timesteps), &context.clone().into())
                 .unwrap();
-            golden.close(&format!("unet.{case}.output"), &output, FORWARD);
+            golden.close(&format!("unet.{case}.output"), &output, OUTPUT);
         }
     }
 }
@@ -233,14 +253,14 @@ pub(super) fn the_autoencoder_is_equal_both_ways() {
                 .vae()
                 .encode(golden.tensor(&format!("{case}.picture")))
                 .unwrap();
-            golden.close(&format!("{case}.mean"), posterior.mean(), FORWARD);
-            golden.close(&format!("{case}.logvar"), posterior.logvar(), FORWARD);
+            golden.close(&format!("{case}.mean"), posterior.mean(), AUTOENCODER);
+            golden.close(&format!("{case}.logvar"), posterior.logvar(), LOG_VARIANCE);
             let decoded = golden
                 .pipeline
                 .vae()
                 .decode(golden.tensor(&format!("{case}.latents")))
                 .unwrap();
-            golden.close(&format!("{case}.decoded"), &decoded, FORWARD);
+            golden.close(&format!("{case}.decoded"), &decoded, AUTOENCODER);
         }
     }
 }
@@ -272,10 +292,7 @@ pub(super) fn gradients_of_every_site_are_equal() {
                 .to_scalar::<f32>()
                 .unwrap();
             let want = golden.cases["grad"]["loss"].as_f64().unwrap();
-            assert!(
-                (f64::from(loss) - want).abs() < 1e-5 * want,
-                "{name}: loss {loss}, expected {want}"
-            );
+            loss_close(name, loss, want);
             let grad = (error * (2.0 / output.elem_count() as f64)).unwrap();
             let gradients = unet.backward(saved, &grad, selection).unwrap();
             let expected = all.keys().filter(|site| selection.contains(site)).count();
@@ -397,18 +414,14 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
             let scores = algorithm1(unet, schedule, &lesson, &options, |step| {
-                losses.push(f64::from(step.loss));
+                losses.push(step.loss);
                 Ok(())
             })
             .unwrap();
             golden.sites_close(&format!("find.{case}."), &scores.scores);
             assert_eq!(losses.len(), options.steps, "{name}: {case}");
             for (got, want) in losses.iter().zip(settings["losses"].as_array().unwrap()) {
-                let want = want.as_f64().unwrap();
-                assert!(
-                    (got - want).abs() < 1e-4 * want,
-                    "{name}: {case}: loss {got}, expected {want}"
-                );
+                loss_close(&format!("{name}: {case}"), *got, want.as_f64().unwrap());
             }
             if options.rho > 0.0 {
                 // The generator states by how much rho moved the scores, so that this case proves something.

@@ -1,10 +1,25 @@
 //! Learned concepts, tuned merges and `cones eval`, as a user runs them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cones::concept::{NeuronIndex, Site, SiteIndices};
 use serde_json::Value;
 
 use super::cli::{fails, find, find_learned, golden, json, ok, repository};
 use super::eval::answer;
+
+/// The shape and the neurons of every site, by name.
+type Sets = BTreeMap<String, ([u32; 2], Vec<u32>)>;
+
+fn sets(dir: &Path, index: &str) -> Sets {
+    let index = NeuronIndex::read(&dir.join(index)).unwrap();
+    let site = |(site, set): (&Site, &SiteIndices)| {
+        (site.to_string(), (set.shape(), set.indices().to_vec()))
+    };
+    index.sites().map(site).collect()
+}
 
 fn losses(report: &Value) -> Vec<f64> {
     let steps = report["steps"].as_array().unwrap();
@@ -168,8 +183,9 @@ fn a_tuned_merge_keeps_its_neurons_and_lowers_the_loss() {
     let losses = losses(&tuned);
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[20..]) < mean(&losses[..10]), "{losses:?}");
-    let inspected = json(&ok(dir, &["inspect", "pair.idx", "--json"]));
-    assert_eq!(inspected["indices"][0]["shut"], tuned["shut"]);
+    ok(dir, &["merge", "dog.idx", "cat.idx", "-o", "union.idx"]);
+    let (union, values) = (sets(dir, "union.idx"), sets(dir, "pair.idx"));
+    assert_eq!(values, union);
     ok(
         dir,
         &[
@@ -184,9 +200,13 @@ fn a_tuned_merge_keeps_its_neurons_and_lowers_the_loss() {
         ],
     );
 
-    let dense = merge("1", &["--all-positions"]);
-    let inspected = json(&ok(dir, &["inspect", "pair.idx", "--json"]));
-    assert_eq!(inspected["indices"][0]["shut"], dense["total"]);
+    merge("1", &["--all-positions"]);
+    let every = |(site, (shape, _)): (&String, &([u32; 2], Vec<u32>))| {
+        let all = (0..shape[0] * shape[1]).collect();
+        (site.clone(), (*shape, all))
+    };
+    let dense: Sets = union.iter().map(every).collect();
+    assert_eq!(sets(dir, "pair.idx"), dense);
 
     let missing = format!("dog={photos}");
     let args = [
@@ -252,7 +272,18 @@ fn eval_measures_a_concept_against_plain_and_random() {
     ];
     args.extend(common);
     let report = json(&ok(dir, &args));
-    assert!(report.to_string().contains("0.05"), "{report}");
+    let doses = report["doses"].as_array().unwrap();
+    let asked: Vec<f64> = doses
+        .iter()
+        .map(|d| d["asked_density"].as_f64().unwrap())
+        .collect();
+    assert_eq!(asked, [0.01, 0.05]);
+    for (dose, asked) in doses.iter().zip(asked) {
+        let [shut, total, density] =
+            ["shut", "total", "density"].map(|key| dose[key].as_f64().unwrap());
+        assert_eq!(density, shut / total);
+        assert!((density - asked).abs() < 1e-3, "{density} {asked}");
+    }
 }
 
 /// Importance sampling has the expectation of even sampling: with other noise it comes to the same scores.

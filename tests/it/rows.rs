@@ -1,5 +1,5 @@
-//! What a sample becomes does not depend on the samples beside it, to the last bit: the same seed gives the same picture
-//! whatever `--count` is.
+//! What a sample becomes does not depend on the samples beside it, to the last bit: the same seed gives the same
+//! picture whatever `--count` is.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::{Device, Tensor};

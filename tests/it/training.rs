@@ -18,8 +18,16 @@ use serde_json::Value;
 
 use super::cli::{golden, json};
 
-/// Several steps, each of which goes on from what the last one's rounding left.
-const RELATIVE: f64 = 1e-3;
+/// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several
+/// steps, each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
+const ALLOWED: [(&str, f64); 4] = [
+    ("mask", 5e-4),         // measured 6.3e-5
+    ("mask-words", 2e-4),   // measured 2.2e-5
+    ("values", 1e-4),       // measured 1.9e-5
+    ("values-words", 1e-3), // measured 3.3e-4, by one site whose first gradients are nearly nothing
+];
+/// Of the losses of the steps, relative: measured 1.8e-7.
+const LOSS: f64 = 1e-6;
 const MODELS: [&str; 2] = ["sd1-f32", "sd2-f16b"];
 
 struct Golden {
@@ -44,7 +52,9 @@ impl Golden {
         assert_eq!(losses.len(), want.len());
         for (got, want) in losses.iter().zip(want) {
             let want = want.as_f64().unwrap();
-            assert!((f64::from(*got) - want).abs() < 1e-4 * want, "{got} {want}");
+            let error = (f64::from(*got) - want).abs() / want;
+            println!("{kind} {model}: loss {error:.1e}");
+            assert!(error < LOSS, "{kind} {model}: loss {got}, expected {want}");
         }
         let prefix = format!("{kind}.{model}.");
         let sites = self.tensors.keys().filter(|name| name.starts_with(&prefix));
@@ -64,7 +74,8 @@ impl Golden {
             moved += size;
         }
         println!("{kind} {model}: worst site {worst:.1e}");
-        assert!(moved > 0.0 && worst < RELATIVE, "{kind} {model}: {worst}");
+        let (_, allowed) = ALLOWED.iter().find(|(name, _)| *name == kind).unwrap();
+        assert!(moved > 0.0 && worst < *allowed, "{kind} {model}: {worst}");
     }
 }
 
