@@ -1,5 +1,4 @@
 //! The commands together, as a user runs them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
 

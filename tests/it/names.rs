@@ -1,6 +1,5 @@
 //! Names of files, nouns and seeds, as people type them.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 

@@ -172,7 +172,8 @@ fn a_place_that_is_lost_during_the_work_loses_nothing() {
     let taken = |out: &Path| fs::create_dir(out.join("x.idx")).unwrap();
     let looped = |out: &Path| symlink("x.idx", out.join("x.idx")).unwrap();
     let nowhere = |out: &Path| symlink("no/where", out.join("x.idx")).unwrap();
-    let cases: &[(&dyn Fn(&Path), &str)] = &[
+    type Lose<'a> = &'a dyn Fn(&Path);
+    let cases: &[(Lose, &str)] = &[
         (&gone, "x.saved.idx"),
         (&a_file, "x.saved-2.idx"),
         (&taken, "out/x.saved.idx"),
