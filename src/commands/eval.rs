@@ -13,7 +13,7 @@ use cones::eval::{
 };
 use cones::model::Clip;
 use cones::source::Source;
-use cones::{Error, Picture, Pipeline, SampleOptions};
+use cones::{Error, Picture, Pipeline, SampleOptions, list};
 
 use super::lesson::{ClassImages, class_count, hashes, prepare};
 use super::outputs::{Outputs, Saved};
@@ -30,10 +30,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let index = read_index(&args.index)?;
     let subject = subject(&index, args.subject.as_deref())?;
     let prompts = prompts(args.prompts.as_deref(), &subject)?;
-    let (photos, _) = photos::read(&args.images, &ui)?;
-    let (class_photos, _) = photos::read_class(args.class_images.as_ref(), &ui)?;
-    let left_out = [photos.left_out, class_photos.left_out].concat();
-    let photo_paths = photos.files;
+    let photo_paths = list(&args.images)?.files;
     let inputs = [
         Some(&args.index),
         args.prompts.as_ref(),
@@ -45,6 +42,9 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         outputs.check()?;
         outputs.spare_indices()?;
     }
+    let (photos, _) = photos::read(&args.images, &ui)?;
+    let (class_read, _) = photos::read_class(args.class_images.as_ref(), &ui)?;
+    let left_out = [photos.left_out, class_read.left_out].concat();
     let class = match &args.class_images {
         _ if args.loss_draws == 0 => ClassImages::Needless,
         Some(folder) => ClassImages::Given(folder),

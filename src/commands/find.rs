@@ -8,7 +8,7 @@ use std::path::Path;
 use cones::concept::{NeuronIndex, Provenance, Scope, Site, SiteIndices, Subject};
 use cones::eval::Scores;
 use cones::source::{POCKET, POCKET_NOUNS};
-use cones::{LeftOut, Pipeline, escaped};
+use cones::{LeftOut, Pipeline, escaped, list};
 use serde_json::json;
 
 use self::method::{Found, Plan, neurons};
@@ -26,16 +26,16 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         token: args.token.clone(),
     };
     let output = args.output();
-    let class_folder = args.class_images.as_ref().filter(|_| args.needs_class());
-    let class_read = photos::read_class(class_folder, &ui)?;
-    let (pictures, read) = photos::read(&args.images, &ui)?;
-    let photos = pictures.files;
-    let mut outputs = Outputs::beside(&photos).file("--output", &output);
+    let inputs = list(&args.images)?.files;
+    let mut outputs = Outputs::beside(&inputs).file("--output", &output);
     if let Some(path) = &args.scores {
         Outputs::beside([]).file("--scores", path).spare_indices()?;
         outputs = outputs.file("--scores", path);
     }
     outputs.check()?;
+    let class_images = args.class_images.as_ref();
+    let class_read = photos::read_class(class_images.filter(|_| args.needs_class()), &ui)?;
+    let (pictures, read) = photos::read(&args.images, &ui)?;
     let mut pipeline = load(global, &ui)?;
     if global.model == POCKET && !POCKET_NOUNS.contains(&subject.noun.to_lowercase().as_str()) {
         ui.warn(&format!(
@@ -61,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         scope: args.scope(),
         settings: settings(args, &plan),
         seed: Some(global.seed),
-        pictures: hashes(&photos, &class, &ui)?,
+        pictures: hashes(&pictures.files, &class, &ui)?,
         merged_from: Vec::new(),
     };
     NeuronIndex::new(provenance.clone())?; // before the work: what no index could say
@@ -92,7 +92,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             escaped(&name(&output)),
             count(plan.steps(), "step"),
             args.method.name(),
-            count(photos.len(), "photo")
+            count(pictures.files.len(), "photo")
         );
         return memory::dry_run(global, &ui, &what, &needs, &left_out);
     }
@@ -104,7 +104,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     if args.scope() == Scope::Words {
         pipeline.mark(std::slice::from_ref(&subject));
     }
-    let lesson = prepare(&pipeline, &subject, &photos, &class, &ui)?;
+    let lesson = prepare(&pipeline, &subject, &pictures.files, &class, &ui)?;
     let found = plan.find(&mut pipeline, &subject, &lesson, &ui)?;
     pipeline.check_unchanged()?;
     let (steps, taken) = ("steps".to_owned(), found.steps.len().to_string());

@@ -158,13 +158,14 @@ impl Pipeline {
             // One at a time: at full resolution the decoder's activations are the largest there are.
             for (row, heat) in heat.into_iter().enumerate() {
                 let latents = latents.narrow(0, row, 1)?;
-                each(Drawing {
+                let drawing = Drawing {
                     picture: self.decode(&latents)?,
                     latents: latents.flatten_all()?.to_vec1()?,
                     heat,
-                })?;
+                };
+                self.check_unchanged()?;
+                each(drawing)?;
             }
-            self.check_unchanged()?;
         }
         Ok(())
     }
