@@ -47,6 +47,25 @@ fn kernels_equal_the_generic_path() {
     }
 }
 
+/// Pictures as narrow as a pixel, of which some taps see nothing.
+#[test]
+fn narrow_pictures_equal_the_generic_path() {
+    for (k, stride, padding) in [(3, 1, 1), (3, 2, 1), (5, 1, 2), (5, 2, 2), (7, 1, 3)] {
+        for (h, w) in [(1, 1), (1, 6), (6, 1), (2, 1), (2, 3)] {
+            let (conv, x) = (conv(4, 3, k, stride, padding), random(&[2, 3, h, w], 1));
+            let run = || conv.forward(&x).unwrap();
+            let y = run();
+            assert!(worst(&y, &by_candle(run)) < 1e-5, "{k} {stride}: {h} x {w}");
+            let g = random(y.dims(), 5);
+            let run = || conv.backward(&g).unwrap();
+            assert!(
+                worst(&run(), &by_candle(run)) < 1e-5,
+                "{k} {stride}: {h} x {w}"
+            );
+        }
+    }
+}
+
 /// Wide enough for Winograd's method: several bands and blocks of channels, sides that tiles do not divide, pictures
 /// that share a register of tiles.
 #[test]

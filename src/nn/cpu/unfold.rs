@@ -54,8 +54,14 @@ impl Window {
         }
     }
 
+    /// How much larger the input is seen than it is stored.
     pub(super) fn zoom(&self) -> usize {
-        if self.stored == self.seen { 1 } else { 2 }
+        1 << self.shift()
+    }
+
+    /// The same as a shift to the right, which takes a pixel that is seen to the one that is stored.
+    fn shift(&self) -> u32 {
+        u32::from(self.stored != self.seen)
     }
 
     /// Whether the unfolded input is the input itself.
@@ -76,8 +82,9 @@ impl Window {
     /// Calls `f(output row, input row)` for those output rows of `rows` of which tap `ky` lies in the input.
     fn each_row(&self, ky: usize, rows: &Range<usize>, mut f: impl FnMut(usize, usize)) {
         let inside = self.inside(ky, self.seen.height, self.output().height);
+        let shift = self.shift();
         for oy in inside.start.max(rows.start)..inside.end.min(rows.end) {
-            f(oy, (oy * self.stride + ky - self.padding) / self.zoom());
+            f(oy, (oy * self.stride + ky - self.padding) >> shift);
         }
     }
 }
@@ -217,19 +224,23 @@ pub(super) fn channel_blocks(
 
 /// What tap `tap` of each pixel of some output rows sees of one channel; zero in the padding.
 fn unfold(x: &[f32], window: &Window, tap: usize, rows: &Range<usize>, out: &mut [f32]) {
+    out.fill(0.0);
     let (ky, kx) = (tap / window.k, tap % window.k);
     let (width, columns) = (window.stored.width, window.output().width);
     let inside = window.inside(kx, window.seen.width, columns);
-    out.fill(0.0);
+    if inside.is_empty() {
+        return;
+    }
+    let (stride, padding, shift) = (window.stride, window.padding, window.shift());
+    let first = inside.start * stride + kx - padding;
     window.each_row(ky, rows, |oy, y| {
         let line = &x[y * width..][..width];
         let out = &mut out[(oy - rows.start) * columns..][..columns][inside.clone()];
-        let first = inside.start * window.stride + kx;
-        if window.stride == 1 && window.zoom() == 1 {
-            out.copy_from_slice(&line[first - window.padding..][..out.len()]);
+        if stride == 1 && shift == 0 {
+            out.copy_from_slice(&line[first..][..out.len()]);
         } else {
             for (i, out) in out.iter_mut().enumerate() {
-                *out = line[(first + i * window.stride - window.padding) / window.zoom()];
+                *out = line[(first + i * stride) >> shift];
             }
         }
     });
@@ -291,18 +302,22 @@ fn fold(line: &[f32], window: &Window, tap: usize, rows: &Range<usize>, out: &mu
     let (ky, kx) = (tap / window.k, tap % window.k);
     let (width, columns) = (window.stored.width, window.output().width);
     let inside = window.inside(kx, window.seen.width, columns);
+    if inside.is_empty() {
+        return;
+    }
+    let (stride, padding, shift) = (window.stride, window.padding, window.shift());
+    let first = inside.start * stride + kx - padding;
     window.each_row(ky, rows, |oy, y| {
         let line = &line[(oy - rows.start) * columns..][..columns][inside.clone()];
         let out = &mut out[y * width..][..width];
-        let first = inside.start * window.stride + kx;
-        if window.stride == 1 && window.zoom() == 1 {
-            let out = &mut out[first - window.padding..][..line.len()];
+        if stride == 1 && shift == 0 {
+            let out = &mut out[first..][..line.len()];
             for (out, v) in out.iter_mut().zip(line) {
                 *out += v;
             }
         } else {
             for (i, v) in line.iter().enumerate() {
-                out[(first + i * window.stride - window.padding) / window.zoom()] += v;
+                out[(first + i * stride) >> shift] += v;
             }
         }
     });
