@@ -35,7 +35,7 @@ pub(crate) fn cached(
         ));
         if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| can_write_into(&folder))
         {
-            return Err(Advice::new(
+            return Err(Advice::error(
                 format!(
                     "cannot write class pictures into `{}`: {error}",
                     name(&folder)

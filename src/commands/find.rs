@@ -70,7 +70,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         && !(again || args.force)
         && std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0)
     {
-        return Err(Advice::new(
+        return Err(Advice::error(
             format!(
                 "--scores: `{}` is there, and may hold the scores of another run",
                 name(path)

@@ -35,7 +35,7 @@ pub(crate) struct Advice {
 }
 
 impl Advice {
-    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
         let (message, hint) = (message.into(), hint.into());
         Self { message, hint }.into()
     }

@@ -52,7 +52,7 @@ impl<'a> Outputs<'a> {
             let text = path.as_os_str().as_encoded_bytes();
             if path.file_name().is_none() || text.ends_with(b"/") || text.ends_with(b"/.") {
                 let hint = "give a name in it, such as `FOLDER/NAME`";
-                return Err(Advice::new(
+                return Err(Advice::error(
                     format!("{option}: expected the name of a file, found `{said}`"),
                     hint,
                 ));
@@ -60,7 +60,7 @@ impl<'a> Outputs<'a> {
             match fs::metadata(path) {
                 Ok(found) if found.is_dir() => {
                     let hint = format!("give a name in it, such as `{said}/NAME`");
-                    return Err(Advice::new(
+                    return Err(Advice::error(
                         format!("{option}: expected a file, found the folder `{said}`"),
                         hint,
                     ));
@@ -224,7 +224,7 @@ pub(crate) fn room<'a>(files: impl IntoIterator<Item = (&'a Path, u64)>) -> anyh
         }
     }
     match disks.into_values().find(|(_, free, bytes)| bytes > free) {
-        Some((folder, free, bytes)) => Err(Advice::new(
+        Some((folder, free, bytes)) => Err(Advice::error(
             format!(
                 "not enough space in `{}`: what will be written there takes about {}, and {} are free",
                 name(folder),

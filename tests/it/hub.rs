@@ -160,7 +160,10 @@ fn where_the_cache_is() {
 /// A user who is not in the system's list has no home at all, which only root can try.
 #[test]
 fn a_user_without_a_home() {
+    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o777); // for the picture, which is looked at first
+    std::fs::set_permissions(dir.path(), open).unwrap();
     let mut command = Command::new("setpriv");
     command.args([
         "--reuid",

@@ -201,8 +201,8 @@ fn warnings_of_what_a_model_does_not_know() {
     }
 }
 
-/// More threads than there can be are an error, whoever asks for them. That a user may have no more is tried as a user with
-/// none but these, so by tests that run as root alone.
+/// More threads than there can be are an error, whoever asks for them. That a user may have no more is tried as a user
+/// with none but these, so by tests that run as root alone.
 #[test]
 fn threads_that_cannot_be_are_an_error() {
     let dir = ready();

@@ -62,7 +62,7 @@ impl Saved {
         }
         Err(match self.lost {
             true => anyhow::anyhow!(problem),
-            false => Advice::new(
+            false => Advice::error(
                 problem,
                 "nothing of the work is lost: move it to where it is wanted",
             ),
