@@ -189,7 +189,7 @@ pub(crate) fn of_tensors(bytes: &[u8]) -> Option<Foreign> {
 }
 
 /// Whether this begins as a safetensors file does: the length of a header in eight bytes, and the header, JSON.
-fn is_tensors(bytes: &[u8]) -> bool {
+pub(super) fn is_tensors(bytes: &[u8]) -> bool {
     bytes.get(5..9).is_some_and(|rest| rest == b"\0\0\0{")
 }
 

@@ -259,6 +259,14 @@ pub(super) fn of_file(path: &Path) -> Result<(String, String)> {
     // SAFETY: the map is only looked at, as bytes, and dropped here.
     #[expect(unsafe_code, reason = "mapping a file")]
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
+    let ending = path.extension().unwrap_or_default();
+    let by_name = ["ckpt", "bin", "pt", "pth"]
+        .iter()
+        .any(|pickled| ending == *pickled);
+    if by_name && foreign::of(&map).is_none() && !foreign::is_tensors(&map) {
+        let what = "a pickled checkpoint by its name, which can run any code when it is read and is refused";
+        return Ok((what.to_owned(), CONVERT.to_owned()));
+    }
     if let Some(foreign) = foreign::of_tensors(&map) {
         return Err(foreign.error(&path.display().to_string(), "a model", CONVERT));
     }
