@@ -19,7 +19,15 @@ use tempfile::TempDir;
 const PIXEL: u8 = 2;
 
 /// The shapes that can be drawn.
-const DRAWN: [&str; 6] = ["sd14", "sd15", "sd20", "sd21", "sd21-base", "sd-turbo"];
+const DRAWN: [&str; 7] = [
+    "sd14",
+    "sd15",
+    "sd20",
+    "sd21",
+    "sd21-base",
+    "sd-turbo",
+    "tiny-sd",
+];
 
 fn golden(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -133,10 +141,11 @@ fn a_picture_of_each_published_shape_is_that_of_diffusers() {
 }
 
 #[test]
-fn an_inpainting_model_is_refused() {
+fn an_inpainting_model_is_refused_by_name() {
     let cases: Value = json("cases.json");
     let dir = assemble("sd15-inpainting", &cases["sd15-inpainting"]);
-    assert!(load(dir.path()).is_err());
+    let error = load(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("inpaint"), "{error}");
 }
 
 /// What transformers 5 saves of a CLIP: `processor_config.json`, and no `preprocessor_config.json`.
