@@ -10,13 +10,13 @@ use std::hint::black_box;
 
 use candle_core::{Device, Tensor};
 use cones::Pipeline;
-use cones::concept::SiteSelection;
+use cones::checkpoint::Source;
+use cones::index::SiteSelection;
 use cones::nn::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
     by_candle,
 };
 use cones::sampling::Generator;
-use cones::source::Source;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// Widths and sides of the UNet's levels at 512 × 512, for a batch of two.

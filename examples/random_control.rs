@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use cones::concept::NeuronIndex;
-use cones::eval::random_control;
+use cones::index::NeuronIndex;
+use cones::index::random_control;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

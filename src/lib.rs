@@ -6,47 +6,54 @@
 //!
 //! # Map
 //!
-//! | module | |
+//! Each room uses only those above it; `tests/it/rooms.rs` holds that.
+//!
+//! | room | |
 //! | --- | --- |
-//! | [`concept`] | what a concept neuron is, how it is found, stored and joined |
-//! | [`model`] | text encoder, UNet, autoencoder, tokenizer, from their `config.json` |
-//! | [`nn`] | the differentiable layers, forward and backward |
+//! | `error`, `shown`, `files`, `config` | errors, text for terminals, files, strict JSON |
 //! | [`sampling`] | torch's noise, the noise schedule, the samplers |
-//! | [`eval`] | whether a concept does what it claims: similarities, losses, random controls |
-//! | [`source`] | where a model's files come from |
 //! | [`prompt`] | how subjects get into a prompt |
-//! | [`Pipeline`] | a whole model: embed, encode, draw |
-//! | [`Picture`] | pictures in and out of files |
+//! | [`picture`] | pictures in and out of files; heat maps, contact sheets |
+//! | [`index`] | what a concept is, without tensors: sites, sets of neurons, the file |
+//! | [`checkpoint`] | where a model's files are, and what their tensors are called |
+//! | [`nn`] | the differentiable layers, forward and backward, and who computes them |
+//! | [`model`] | text encoder, UNet, autoencoder, CLIP, from their `config.json` |
+//! | [`pipeline`] | a whole model: embed, encode, shut, draw |
+//! | [`find`] | from photos to neurons: loss, methods, choice, tuning |
+//! | [`eval`] | whether a concept does what it claims |
+//!
+//! The binary's are `cli` (what can be said), `report` (what is shown) and `commands`.
 //!
 //! # Names of the paper
 //!
 //! | paper | here |
 //! | --- | --- |
-//! | concept neuron | [`concept::Site`] and an index into it |
-//! | `L_con`, concept-implanting loss | the loss in [`concept::score`] |
-//! | M, accumulated statistic | the scores that [`concept::score::algorithm1`] returns |
-//! | τ | [`concept::select::Selection::Threshold`] |
-//! | ρ, K, λ | [`concept::score::Options`]: `rho`, `steps`, `prior_weight` |
-//! | concatenation | [`concept::NeuronIndex::union`] |
+//! | concept neuron | [`index::Site`] and an index into it |
+//! | `L_con`, concept-implanting loss | the loss in [`find::paper`] |
+//! | M, accumulated statistic | the scores that [`find::paper::algorithm1`] returns |
+//! | τ | [`find::selection::Selection::Threshold`] |
+//! | ρ, K, λ | [`find::paper::Options`]: `rho`, `steps`, `prior_weight` |
+//! | concatenation | [`index::NeuronIndex::union`] |
 
 mod allocation;
-pub mod concept;
+pub mod checkpoint;
+mod config;
 mod error;
 pub mod eval;
-mod file;
-mod keys;
+mod files;
+pub mod find;
+pub mod index;
 pub mod model;
 pub mod nn;
-mod picture;
-mod pipeline;
+pub mod picture;
+pub mod pipeline;
 pub mod prompt;
 pub mod sampling;
 mod shown;
-pub mod source;
 
 pub use allocation::keep_freed_memory;
 pub use error::{Error, Result};
-pub use file::{create as create_file, place as file_place, replace as write_file};
+pub use files::{create as create_file, place as file_place, replace as write_file};
 pub use picture::{
     Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256, list,
     read_metadata,

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod report;
 mod signals;
 
 use std::io::{ErrorKind, Write};
@@ -12,8 +13,8 @@ use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, Global};
 use commands::Advice;
-use commands::ui::{Ui, color, say};
 use cones::{Error, escaped, escaped_lines};
+use report::ui::{Ui, color, say};
 
 fn main() -> ExitCode {
     cones::keep_freed_memory();

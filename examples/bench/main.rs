@@ -14,10 +14,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use cones::Pipeline;
-use cones::concept::SiteSelection;
+use cones::checkpoint::Source;
+use cones::index::SiteSelection;
 use cones::model::Context as Prompt;
 use cones::sampling::Generator;
-use cones::source::Source;
 
 const BATCH: usize = 2;
 const TIMESTEP: f32 = 500.0;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use cones::concept::{Scope, SiteSelection, learn};
+use cones::find::learned;
+use cones::index::{Scope, SiteSelection};
 
 use super::MemoryArgs;
 use super::values::{at_least_one, batch, density, finite, non_negative, picture_count, words};
@@ -52,7 +53,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "N", value_parser = batch)]
     pub(crate) batch: Option<usize>,
     /// learned: how far one step moves the mask
-    #[arg(long, default_value_t = learn::RATE, value_name = "ETA", value_parser = non_negative)]
+    #[arg(long, default_value_t = learned::RATE, value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
     /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope words`:
     /// cross:v]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use cones::concept::LayerSelection;
+use cones::index::LayerSelection;
 use cones::sampling::Sampler;
 
 use super::MemoryArgs;

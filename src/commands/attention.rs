@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use cones::concept::Subject;
+use cones::index::Subject;
 use cones::prompt::{fold, occurrences};
 use cones::{AttentionOptions, Drawing, Pipeline, escaped};
 use serde_json::{Value, json};

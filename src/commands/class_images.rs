@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::drawn::Drawn;
 use super::outputs::{can_write_into, room};
-use super::ui::Ui;
 use super::{Advice, count, name};
+use crate::report::ui::Ui;
 
 /// The model's own pictures of `prompt` with seeds 0, 1, …, in a folder beside the index that says what they are.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cones::concept::{LayerSelection, NeuronIndex};
+use cones::index::{LayerSelection, NeuronIndex};
 use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
 

@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use cones::concept::{NeuronIndex, Scope, Subject};
+use cones::index::{NeuronIndex, Scope, Subject};
 use cones::prompt::{fold, occurrences, place_subjects};
 use cones::{Error, Pipeline, Progress, SampleOptions, escaped};
 use serde_json::json;
 
 use super::drawn::{Concept, Drawn};
-use super::memory::{self, Budget};
-use super::outputs::{self, Outputs, Saved};
-use super::ui::{Ui, peak_memory};
+use super::outputs;
+use super::outputs::Outputs;
+use super::outputs::Saved;
 use super::{attention, count, distinct, load, name, with_suffix};
 use crate::cli::{GenerateArgs, Global};
+use crate::report::memory;
+use crate::report::memory::Budget;
+use crate::report::ui::{Ui, peak_memory};
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);

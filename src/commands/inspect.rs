@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use cones::concept::{NeuronIndex, Overlap, OverlapReport, Projection, Scope};
 use cones::escaped;
+use cones::index::{NeuronIndex, Overlap, OverlapReport, Projection, Scope};
 use serde_json::{Value, json};
 
-use super::outputs::{Outputs, Saved};
-use super::ui::Ui;
+use super::outputs::Outputs;
+use super::outputs::Saved;
 use super::{count, name, read_index, thousands};
 use crate::cli::{Global, InspectArgs};
+use crate::report::ui::Ui;
 
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use cones::concept::{Examples, Lesson, Subject};
+use cones::find::{Examples, Lesson};
+use cones::index::Subject;
 use cones::prompt::article;
 use cones::{Picture, Pipeline, file_sha256, list};
 
 use super::class_images;
-use super::ui::Ui;
+use crate::report::ui::Ui;
 
 /// Pictures of the class that the model draws unless told otherwise.
 const CLASS_COUNT: usize = 20;

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cones::concept::{NeuronIndex, OverlapReport};
 use cones::escaped;
+use cones::index::{NeuronIndex, OverlapReport};
 use serde_json::{Value, json};
 
-use super::outputs::{self, Outputs, Saved};
-use super::ui::{Ui, peak_memory};
+use super::outputs;
+use super::outputs::Outputs;
+use super::outputs::Saved;
 use super::{distinct, name, read_index, thousands, tune};
 use crate::cli::{Global, MergeArgs};
+use crate::report::ui::{Ui, peak_memory};
 
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
@@ -67,7 +69,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
                 "bytes": bytes(&merged.index)?,
                 "bytes_untuned": bytes(&union)?,
                 "steps": steps,
-                "left_out": super::photos::left_out(&merged.left_out),
+                "left_out": crate::report::photos::left_out(&merged.left_out),
                 "peak_memory_bytes": peak_memory(),
         }));
     }

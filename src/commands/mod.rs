@@ -8,23 +8,20 @@ pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod lesson;
-pub(crate) mod memory;
 pub(crate) mod merge;
 pub(crate) mod outputs;
-pub(crate) mod photos;
 pub(crate) mod tune;
-pub(crate) mod ui;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use candle_core::{DType, Device};
 use cones::Pipeline;
-use cones::concept::{NeuronIndex, Subject};
-use cones::source::Source;
+use cones::checkpoint::Source;
+use cones::index::{NeuronIndex, Subject};
 
 use crate::cli::{DeviceName, Global, Precision};
-use ui::Ui;
+use crate::report::ui::Ui;
 
 /// An error with the next step, where the library has none for it.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +104,7 @@ fn distinct(indices: &[(&Path, &NeuronIndex)], ui: &Ui) -> anyhow::Result<Vec<us
     let named: Vec<(&str, &NeuronIndex)> = (names.iter().map(String::as_str))
         .zip(indices.iter().map(|(_, index)| *index))
         .collect();
-    let kept = cones::concept::distinct(&named)?;
+    let kept = cones::index::distinct(&named)?;
     for (number, (name, index)) in named.iter().enumerate() {
         if let Some(first) = kept.iter().find(|&&k| k < number && named[k].1 == *index) {
             ui.warn(&format!(

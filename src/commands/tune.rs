@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use cones::concept::tune::Open;
-use cones::concept::{
-    Lesson, NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Step, Subject,
-    rows_at_once, shut,
-};
+use cones::find::tuning::Open;
+use cones::find::{Lesson, Step, rows_at_once};
+use cones::index::{NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Subject};
 use cones::nn::Weight;
+use cones::pipeline::shut;
 use cones::{LeftOut, Pipeline, escaped};
 use half::f16;
 
 use super::lesson::{ClassImages, class_count, hashes, of_class, of_subject, prior_weight};
-use super::memory::{self, Budget};
-use super::outputs::{self, Outputs};
-use super::ui::Ui;
-use super::{count, load, name, photos};
+use super::outputs;
+use super::outputs::Outputs;
+use super::{count, load, name};
 use crate::cli::{Global, MergeArgs, SubjectImages};
+use crate::report::memory;
+use crate::report::memory::Budget;
+use crate::report::photos;
+use crate::report::ui::Ui;
 
 /// A tuned index and how it came about.
 pub(crate) struct Tuned {
@@ -58,7 +60,7 @@ pub(crate) fn run(
     union
         .check_fingerprint(&pipeline.fingerprint()?)
         .context("the indices cannot be tuned on this model")?;
-    let options = cones::concept::tune::Options {
+    let options = cones::find::tuning::Options {
         steps,
         half: args.batch,
         rate: args.rate,
@@ -86,7 +88,7 @@ pub(crate) fn run(
         Scope::Words => 1,
     };
     let rows = rows_at_once(subjects * kinds * args.batch, (side, side));
-    let arrays = cones::concept::tune::arrays(subjects);
+    let arrays = cones::find::tuning::arrays(subjects);
     let needs = pipeline.fit_steps(rows, numbers * arrays, budget.bytes());
     let height = pipeline.size().1;
     let largest = photos.iter().map(|(_, read)| read.memory(height)).max();
@@ -135,7 +137,7 @@ pub(crate) fn run(
     let mut meter = ui.meter("tuning");
     let (unet, schedule) = pipeline.unet_mut();
     let values =
-        cones::concept::tune::values(unet, schedule, &lessons, open.clone(), &options, |step| {
+        cones::find::tuning::values(unet, schedule, &lessons, open.clone(), &options, |step| {
             done.push(step);
             meter.set(step.step + 1, steps, &format!("loss {:.4}", step.loss))
         })?;
@@ -243,7 +245,7 @@ fn every_weight(set: &SiteIndices, weight: &Weight) -> anyhow::Result<Open> {
 fn provenance(
     union: &Provenance,
     args: &MergeArgs,
-    options: &cones::concept::tune::Options,
+    options: &cones::find::tuning::Options,
 ) -> Provenance {
     let mut provenance = union.clone();
     provenance.method = match args.all_positions {

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use crate::concept::Lesson;
-use crate::concept::loss::Batch;
+use crate::find::Lesson;
+use crate::find::loss::Batch;
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
 use crate::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Summary;
+use super::statistics::Summary;
 use crate::Result;
 
 /// A measured quantity. Of one picture: the first three. Of one noisy picture: the others.

@@ -9,22 +9,16 @@
 //!
 //! Only [`HeldOut`] and [`Study`] know of tensors.
 
-mod control;
 mod held_out;
 mod metric;
 mod prompts;
-mod scores;
-mod sheet;
 mod similarity;
 mod statistics;
 mod study;
 
-pub use control::random_control;
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
 pub use metric::{Metric, Values, differences, mean_of, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};
-pub use scores::Scores;
-pub use sheet::sheet;
 pub use similarity::{clip_score, cosine, mean_cosines};
 pub use statistics::{RESAMPLES, Summary};
 pub use study::{Condition, Study};

@@ -1,6 +1,9 @@
 //! Measuring one condition: draw, embed, compare.
 
-use super::{DenoisingLosses, Metric, Prompt, Values, clip_score, cosine, mean_cosines};
+use super::held_out::DenoisingLosses;
+use super::metric::{Metric, Values};
+use super::prompts::Prompt;
+use super::similarity::{clip_score, cosine, mean_cosines};
 use crate::model::Clip;
 use crate::{Error, Picture, Pipeline, Progress, Result, SampleOptions};
 
@@ -123,7 +126,7 @@ impl<'a> Study<'a> {
 }
 
 impl Condition {
-    /// Adds what [`HeldOut::losses`](super::HeldOut::losses) found, with the weight λ of the class in `L_con`.
+    /// Adds what [`HeldOut::losses`](super::held_out::HeldOut::losses) found, with the weight λ of the class in `L_con`.
     pub fn add_losses(&mut self, losses: DenoisingLosses, prior_weight: f64) {
         let whole = losses
             .subject

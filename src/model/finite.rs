@@ -7,7 +7,7 @@ use std::fmt;
 
 use safetensors::Dtype;
 
-use super::weights::TensorFile;
+use crate::checkpoint::TensorFile;
 use crate::{Error, Result};
 
 /// A network, as errors call it, and the file that its weights are in.

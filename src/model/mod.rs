@@ -3,34 +3,23 @@
 //!
 //! Every size and option comes from the `config.json` beside the weights; what is not supported is refused by name.
 
-mod attention;
 mod clip;
-mod clip_layers;
-mod clip_pair;
-mod clip_vision;
-mod context;
+mod conditioning;
 mod finite;
-mod memory;
-mod preprocess;
+mod loader;
 mod resnet;
-mod tokenizer;
-mod transformer;
+mod text;
 mod unet;
-mod unet_backward;
-mod unet_config;
-mod unet_layers;
 mod vae;
-mod weights;
 
-pub use attention::{AttentionMap, AttentionStore};
-pub use clip::TextEncoder;
-pub use clip_pair::Clip;
-pub use context::Context;
+pub use clip::Clip;
+pub use clip::preprocess::Preprocessing;
+pub use conditioning::Context;
 pub(crate) use finite::Origin;
-pub use memory::Footprint;
-pub use preprocess::Preprocessing;
-pub use tokenizer::Tokenizer;
+pub use text::encoder::TextEncoder;
+pub use text::tokenizer::Tokenizer;
 pub use unet::UNet;
-pub use unet_backward::{Attended, Saved};
+pub use unet::attention::{AttentionMap, AttentionStore};
+pub use unet::backward::{Attended, Saved};
+pub use unet::footprint::Footprint;
 pub use vae::{Posterior, Vae};
-pub(crate) use weights::{Pages, TensorFile};

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::memory::{LayerNeeds, bytes};
-use super::weights::{ConvShape, Weights};
+use super::loader::{ConvShape, Weights};
+use super::unet::footprint::{LayerNeeds, bytes};
 use crate::Result;
 use crate::nn::{Activation, Addends, Conv2d, GroupNorm, Linear, silu};
 

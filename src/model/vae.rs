@@ -3,12 +3,13 @@
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
-use super::memory::{Footprint, bytes};
+use super::loader::{ConvShape, Weights};
 use super::resnet::{Resnet, ResnetShape, Upsample};
-use super::weights::{ConvShape, TensorFile, Weights};
-use crate::keys::Keys;
+use super::unet::footprint::{Footprint, bytes};
+use crate::checkpoint::TensorFile;
+use crate::checkpoint::kinds::described;
+use crate::config::Keys;
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
-use crate::source::kinds::described;
 use crate::{Error, Result};
 
 /// diffusers fixes the epsilon of every norm of an autoencoder.

@@ -3,7 +3,7 @@
 //! There is no autograd graph. candle's would compute gradients for frozen weights, keep every intermediate
 //! alive, and silently lose what passes through its fused softmax and layer norm. Here a layer's `forward`
 //! leaves its caller to keep exactly what the layer's `backward` asks for, and weight gradients exist only
-//! where a [`Site`](crate::concept::Site) asks for one.
+//! where a [`Site`](crate::index::Site) asks for one.
 //!
 //! # Letters
 //!

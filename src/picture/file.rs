@@ -68,7 +68,7 @@ pub(super) fn kind(path: &Path) -> Result<Kind> {
 
 /// SHA-256 of bytes, in hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    crate::file::hex(&Sha256::digest(bytes))
+    crate::files::hex(&Sha256::digest(bytes))
 }
 
 /// SHA-256 of a file's bytes, in hexadecimal.
@@ -81,7 +81,7 @@ pub fn file_sha256(path: &Path) -> Result<String> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(crate::file::hex(&hash.finalize())),
+            0 => return Ok(crate::files::hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
     }

@@ -1,8 +1,9 @@
 //! Pictures: pixels in memory, in the model's numbers, and in files.
 
+mod contact_sheet;
 mod file;
 mod folder;
-mod heat;
+mod heat_map;
 mod kind;
 mod large;
 mod orientation;
@@ -10,9 +11,10 @@ mod read;
 mod resample;
 mod write;
 
+pub use contact_sheet::sheet;
 pub use file::file_sha256;
 pub use folder::{Checked, LeftOut, Photos, list};
-pub use heat::HeatMap;
+pub use heat_map::HeatMap;
 pub(crate) use resample::Window;
 pub use write::{Metadata, a1111_parameters, read_metadata};
 

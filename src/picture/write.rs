@@ -4,7 +4,8 @@ use std::io::Cursor;
 use std::path::Path;
 
 use super::Picture;
-use super::file::{self, unusable};
+use super::file;
+use super::file::unusable;
 use super::kind::Kind;
 use super::read::{Problem, check, guarded};
 use crate::{Error, Result};
@@ -24,7 +25,7 @@ impl Picture {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_png(&self, path: &Path, metadata: Option<&Metadata>) -> Result<()> {
-        crate::file::replace(path, &self.to_png(path, metadata)?)
+        crate::files::replace(path, &self.to_png(path, metadata)?)
     }
 
     /// The bytes of a PNG, with metadata where given, for a file of this name.

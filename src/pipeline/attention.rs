@@ -5,8 +5,9 @@ use candle_core::Tensor;
 use super::Pipeline;
 use crate::model::{AttentionMap, AttentionStore, Context, UNet};
 use crate::prompt::{occurrences, words_of};
+use crate::sampling::AttendExcite;
 use crate::sampling::Step;
-use crate::sampling::attend_excite::{AttendExcite, Loss, attention_loss};
+use crate::sampling::attend_excite::{Loss, attention_loss};
 use crate::{Error, HeatMap, Picture, Result};
 
 /// What to do with the attention to words of the prompt.

@@ -1,6 +1,7 @@
 //! What a run needs, said before it starts.
 
-use super::{Pipeline, SampleOptions};
+use super::Pipeline;
+use super::draw::SampleOptions;
 use crate::model::Footprint;
 use crate::{Error, Result};
 

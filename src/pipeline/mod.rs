@@ -2,7 +2,13 @@
 
 mod attention;
 mod draw;
+mod mask;
 mod memory;
+
+pub use attention::{AttentionOptions, Drawing};
+pub use draw::{Progress, SampleOptions};
+pub use mask::{shut, shut_of};
+pub use memory::Needs;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -12,17 +18,15 @@ use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::concept::{NeuronIndex, Scope, Site, SiteSelection, Subject, shut, shut_of};
-use crate::keys::Keys;
-use crate::model::{Context, Origin, Pages, TextEncoder, Tokenizer, UNet, Vae};
+use crate::checkpoint::Pages;
+use crate::checkpoint::Source;
+use crate::config::Keys;
+use crate::index::{NeuronIndex, Scope, Site, SiteSelection, Subject};
+use crate::model::{Context, Origin, TextEncoder, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
 use crate::prompt::phrases_in;
 use crate::sampling::{Prediction, ScheduleConfig};
-use crate::source::Source;
 use crate::{Error, Picture, Result};
-pub use attention::{AttentionOptions, Drawing};
-pub use draw::{Progress, SampleOptions};
-pub use memory::Needs;
 
 /// The settings that a model draws best with, from `cones.json` beside its folders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -227,7 +231,7 @@ impl Pipeline {
         }
         Ok(self
             .fingerprint
-            .get_or_init(|| crate::file::hex(&hash.finalize()))
+            .get_or_init(|| crate::files::hex(&hash.finalize()))
             .clone())
     }
 
@@ -249,7 +253,7 @@ impl Pipeline {
             hash.update(ids.len().to_le_bytes());
             ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
         }
-        Ok(crate::file::hex(&hash.finalize()))
+        Ok(crate::files::hex(&hash.finalize()))
     }
 
     /// That the weight files on disk are still those that were loaded. They are read from all the time: of a file that was

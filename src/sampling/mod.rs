@@ -2,13 +2,13 @@
 
 pub mod attend_excite;
 mod betas;
+mod config;
 #[cfg(test)]
 mod golden;
-mod grid;
-mod keys;
 mod noise;
 mod samplers;
 mod schedule;
+mod timesteps;
 
 pub use attend_excite::AttendExcite;
 pub use noise::Generator;

@@ -7,7 +7,7 @@
 
 use std::f64::consts::PI;
 
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 
 /// Words of state of MT19937, `n` in the paper.
 const STATE: usize = 624;
@@ -167,8 +167,8 @@ fn box_muller(block: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::Golden;
     use super::*;
-    use crate::sampling::golden::Golden;
 
     /// PyTorch computes logarithm, sine and cosine in f32 with other approximations than the
     /// system's, each off by an ulp or two, on values up to 5.8. The worst seen is 4.8e-7.

@@ -10,9 +10,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use cones::sampling::attend_excite::{AttendExcite, attention_loss};
+use cones::checkpoint::Source;
+use cones::sampling::AttendExcite;
+use cones::sampling::attend_excite::attention_loss;
 use cones::sampling::{Generator, Step};
-use cones::source::Source;
 use cones::{AttentionOptions, Pipeline, SampleOptions};
 use serde_json::Value;
 

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
+use cones::checkpoint::Source;
 use cones::model::Clip;
-use cones::source::Source;
 use cones::{Error, SampleOptions};
 
 use super::cli::golden;

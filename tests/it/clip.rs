@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use cones::checkpoint::Source;
 use cones::model::Clip;
-use cones::source::Source;
 use cones::{Picture, list};
 use serde_json::Value;
 

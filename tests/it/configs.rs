@@ -9,8 +9,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use cones::checkpoint::Source;
 use cones::model::Clip;
-use cones::source::Source;
 use cones::{Error, Pipeline, SampleOptions};
 use serde_json::{Map, Value};
 

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use cones::concept::{Site, SiteSelection};
+use cones::index::{Site, SiteSelection};
 use cones::model::Context;
 use cones::nn::by_candle;
 
 use super::attend;
 use super::cli::fails;
-use super::golden::{self, Golden, MODELS};
+use super::golden;
+use super::golden::{Golden, MODELS};
 
 #[test]
 fn layers_by_candles_operations_are_equal() {

@@ -14,10 +14,11 @@ use std::sync::OnceLock;
 
 use candle_core::Device;
 use cones::Picture;
-use cones::concept::NeuronIndex;
-use cones::eval::{cosine, random_control};
+use cones::checkpoint::Source;
+use cones::eval::cosine;
+use cones::index::NeuronIndex;
+use cones::index::random_control;
 use cones::model::Clip;
-use cones::source::Source;
 
 use super::cli::{ok, repository};
 

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use candle_core::Device;
-use cones::concept::{Examples, Lesson};
+use cones::checkpoint::Source;
 use cones::eval::{FIRST_SEED, HeldOut};
-use cones::source::Source;
+use cones::find::{Examples, Lesson};
 use cones::{Picture, Pipeline, list};
 use serde_json::Value;
 

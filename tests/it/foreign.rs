@@ -10,9 +10,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use cones::concept::NeuronIndex;
+use cones::checkpoint::Source;
+use cones::index::NeuronIndex;
 use cones::model::Clip;
-use cones::source::Source;
 
 use super::cli::golden;
 use super::configs::{copy, load};

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use cones::concept::score::{Draws, Options, algorithm1};
-use cones::concept::select::Selection;
-use cones::concept::{Examples, Lesson, Scope};
-use cones::concept::{Site, SiteSelection};
+use cones::checkpoint::Source;
+use cones::find::paper::{Draws, Options, algorithm1};
+use cones::find::selection::Selection;
+use cones::find::{Examples, Lesson};
+use cones::index::Scope;
+use cones::index::{Site, SiteSelection};
 use cones::model::{Context, UNet};
-use cones::source::Source;
 use cones::{Picture, Pipeline, SampleOptions, list};
 use serde_json::Value;
 

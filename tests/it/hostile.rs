@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cones::Result;
-use cones::concept::NeuronIndex;
+use cones::index::NeuronIndex;
 
 use crate::alloc::peak_of;
 use crate::index::{Random, concept, tuned};

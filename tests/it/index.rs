@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use cones::concept::{NeuronIndex, Provenance, Site, SiteIndices, Subject};
+use cones::index::{NeuronIndex, Provenance, Site, SiteIndices, Subject};
 
 /// A small generator (splitmix64): tests that choose at random choose the same everywhere.
 pub(crate) struct Random(pub(crate) u64);

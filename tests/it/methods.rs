@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cones::concept::{NeuronIndex, Site, SiteIndices};
+use cones::index::{NeuronIndex, Site, SiteIndices};
 use serde_json::Value;
 
 use super::cli::{fails, find, find_learned, golden, json, ok, repository};

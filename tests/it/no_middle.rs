@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cones::concept::{LayerSelection, Site, SiteSelection};
+use cones::index::{LayerSelection, Site, SiteSelection};
 use cones::model::Context;
 use cones::{AttentionOptions, Pipeline, SampleOptions};
 

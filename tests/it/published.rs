@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use cones::checkpoint::Source;
 use cones::model::Clip;
-use cones::source::Source;
 use cones::{Pipeline, SampleOptions};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cones::concept::{NeuronIndex, Provenance, Scope, SiteIndices, Source, Subject};
+use cones::index::{NeuronIndex, Provenance, Scope, SiteIndices, Source, Subject};
 use cones::prompt::{occurrences, place_subjects};
 
 use crate::alloc::peak_of;

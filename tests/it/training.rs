@@ -8,11 +8,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
-use cones::concept::tune::Open;
-use cones::concept::{
-    Examples, Lesson, Scope, Site, SiteIndices, SiteSelection, Subject, learn, tune,
-};
-use cones::source::Source;
+use cones::checkpoint::Source;
+use cones::find::tuning::Open;
+use cones::find::{Examples, Lesson, learned, tuning};
+use cones::index::{Scope, Site, SiteIndices, SiteSelection, Subject};
 use cones::{Picture, Pipeline, list};
 use serde_json::Value;
 
@@ -139,7 +138,7 @@ fn soft_masks(kind: &str) {
         let mut pipeline = pipeline(model);
         let scope = mark(&mut pipeline, settings);
         let lesson = lessons(&pipeline, settings).remove(0);
-        let options = learn::Options {
+        let options = learned::Options {
             steps: number("steps") as usize,
             half: number("half") as usize,
             rate: number("rate"),
@@ -150,7 +149,7 @@ fn soft_masks(kind: &str) {
         };
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let masks = learn::soft_mask(unet, schedule, &lesson, &options, |step| {
+        let masks = learned::soft_mask(unet, schedule, &lesson, &options, |step| {
             losses.push(step.loss);
             Ok(())
         })
@@ -178,7 +177,7 @@ fn tuned_values(kind: &str) {
         let mut pipeline = pipeline(model);
         let scope = mark(&mut pipeline, settings);
         let lessons = lessons(&pipeline, settings);
-        let options = tune::Options {
+        let options = tuning::Options {
             steps: number("steps") as usize,
             half: number("half") as usize,
             rate: number("rate"),
@@ -194,7 +193,7 @@ fn tuned_values(kind: &str) {
         let before = open.clone();
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let values = tune::values(unet, schedule, &lessons, open, &options, |step| {
+        let values = tuning::values(unet, schedule, &lessons, open, &options, |step| {
             losses.push(step.loss);
             Ok(())
         })

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use cones::concept::Subject;
 use cones::eval::{FIRST_SEED, Metric, Prompt, RESAMPLES, Summary, Values, summaries};
+use cones::index::Subject;
 use cones::model::Clip;
 use cones::{LeftOut, SampleOptions, escaped, escaped_json};
 use serde_json::{Map, Value, json};
 
+use super::super::outputs;
+use super::super::{count, name, thousands};
 use super::Measured;
 use crate::cli::{EvalArgs, Global};
-use crate::commands::outputs;
-use crate::commands::photos::left_out;
-use crate::commands::ui::{Ui, peak_memory};
-use crate::commands::{count, name, thousands};
+use crate::report::photos::left_out;
+use crate::report::ui::{Ui, peak_memory};
 
 /// Everything that was measured, and how.
 pub(super) struct Report<'a> {

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use cones::concept::gram::{Gram, TEMPLATES};
-use cones::concept::round::{Soft, round};
-use cones::concept::score::Draws;
-use cones::concept::select::{Selection, Stability, select};
-use cones::concept::{
-    Lesson, Scope, Site, SiteSelection, Step, Subject, learn, rows_at_once, score,
-};
+use cones::find::gram::{Gram, TEMPLATES};
+use cones::find::paper::Draws;
+use cones::find::rounding::{Soft, round};
+use cones::find::selection::{Selection, Stability, select};
+use cones::find::{Lesson, Step, learned, paper, rows_at_once};
+use cones::index::{Scope, Site, SiteSelection, Subject};
 use cones::prompt::article;
 use cones::{Needs, Pipeline};
 
+use super::super::lesson::prior_weight;
 use crate::cli::{FindArgs, Global, Method};
-use crate::commands::lesson::prior_weight;
-use crate::commands::memory::Budget;
-use crate::commands::ui::Ui;
+use crate::report::memory::Budget;
+use crate::report::ui::Ui;
 
 /// Steps K of the paper.
 const PAPER_STEPS: usize = 1000;
@@ -28,9 +27,9 @@ const PAPER_RHO: f64 = 2e-5;
 
 /// A method with its settings.
 pub(super) enum Plan {
-    Paper(score::Options),
+    Paper(paper::Options),
     /// With the most neurons to shut.
-    Learned(learn::Options, f64),
+    Learned(learned::Options, f64),
 }
 
 impl Plan {
@@ -39,7 +38,7 @@ impl Plan {
             Method::Paper => Self::Paper(paper_options(global, args, pipeline)),
             Method::Learned => Self::Learned(
                 learned_options(global, args),
-                args.density.unwrap_or(learn::DENSITY),
+                args.density.unwrap_or(learned::DENSITY),
             ),
         }
     }
@@ -60,7 +59,7 @@ impl Plan {
     ) -> Needs {
         let (rows, arrays) = match self {
             Self::Paper(options) => (options.draws.rows(), options.draws.arrays()),
-            Self::Learned(options, _) => (options.rows(), learn::ARRAYS),
+            Self::Learned(options, _) => (options.rows(), learned::ARRAYS),
         };
         let numbers = neurons(pipeline, sites);
         let side = pipeline.unet().sample_size();
@@ -123,7 +122,7 @@ pub(super) fn neurons(pipeline: &Pipeline, sites: SiteSelection) -> u64 {
     sizes.map(|w| (w.shape().0 * w.shape().1) as u64).sum()
 }
 
-fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> score::Options {
+fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> paper::Options {
     let selection = match args.threshold {
         Some(threshold) => Selection::Threshold(threshold),
         None => Selection::Density(args.density.unwrap_or(PAPER_DENSITY)),
@@ -134,7 +133,7 @@ fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> score
         (false, Some(half)) => (Draws::Stratified(half), published, PAPER_RHO),
         (false, None) => (Draws::Pairs, published, PAPER_RHO),
     };
-    score::Options {
+    paper::Options {
         steps: args.steps.unwrap_or(steps),
         draws,
         rho: args.rho.unwrap_or(rho),
@@ -147,10 +146,10 @@ fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> score
     }
 }
 
-fn learned_options(global: &Global, args: &FindArgs) -> learn::Options {
-    learn::Options {
-        steps: args.steps.unwrap_or(learn::STEPS),
-        half: args.batch.unwrap_or(learn::HALF),
+fn learned_options(global: &Global, args: &FindArgs) -> learned::Options {
+    learned::Options {
+        steps: args.steps.unwrap_or(learned::STEPS),
+        half: args.batch.unwrap_or(learned::HALF),
         rate: args.rate,
         prior_weight: prior_weight(args.prior_weight),
         sites: args.sites(),
@@ -171,7 +170,7 @@ pub(super) struct Found {
 
 /// Algorithm 1.
 fn paper(
-    options: &score::Options,
+    options: &paper::Options,
     pipeline: &mut Pipeline,
     lesson: &Lesson,
     ui: &Ui,
@@ -179,7 +178,7 @@ fn paper(
     let mut steps = Vec::with_capacity(options.steps);
     let mut meter = ui.meter("finding neurons");
     let (unet, schedule) = pipeline.unet_mut();
-    let found = score::algorithm1(unet, schedule, lesson, options, |step| {
+    let found = paper::algorithm1(unet, schedule, lesson, options, |step| {
         steps.push(step);
         let message = format!("loss {:.4}", step.loss);
         meter.set(step.step + 1, options.steps, &message)
@@ -195,7 +194,7 @@ fn paper(
 
 /// A soft mask, learned and rounded.
 fn learned(
-    options: &learn::Options,
+    options: &learned::Options,
     density: f64,
     pipeline: &mut Pipeline,
     subject: &Subject,
@@ -207,7 +206,7 @@ fn learned(
     let mut steps = Vec::with_capacity(options.steps);
     let mut meter = ui.meter("learning a mask");
     let (unet, schedule) = pipeline.unet_mut();
-    let masks = learn::soft_mask(unet, schedule, lesson, options, |step| {
+    let masks = learned::soft_mask(unet, schedule, lesson, options, |step| {
         steps.push(step);
         let message = format!("loss {:.4}", step.loss);
         meter.set(step.step + 1, options.steps, &message)

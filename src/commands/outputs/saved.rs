@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use cones::Error;
 
+use super::super::{Advice, name, with_suffix};
 use super::folder_of;
-use crate::commands::ui::Ui;
-use crate::commands::{Advice, name, with_suffix};
+use crate::report::ui::Ui;
 
 /// Results on their way to their files.
 #[derive(Debug, Default)]

@@ -3,9 +3,11 @@
 use candle_core::Tensor;
 
 use super::epilogue::Epilogue;
-use super::unfold::{self, Window};
+use super::unfold;
+use super::unfold::Window;
 use super::weight::with_f32;
-use super::winograd::{self, Kernel, Pictures};
+use super::winograd;
+use super::winograd::{Kernel, Pictures};
 use crate::Result;
 use crate::nn::layout::Plane;
 use crate::nn::parameters::{Addends, Channels, Filter};

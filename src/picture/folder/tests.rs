@@ -1,7 +1,7 @@
 //! Tests of listing folders.
 
+use super::super::Picture;
 use super::*;
-use crate::Picture;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff\xe0";
@@ -187,7 +187,11 @@ fn pipes_devices_and_links_are_never_waited_for() {
         dir.path(),
     ] {
         assert!(Picture::read_whole(path).is_err(), "{}", path.display());
-        assert!(crate::file_sha256(path).is_err(), "{}", path.display());
+        assert!(
+            super::super::file::file_sha256(path).is_err(),
+            "{}",
+            path.display()
+        );
     }
     std::os::unix::fs::symlink("nowhere", dir.path().join("broken.png")).unwrap();
     assert!(

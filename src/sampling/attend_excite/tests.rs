@@ -1,6 +1,6 @@
 //! The loss by hand and by finite differences, and the schedule.
 
-use super::super::Generator;
+use super::super::noise::Generator;
 use super::*;
 
 /// Attention of `t` tokens at each of `n` pixels.

@@ -1,8 +1,8 @@
 //! Pseudo numerical methods for diffusion models (Liu et al. 2022).
 
+use super::super::timesteps::Grid;
 use super::Run;
-use crate::error::{Error, Result};
-use crate::sampling::grid::Grid;
+use crate::{Error, Result};
 
 impl Run<'_> {
     /// PNDM (Liu et al. 2022, algorithm 2): the transfer of eq. 9 along a slope made of several

@@ -1,8 +1,8 @@
 //! Whole runs against diffusers, and what a run refuses.
 
+use super::super::golden::Golden;
+use super::super::noise::Generator;
 use super::*;
-use crate::sampling::golden::Golden;
-use crate::sampling::noise::Generator;
 
 /// Seed and length of the runs in `make_sampling.py`.
 const SEED: u64 = 11;

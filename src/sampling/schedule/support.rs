@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
-use crate::keys::Keys;
-use crate::sampling::samplers::Sampler;
+use super::super::samplers::Sampler;
+use crate::config::Keys;
+use crate::{Error, Result};
 
 /// A value of the file that some samplers would need and do not support.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Schedules against diffusers, and what a file may say.
 
+use super::super::golden::Golden;
 use super::*;
-use crate::sampling::golden::Golden;
 
 fn parse(text: &str) -> Result<ScheduleConfig> {
     ScheduleConfig::parse("scheduler/scheduler_config.json", text)

@@ -1,0 +1,338 @@
+//! What a model is, told from `model_index.json`, from a folder's files and from the tensors of a file, so that what is not
+//! Stable Diffusion 1.x or 2.x is refused for what it is.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::Keys;
+use crate::files::{foreign, regular};
+use crate::{Error, Result};
+
+/// What is supported, in errors.
+const WANTED: &str = "Stable Diffusion 1.x or 2.x for text to picture";
+
+/// Pipelines of the same networks, used alike; what the UNet takes is told from its own configuration.
+const PIPELINES: [&str; 6] = [
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionInpaintPipelineLegacy",
+    "StableDiffusionPipelineSafe",
+    "FlaxStableDiffusionPipeline",
+];
+
+/// Beginnings of the names of other pipelines, the longest of a family first, and what they are.
+const OTHERS: &[(&str, &str)] = &[
+    (
+        "StableDiffusionXLInpaint",
+        "an inpainting model of Stable Diffusion XL",
+    ),
+    (
+        "StableDiffusionXL",
+        "a Stable Diffusion XL model, of two text encoders",
+    ),
+    (
+        "StableDiffusion3",
+        "a Stable Diffusion 3 model, a transformer",
+    ),
+    (
+        "StableDiffusionInstructPix2Pix",
+        "an InstructPix2Pix model, which edits pictures",
+    ),
+    ("StableDiffusionUpscale", "an upscaler"),
+    ("StableDiffusionLatentUpscale", "an upscaler of latents"),
+    ("StableDiffusionDepth2Img", "a depth-to-picture model"),
+    ("StableDiffusionControlNet", "a model with a ControlNet"),
+    ("StableDiffusionAdapter", "a model with a T2I adapter"),
+    (
+        "StableDiffusionImageVariation",
+        "a model that varies pictures, without text",
+    ),
+    ("StableDiffusionGLIGEN", "a GLIGEN model, which takes boxes"),
+    (
+        "StableUnCLIP",
+        "an unCLIP model, which takes picture embeddings",
+    ),
+    ("StableVideoDiffusion", "a video model"),
+    (
+        "LatentConsistencyModel",
+        "a latent consistency model, whose UNet takes the guidance as an input",
+    ),
+    ("StableCascade", "a Stable Cascade model"),
+    ("Wuerstchen", "a Würstchen model"),
+    ("Kandinsky", "a Kandinsky model"),
+    ("Flux", "a Flux model, a transformer"),
+    ("PixArt", "a PixArt model, a transformer"),
+    ("Hunyuan", "a Hunyuan model, a transformer"),
+    ("QwenImage", "a Qwen-Image model, a transformer"),
+    ("IF", "a DeepFloyd IF model, which works on pixels"),
+    (
+        "AltDiffusion",
+        "an AltDiffusion model, of another text encoder",
+    ),
+    ("LDM", "a latent diffusion model of before Stable Diffusion"),
+    ("AudioLDM", "a model of sound"),
+    ("AnimateDiff", "a video model"),
+    ("TextToVideo", "a video model"),
+    ("DDPM", "a model without text"),
+    ("DDIM", "a model without text"),
+    ("UnCLIP", "an unCLIP model"),
+];
+
+/// The components of a model, and the classes of each that are supported.
+const COMPONENTS: [(&str, &[&str]); 5] = [
+    (
+        "unet",
+        &["UNet2DConditionModel", "FlaxUNet2DConditionModel"],
+    ),
+    ("vae", &["AutoencoderKL", "FlaxAutoencoderKL"]),
+    ("text_encoder", &["CLIPTextModel", "FlaxCLIPTextModel"]),
+    ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
+    ("scheduler", &[]), // its own file says more
+];
+
+/// Checks `model_index.json`: that the pipeline is Stable Diffusion's, and that its components are those of it.
+///
+/// # Errors
+/// If they are not, naming what the model is.
+pub(super) fn check_index(file: &str, text: &str) -> Result<()> {
+    let mut keys = Keys::parse(file, text)?;
+    let hint = "pass a model of Stable Diffusion 1.x or 2.x that draws pictures from text";
+    let refuse = |found: String| Err(Error::file(file, WANTED, found, hint));
+    match keys.take("_class_name") {
+        None => {}
+        Some(Value::String(class)) if PIPELINES.contains(&class.as_str()) => {}
+        Some(Value::String(class)) => {
+            let known = OTHERS.iter().find(|(start, _)| class.starts_with(start));
+            return refuse(match known {
+                Some((_, what)) => format!("{what} (`{class}`)"),
+                None => format!("a model of another kind (`{class}`)"),
+            });
+        }
+        Some(other) => {
+            return refuse(format!(
+                "a pipeline of its own code (`_class_name`: {other})"
+            ));
+        }
+    }
+    for (component, classes) in COMPONENTS {
+        let Some(value) = keys.take(component) else {
+            continue;
+        };
+        let class = match &value {
+            Value::Array(pair) => pair.last().unwrap_or(&Value::Null),
+            other => other,
+        };
+        let expected = || match classes {
+            [] => format!("a class for `{component}`"),
+            [class, ..] => format!("`{component}` of the class {class}"),
+        };
+        match class {
+            Value::String(class) if classes.is_empty() || classes.contains(&class.as_str()) => {}
+            Value::Null => {
+                let found = format!("{value}: the model was saved without it");
+                let hint = "save the model with all of its components, or fetch it again";
+                return Err(Error::file(file, expected(), found, hint));
+            }
+            class => {
+                let found = class.as_str().map_or_else(|| value.to_string(), described);
+                return Err(Error::file(file, expected(), found, hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A class by its name, with what is to be known about it.
+pub(crate) fn described(class: &str) -> String {
+    let about = match class {
+        "AutoencoderTiny" => ", a tiny autoencoder that only stands in for the model's own",
+        "ConsistencyDecoderVAE" => ", a decoder that is a diffusion model",
+        "AsymmetricAutoencoderKL" => ", an autoencoder for inpainting",
+        "AutoencoderKLTemporalDecoder" => ", an autoencoder of videos",
+        "VQModel" => ", an autoencoder of discrete codes",
+        "CLIPTextModelWithProjection" => ", which gives one embedding for the whole text",
+        "T5EncoderModel" => ", the text encoder of other models",
+        "UNet2DModel" => ", a UNet without text",
+        "UNet3DConditionModel" | "UNetMotionModel" | "UNetSpatioTemporalConditionModel" => {
+            ", a UNet of videos"
+        }
+        "ControlNetModel" => ", which steers a model and is none",
+        _ => "",
+    };
+    format!("{}{about}", class.escape_debug())
+}
+
+/// What a folder is that has no `unet` folder, and what to do.
+pub(super) fn of_folder(folder: &Path) -> Result<(String, String)> {
+    let index = folder.join("model_index.json");
+    if index.is_file() {
+        check_index("model_index.json", &text(&index)?)?;
+        let hint = "the model is not complete: fetch it again, with its folder `unet`";
+        return Ok((
+            "a model without its folder `unet`".to_owned(),
+            hint.to_owned(),
+        ));
+    }
+    let whole =
+        "pass the folder that holds `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`";
+    let alone = |what: &str| Ok((what.to_owned(), whole.to_owned()));
+    let config = folder.join("config.json");
+    if config.is_file() {
+        let mut keys = Keys::parse("config.json", &text(&config)?)?;
+        let first = |value: Value| match value {
+            Value::Array(list) => list.first().and_then(Value::as_str).map(str::to_owned),
+            Value::String(name) => Some(name),
+            _ => None,
+        };
+        let mut name = |key: &str| keys.take(key).and_then(first);
+        let class = name("_class_name");
+        let class = class
+            .or_else(|| name("architectures"))
+            .or_else(|| name("model_type"));
+        let what = match class.as_deref() {
+            Some("UNet2DConditionModel") => "a UNet alone (UNet2DConditionModel)".to_owned(),
+            Some("AutoencoderKL") => "an autoencoder alone (AutoencoderKL)".to_owned(),
+            Some(class) => format!("one network, {}", described(class)),
+            None => "one network of some kind".to_owned(),
+        };
+        return alone(&what);
+    }
+    let has = |name: &str| folder.join(name).is_file();
+    if has("pytorch_lora_weights.safetensors")
+        || has("pytorch_lora_weights.bin")
+        || has("adapter_config.json")
+    {
+        return Ok((
+            "a LoRA, which changes a model and is none".to_owned(),
+            LORA.to_owned(),
+        ));
+    }
+    if has("learned_embeds.safetensors") || has("learned_embeds.bin") {
+        return alone("an embedding (textual inversion), which is one word for a model");
+    }
+    if has("scheduler_config.json") {
+        return alone("a scheduler alone");
+    }
+    if folder.join("snapshots").is_dir() {
+        let hint = "pass the model's hub id, `owner/name`, or the folder below `snapshots`";
+        return Ok((
+            "a repository of the hub's cache".to_owned(),
+            hint.to_owned(),
+        ));
+    }
+    if folder.join("transformer").is_dir() {
+        return alone("a model with a transformer in place of a UNet");
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let mut names = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect::<Vec<_>>();
+    names.sort();
+    if names.is_empty() {
+        return alone("an empty folder");
+    }
+    let single = |name: &&String| {
+        [".safetensors", ".ckpt"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    if let Some(name) = names.iter().find(single) {
+        let what = format!(
+            "a folder of single files (`{}`), not in the diffusers layout",
+            name.escape_debug()
+        );
+        return Ok((what, CONVERT.to_owned()));
+    }
+    alone("a folder without `unet`: not in the diffusers layout")
+}
+
+/// How a single file becomes a folder.
+const CONVERT: &str = "load it with diffusers, `StableDiffusionPipeline.from_single_file(FILE)`, and write it with `save_pretrained(FOLDER)`, then pass the folder";
+const LORA: &str = "load it into its model with diffusers (`load_lora_weights`, `fuse_lora`), write that with `save_pretrained(FOLDER)`, and pass the folder";
+const WHOLE: &str = "pass the folder of the whole model that it belongs to";
+
+/// What a file is that was given as a model, and what to do.
+pub(super) fn of_file(path: &Path) -> Result<(String, String)> {
+    let (file, _) = regular::open(path)?;
+    // SAFETY: the map is only looked at, as bytes, and dropped here.
+    #[expect(unsafe_code, reason = "mapping a file")]
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
+    let ending = path.extension().unwrap_or_default();
+    let by_name = ["ckpt", "bin", "pt", "pth"]
+        .iter()
+        .any(|pickled| ending == *pickled);
+    if by_name && foreign::of(&map).is_none() && !foreign::is_tensors(&map) {
+        let what = "a pickled checkpoint by its name, which can run any code when it is read and is refused";
+        return Ok((what.to_owned(), CONVERT.to_owned()));
+    }
+    if let Some(foreign) = foreign::of_tensors(&map) {
+        return Err(foreign.error(&path.display().to_string(), "a model", CONVERT));
+    }
+    let Ok((_, metadata)) = safetensors::SafeTensors::read_metadata(&map) else {
+        let what = "a file of an unknown kind".to_owned();
+        return Ok((what, "pass a folder in the diffusers layout".to_owned()));
+    };
+    let tensors = metadata.tensors();
+    let any = |part: &str| tensors.keys().any(|name| name.contains(part));
+    let starts = |part: &str| tensors.keys().any(|name| name.starts_with(part));
+    let single = |what: &str| (what.to_owned(), CONVERT.to_owned());
+    let part = |what: &str| (what.to_owned(), WHOLE.to_owned());
+    Ok(match () {
+        () if any("lora_down")
+            || any("lora_A")
+            || any("lora.down")
+            || any("hada_w1")
+            || any("lokr_w1") =>
+        {
+            (
+                "a LoRA, which changes a model and is none".to_owned(),
+                LORA.to_owned(),
+            )
+        }
+        () if starts("emb_params")
+            || starts("string_to_param")
+            || (tensors.len() <= 2 && (starts("clip_l") || starts("clip_g"))) =>
+        {
+            part("an embedding (textual inversion), which is one word for a model")
+        }
+        () if starts("control_model.")
+            || starts("controlnet_cond_embedding.")
+            || starts("input_hint_block.") =>
+        {
+            part("a ControlNet, which steers a model and is none")
+        }
+        () if starts("conditioner.embedders.1.") => {
+            single("a single-file checkpoint of Stable Diffusion XL, which is not supported yet")
+        }
+        () if any("joint_blocks.") || any("double_blocks.") || starts("transformer_blocks.") => (
+            format!("a transformer (Stable Diffusion 3, Flux or another), not {WANTED}"),
+            "pass a model of Stable Diffusion 1.x or 2.x".to_owned(),
+        ),
+        () if starts("model.diffusion_model.") => match starts("first_stage_model.")
+            && (starts("cond_stage_model.") || starts("conditioner."))
+        {
+            true => single("a single-file checkpoint; these are not supported yet"),
+            false => part("a UNet alone, in the original names"),
+        },
+        () if starts("down_blocks.") && any(".attn2.") => part("a UNet alone"),
+        () if starts("first_stage_model.") || (starts("encoder.") && starts("decoder.")) => {
+            part("an autoencoder (VAE) alone")
+        }
+        () if starts("taesd") || starts("encoder.layers.") || starts("decoder.layers.") => {
+            part("a tiny autoencoder alone")
+        }
+        () if any("text_model.") && any("vision_model.") => part("a CLIP model"),
+        () if any("text_model.") || starts("cond_stage_model.") => part("a text encoder alone"),
+        () => (
+            "a safetensors file that is no model of Stable Diffusion".to_owned(),
+            "pass a folder in the diffusers layout".to_owned(),
+        ),
+    })
+}
+
+fn text(path: &Path) -> Result<String> {
+    let label = path.display().to_string();
+    super::text_of(&regular::read(path)?, &label)
+}

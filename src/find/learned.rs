@@ -1,0 +1,217 @@
+//! A learned concept: a soft mask over the neurons, trained on the concept-implanting loss and rounded afterwards.
+//!
+//! Algorithm 1 reads one gradient, that of the mask at the untouched model, and shuts the neurons in which it is
+//! largest. Shut together they overshoot: the scores are first-order. Here the mask follows its gradient instead. Each
+//! neuron has a share z in [0, 1] of being shut; the model computes with θ∘(1 − z), and ∂L/∂z = −θ∘∂L/∂θ is the
+//! negative score at the current mask. [`round`](super::rounding) then makes the shares whole.
+//!
+//! With [`Scope::Words`] the mask acts on K and V of the subject's own words only, and all gradients come from there. The
+//! rest of the prompt, and prompts without the words, meet the model as it is: no picture of the class is needed to
+//! keep them so.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::adam::Adam;
+use super::loss::Batch;
+use super::loss::{Lesson, Step};
+use crate::index::{Scope, Site, SiteSelection};
+use crate::model::UNet;
+use crate::sampling::ScheduleConfig;
+use crate::{Error, Result};
+
+/// Settings of [`soft_mask`].
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Steps K.
+    pub steps: usize,
+    /// Subject pictures in a step, and class pictures.
+    pub half: usize,
+    /// Step size η: by how much one step moves a share whose gradient is steady.
+    pub rate: f64,
+    /// Weight of the class pictures in the loss.
+    pub prior_weight: f64,
+    /// Which sites to search.
+    pub sites: SiteSelection,
+    /// At which tokens of the prompt the mask acts.
+    pub scope: Scope,
+    /// Step k draws from a generator seeded with `seed + k`.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Pictures in a step.
+    pub fn rows(&self) -> usize {
+        match self.scope {
+            Scope::Prompt => 2 * self.half,
+            Scope::Words => self.half,
+        }
+    }
+}
+
+/// Default of [`Options::steps`].
+pub const STEPS: usize = 500;
+/// Default of [`Options::half`].
+pub const HALF: usize = 8;
+/// Default of [`Options::rate`].
+pub const RATE: f64 = 0.05;
+/// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its complement.
+pub const DENSITY: f64 = 0.5;
+
+/// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments, gradients.
+pub const ARRAYS: u64 = 6;
+
+/// Decay of the running mean of squared gradients.
+const BETA2: f32 = 0.99;
+/// Below this share of a site's root mean square, a gradient is noise.
+const EPSILON: f64 = 1e-3;
+/// The last share of the steps, over which the step size falls to zero.
+const COOLING: f64 = 0.4;
+
+/// The mask and the state of its optimiser, for one site.
+struct Mask {
+    shape: (usize, usize),
+    theta: Vec<f32>,
+    z: Vec<f32>,
+    adam: Adam,
+}
+
+impl Mask {
+    fn new(weight: &Tensor) -> Result<Self> {
+        let theta = weight.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Self {
+            shape: weight.dims2()?,
+            z: vec![0.0; theta.len()],
+            adam: Adam::new(theta.len(), BETA2),
+            theta,
+        })
+    }
+
+    /// One projected step: z ← clip(z − η·d, 0, 1), with d Adam's direction for ∂L/∂z = −θ∘g.
+    fn update(&mut self, g: &[f32], rate: f64) {
+        let (theta, rate) = (&self.theta, rate as f32);
+        self.adam.step(
+            &mut self.z,
+            |i| -theta[i] * g[i],
+            EPSILON,
+            |z, direction| (z - rate * direction).clamp(0.0, 1.0),
+        );
+    }
+
+    /// θ∘(1 − z)
+    fn weight(&self, like: &Tensor) -> Result<Tensor> {
+        let masked: Vec<f32> = self
+            .theta
+            .par_iter()
+            .zip(&self.z)
+            .map(|(&t, &z)| t * (1.0 - z))
+            .collect();
+        Ok(Tensor::from_vec(masked, self.shape, like.device())?)
+    }
+}
+
+/// Learns the share z of every neuron in being shut: 0 is open, 1 is shut.
+///
+/// Returns for each site its shares in row-major order of `[out, in]`. The model is given back unchanged, also after an
+/// error; it must have nothing shut at words. With [`Scope::Words`] the lesson's subject prompt tells which they are.
+///
+/// # Errors
+/// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, an error of
+/// `after_step`, or a loss that is not a number.
+pub fn soft_mask(
+    unet: &mut UNet,
+    schedule: &ScheduleConfig,
+    lesson: &Lesson,
+    options: &Options,
+    after_step: impl FnMut(Step) -> Result<()>,
+) -> Result<BTreeMap<Site, Vec<f32>>> {
+    lesson.check()?;
+    if options.scope == Scope::Words && lesson.subject.context.words().len() != 1 {
+        return Err(Error::value(
+            "prompt",
+            "one whose words of one subject are marked",
+            format!("{} subjects", lesson.subject.context.words().len()),
+        ));
+    }
+    unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
+}
+
+fn run(
+    unet: &mut UNet,
+    schedule: &ScheduleConfig,
+    lesson: &Lesson,
+    options: &Options,
+    mut after_step: impl FnMut(Step) -> Result<()>,
+) -> Result<BTreeMap<Site, Vec<f32>>> {
+    let mut masks = unet
+        .site_tensors(options.sites)?
+        .into_iter()
+        .map(|(site, weight)| Ok((site, Mask::new(&weight)?)))
+        .collect::<Result<BTreeMap<Site, Mask>>>()?;
+    for k in 0..options.steps {
+        let start = Instant::now();
+        let batch = Batch::stratified(
+            schedule,
+            std::slice::from_ref(lesson),
+            options.half,
+            options.prior_weight,
+            options.seed.wrapping_add(k as u64),
+            k,
+        )?;
+        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
+        let rate = options.rate * cooled(k, options.steps);
+        let mut weights = BTreeMap::new();
+        for (site, g) in gradients {
+            if let Some(mask) = masks.get_mut(&site) {
+                mask.update(&g.flatten_all()?.to_vec1()?, rate);
+                weights.insert(site, mask.weight(&g)?);
+            }
+        }
+        unet.set_weights_of(options.scope, weights)?;
+        after_step(Step {
+            step: k,
+            loss,
+            seconds: start.elapsed().as_secs_f64(),
+        })?;
+    }
+    masks
+        .into_iter()
+        .map(|(site, mask)| {
+            unet.check_finite(|| format!("learned mask of `{site}`"), &mask.z)?;
+            Ok((site, mask.z))
+        })
+        .collect()
+}
+
+/// The share of the full step size at step k: 1, and a straight line to zero over the last [`COOLING`] of the steps.
+pub(super) fn cooled(k: usize, steps: usize) -> f64 {
+    ((steps - k) as f64 / (COOLING * steps as f64)).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn mask(theta: &[f32]) -> Mask {
+        Mask::new(&Tensor::from_slice(theta, (1, theta.len()), &Device::Cpu).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_share_grows_where_shrinking_the_weight_lowers_the_loss() {
+        let mut mask = mask(&[1.0, 1.0, -1.0, 0.5]);
+        for _ in 0..20 {
+            mask.update(&[1.0, -1.0, -1.0, 0.0], 0.1);
+        }
+        assert_eq!(mask.z, [1.0, 0.0, 1.0, 0.0]);
+        let weight = mask.weight(&Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap());
+        assert_eq!(
+            weight.unwrap().to_vec2::<f32>().unwrap(),
+            [[0.0, 1.0, 0.0, 0.5]]
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! Fine-tuning the values of neurons: Custom Diffusion (Kumari et al. 2022), on as many weights as are opened.
+//!
+//! With the neurons of merged concepts opened it mends what their union gets wrong; with every weight opened it is the
+//! dense fine-tuning that sets of integers have to be compared with.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use candle_core::Tensor;
+
+use super::adam::Adam;
+use super::learned::cooled;
+use super::loss::Batch;
+use super::loss::{Lesson, Step};
+use crate::index::{Scope, Site, SiteIndices, SiteSelection};
+use crate::model::UNet;
+use crate::sampling::ScheduleConfig;
+use crate::{Error, Result};
+
+/// Settings of [`values`].
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Steps K.
+    pub steps: usize,
+    /// For each subject its pictures in a step, and pictures of its class.
+    pub half: usize,
+    /// Step size, as a share of the root mean square of a site's weights.
+    pub rate: f64,
+    /// Weight of the class pictures in the loss.
+    pub prior_weight: f64,
+    /// At which tokens of the prompts the values hold.
+    pub scope: Scope,
+    /// Step k draws from a generator seeded with `seed + k`.
+    pub seed: u64,
+}
+
+/// Default of [`Options::half`].
+pub const HALF: usize = 8;
+/// Default of [`Options::rate`].
+pub const RATE: f64 = 0.03;
+
+/// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject the
+/// weights and their gradients.
+pub fn arrays(subjects: usize) -> u64 {
+    4 + 2 * subjects as u64
+}
+
+/// Decay of the running mean of squared gradients.
+const BETA2: f32 = 0.999;
+/// As torch has it, next to nothing.
+const EPSILON: f64 = 1e-8;
+
+/// The neurons of a site that are trained, and the values from which they start, one for each.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// Which they are, and whose.
+    pub neurons: SiteIndices,
+    /// Their values.
+    pub values: Vec<f32>,
+}
+
+/// The weights of a site and the state of its open neurons' optimiser.
+struct Training {
+    weight: Tensor,
+    open: Open,
+    adam: Adam,
+    /// Root mean square of the weights.
+    scale: f64,
+}
+
+impl Training {
+    fn new(weight: Tensor, open: Open) -> Result<Self> {
+        let values: Vec<f32> = weight.flatten_all()?.to_vec1()?;
+        let squares: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum();
+        Ok(Self {
+            adam: Adam::new(open.values.len(), BETA2),
+            scale: (squares / values.len() as f64).sqrt(),
+            weight,
+            open,
+        })
+    }
+
+    /// Adam's step at the open neurons, from their gradients.
+    fn update(&mut self, g: &[f32], rate: f64) {
+        let rate = (rate * self.scale) as f32;
+        self.adam.step(
+            &mut self.open.values,
+            |i| g[i],
+            EPSILON,
+            |v, direction| v - rate * direction,
+        );
+    }
+
+    /// Adds to `sum`, one for each open neuron, the gradients of those that a subject has, from that of the whole weight.
+    fn gather(&self, subject: usize, g: &Tensor, sum: &mut [f32]) -> Result<()> {
+        let g: Vec<f32> = g.flatten_all()?.to_vec1()?;
+        for (place, index) in self.open.neurons.neurons_of(Some(subject)) {
+            sum[place as usize] += g[index as usize];
+        }
+        Ok(())
+    }
+
+    /// The weight with a subject's neurons at their values.
+    fn weight_of(&self, subject: usize) -> Result<Tensor> {
+        let mut weight: Vec<f32> = self.weight.flatten_all()?.to_vec1()?;
+        for (place, index) in self.open.neurons.neurons_of(Some(subject)) {
+            weight[index as usize] = self.open.values[place as usize];
+        }
+        let (shape, device) = (self.weight.shape(), self.weight.device());
+        Ok(Tensor::from_vec(weight, shape, device)?)
+    }
+}
+
+/// Trains the values of the `open` neurons on the sum of the lessons' losses. With [`Scope::Words`] lesson s is that of
+/// the neurons' owner s.
+///
+/// Steps are measured in the root mean square of a site's weights. Returns the trained values in the order of the
+/// neurons. The model is given back as it was; it must have nothing shut.
+///
+/// # Errors
+/// If there is no lesson or one without pictures, a site is not in the model or of another shape, an error of
+/// `after_step`, or a loss that is not a number.
+pub fn values(
+    unet: &mut UNet,
+    schedule: &ScheduleConfig,
+    lessons: &[Lesson],
+    open: BTreeMap<Site, Open>,
+    options: &Options,
+    after_step: impl FnMut(Step) -> Result<()>,
+) -> Result<BTreeMap<Site, Vec<f32>>> {
+    if lessons.is_empty() {
+        return Err(Error::value("subjects to tune on", "at least one", "none"));
+    }
+    lessons.iter().try_for_each(Lesson::check)?;
+    let weights = unet.site_weights(SiteSelection::All);
+    let mut sites = BTreeMap::new();
+    for (site, open) in open {
+        let shape = open.neurons.shape();
+        let count = open.neurons.count();
+        let [rows, columns] = shape.map(|side| side as usize);
+        let known = weights.get(&site);
+        let known = known.filter(|w| w.shape() == (rows, columns));
+        let Some(weight) = known.filter(|_| open.values.len() == count) else {
+            let found = format!("one of shape {shape:?} with {} values", open.values.len());
+            let expected = format!("a site of this model, with {count} values");
+            return Err(Error::value(format!("site `{site}`"), expected, found));
+        };
+        sites.insert(site, Training::new(weight.tensor()?, open)?);
+    }
+    unet.restoring(|unet| run(unet, schedule, lessons, &mut sites, options, after_step))?;
+    for (site, training) in &sites {
+        unet.check_finite(
+            || format!("tuned values of `{site}`"),
+            &training.open.values,
+        )?;
+    }
+    Ok(sites
+        .into_iter()
+        .map(|(site, training)| (site, training.open.values))
+        .collect())
+}
+
+fn run(
+    unet: &mut UNet,
+    schedule: &ScheduleConfig,
+    lessons: &[Lesson],
+    sites: &mut BTreeMap<Site, Training>,
+    options: &Options,
+    mut after_step: impl FnMut(Step) -> Result<()>,
+) -> Result<()> {
+    let selection = match sites.keys().all(Site::is_cross) {
+        true => SiteSelection::Cross,
+        false => SiteSelection::All,
+    };
+    put(unet, sites, options.scope, lessons.len())?;
+    for k in 0..options.steps {
+        let start = Instant::now();
+        let seed = options.seed.wrapping_add(k as u64);
+        let batch = Batch::stratified(
+            schedule,
+            lessons,
+            options.half,
+            options.prior_weight,
+            seed,
+            k,
+        )?;
+        let (loss, gradients) = batch.gradients_by_subject(unet, selection, options.scope, k)?;
+        let rate = options.rate * cooled(k, options.steps);
+        for (site, training) in &mut *sites {
+            let mut sum = vec![0.0; training.open.values.len()];
+            for (subject, gradients) in gradients.iter().enumerate() {
+                if let Some(g) = gradients.get(site) {
+                    training.gather(subject, g, &mut sum)?;
+                }
+            }
+            training.update(&sum, rate);
+        }
+        put(unet, sites, options.scope, lessons.len())?;
+        after_step(Step {
+            step: k,
+            loss,
+            seconds: start.elapsed().as_secs_f64(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Puts the values where they hold.
+fn put(
+    unet: &mut UNet,
+    sites: &BTreeMap<Site, Training>,
+    scope: Scope,
+    subjects: usize,
+) -> Result<()> {
+    let weights = |subject: usize| -> Result<BTreeMap<Site, Tensor>> {
+        let weight = |(site, t): (&Site, &Training)| Ok((site.clone(), t.weight_of(subject)?));
+        sites.iter().map(weight).collect()
+    };
+    match scope {
+        Scope::Prompt => unet.set_site_weights(weights(0)?),
+        Scope::Words => {
+            let all = (0..subjects).map(weights).collect::<Result<_>>()?;
+            unet.set_word_weights(all)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn only_open_neurons_move_each_by_the_gradients_of_its_subjects() {
+        let weight = Tensor::new(&[[1.0f32, 2.0, -2.0]], &Device::Cpu).unwrap();
+        let neurons = SiteIndices::new([1, 3], vec![0, 2])
+            .unwrap()
+            .with_owners(vec![vec![0], vec![0, 1]])
+            .unwrap();
+        let values = vec![0.0, 0.5];
+        let mut training = Training::new(weight, Open { neurons, values }).unwrap();
+        let mut sum = vec![0.0; 2];
+        let gradient = |g: [f32; 3]| Tensor::new(&[g], &Device::Cpu).unwrap();
+        for (subject, g) in [[1.0, 5.0, 7.0], [0.25, 5.0, -3.0]].into_iter().enumerate() {
+            training.gather(subject, &gradient(g), &mut sum).unwrap();
+        }
+        assert_eq!(sum, [1.25, -3.0]);
+        training.update(&sum, 0.1); // a step is 0.1·sqrt(9/3)
+        let close = |a: f32, b: f32| (a - b).abs() < 1e-5;
+        let step = 0.1 * 3f32.sqrt();
+        let row = |subject| {
+            let weight = training.weight_of(subject).unwrap();
+            weight.to_vec2::<f32>().unwrap().remove(0)
+        };
+        let (first, second) = (row(0), row(1));
+        assert!(
+            close(first[0], -step) && first[1] == 2.0 && first[2] == -2.0,
+            "{first:?}"
+        );
+        assert!(
+            close(second[0], -step) && close(second[2], 0.5 + step),
+            "{second:?}"
+        );
+    }
+}

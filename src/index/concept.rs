@@ -1,0 +1,390 @@
+//! A concept: the shut neurons of every site, and where they came from.
+//!
+//! How one becomes bytes is in `metadata` (the strings), `codec` (the indices) and `container` (the file); how several
+//! become one, in `union`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::container::{Dtype, Tensor, Tensors, serialize, tensors_sha256};
+use super::provenance::Provenance;
+use super::scope::Scope;
+use super::set::SiteIndices;
+use super::site::Site;
+use crate::files;
+use crate::{Error, Result};
+
+/// A concept: sets of shut neurons by site, with their [`Provenance`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeuronIndex {
+    pub(super) provenance: Provenance,
+    pub(super) sites: BTreeMap<Site, SiteIndices>,
+}
+
+impl NeuronIndex {
+    /// A concept without sites.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if no file can be made of the provenance: without subject, or with a hash that is none.
+    pub fn new(provenance: Provenance) -> Result<Self> {
+        provenance.check()?;
+        Ok(Self {
+            provenance,
+            sites: BTreeMap::new(),
+        })
+    }
+
+    /// Adds a site: every site that was searched, also one without shut neurons, so that densities are right.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if the site is there already, or its neurons' owners are not those that the provenance asks for:
+    /// with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
+    pub fn insert(&mut self, site: Site, indices: SiteIndices) -> Result<()> {
+        if self.provenance.scope == Scope::Words && !site.is_cross() {
+            return Err(wrong(
+                format!("site `{site}`"),
+                "a cross-attention, where the concept is bound to words",
+                "a self-attention",
+                "",
+            ));
+        }
+        let (expected, found) = (self.provenance.owners(), indices.coded_owners().len());
+        if expected != found {
+            let expected = format!("neurons of {expected} subjects of their own");
+            return Err(wrong(format!("site `{site}`"), expected, found, ""));
+        }
+        match self.sites.entry(site) {
+            Entry::Vacant(place) => {
+                place.insert(indices);
+                Ok(())
+            }
+            Entry::Occupied(place) => Err(wrong(
+                format!("site `{}`", place.key()),
+                "one set of indices",
+                "two",
+                "",
+            )),
+        }
+    }
+
+    /// Where it came from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Changes where it came from, as tuning does.
+    ///
+    /// # Errors
+    /// As [`NeuronIndex::new`]; or if the scope or the number of subjects changes.
+    pub fn set_provenance(&mut self, provenance: Provenance) -> Result<()> {
+        provenance.check()?;
+        let kind = |p: &Provenance| (p.scope, p.owners());
+        if kind(&provenance) != kind(&self.provenance) {
+            let (expected, found) = (self.provenance.scope, provenance.scope);
+            return Err(wrong("scope", expected.to_string(), found, ""));
+        }
+        self.provenance = provenance;
+        Ok(())
+    }
+
+    /// The sites in order of name.
+    pub fn sites(&self) -> impl ExactSizeIterator<Item = (&Site, &SiteIndices)> {
+        self.sites.iter()
+    }
+
+    /// One site, if it was searched.
+    pub fn site(&self, site: &Site) -> Option<&SiteIndices> {
+        self.sites.get(site)
+    }
+
+    /// The number of shut neurons.
+    pub fn shut(&self) -> u64 {
+        self.sites.values().map(|site| site.count() as u64).sum()
+    }
+
+    /// The number of neurons of all sites.
+    pub fn total(&self) -> u64 {
+        self.sites
+            .values()
+            .fold(0, |total, site| total.saturating_add(site.universe()))
+    }
+
+    /// Shut neurons / all neurons of the sites; 0 without sites.
+    pub fn density(&self) -> f64 {
+        self.shut() as f64 / self.total().max(1) as f64
+    }
+
+    /// Whether any site holds tuned values instead of zeros.
+    pub fn is_tuned(&self) -> bool {
+        self.sites.values().any(|site| site.values().is_some())
+    }
+
+    /// That it belongs to the model of this fingerprint.
+    ///
+    /// # Errors
+    /// [`Error::Index`] naming the model that it was found on.
+    pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
+        if self.provenance.fingerprint == fingerprint {
+            return Ok(());
+        }
+        Err(wrong(
+            "fingerprint of the model",
+            format!(
+                "{} (model `{}`)",
+                self.provenance.fingerprint, self.provenance.model
+            ),
+            fingerprint,
+            "indices mean something only in the model that they were found on; give that model",
+        ))
+    }
+
+    /// The SHA-256 over the tensors, which tells one concept from another whatever their metadata say.
+    pub fn sha256(&self) -> String {
+        tensors_sha256(&self.tensors())
+    }
+
+    /// The tensors of the file: `SITE`; where there are values, `SITE.values`; and where neurons have owners,
+    /// `SITE.subject.K` for each subject: the places of its neurons among those of `SITE`, encoded alike.
+    pub(super) fn tensors(&self) -> Tensors<Cow<'_, [u8]>> {
+        let coded = |bytes| Tensor {
+            dtype: Dtype::U8,
+            bytes: Cow::Borrowed(bytes),
+        };
+        let mut tensors = Tensors::new();
+        for (site, set) in &self.sites {
+            tensors.insert(site.to_string(), coded(set.coded().bytes()));
+            for (subject, places) in set.coded_owners().iter().enumerate() {
+                tensors.insert(owner_tensor(site.as_str(), subject), coded(places.bytes()));
+            }
+            if let Some(values) = set.values() {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                let values = Tensor {
+                    dtype: Dtype::F16,
+                    bytes: bytes.collect(),
+                };
+                tensors.insert(format!("{site}.values"), values);
+            }
+        }
+        tensors
+    }
+
+    /// A concept of the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Index`] naming the path and what is wrong, as
+    /// [`NeuronIndex::from_bytes`].
+    pub fn read(path: &Path) -> Result<Self> {
+        files::read(path)
+            .and_then(|bytes| Self::from_bytes(&bytes))
+            .map_err(|error| match error {
+                Error::Index {
+                    thing,
+                    expected,
+                    found,
+                    hint,
+                } => {
+                    let thing = match thing.as_str() {
+                        "index" => format!("index `{}`", path.display()),
+                        _ => format!("index `{}`: {thing}", path.display()),
+                    };
+                    Error::Index {
+                        thing,
+                        expected,
+                        found,
+                        hint,
+                    }
+                }
+                other => other,
+            })
+    }
+
+    /// Writes the file, beside `path` first and then under its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        files::replace(path, &self.to_bytes()?)
+    }
+
+    /// A safetensors file of plain U32 indices, one tensor per site, for other programs.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if it would be larger than 1 GiB.
+    pub fn to_plain_bytes(&self) -> Result<Vec<u8>> {
+        let tensor = |set: &SiteIndices| Tensor {
+            dtype: Dtype::U32,
+            bytes: set.iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>(),
+        };
+        let tensors = self
+            .sites
+            .iter()
+            .map(|(site, set)| (site.to_string(), tensor(set)))
+            .collect();
+        serialize(&BTreeMap::new(), &tensors)
+    }
+
+    /// Writes the indices as text: a line for each site, its name, a tab, and the indices with spaces between them.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn dump(&self, out: &mut impl Write) -> io::Result<()> {
+        for (site, set) in &self.sites {
+            write!(out, "{site}\t")?;
+            for (at, index) in set.iter().enumerate() {
+                write!(out, "{}{index}", if at == 0 { "" } else { " " })?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of the tensor of a subject's places in a site.
+pub(super) fn owner_tensor(site: &str, subject: usize) -> String {
+    format!("{site}.subject.{subject}")
+}
+
+/// An error about a set of indices.
+pub(super) fn wrong(
+    thing: impl Into<String>,
+    expected: impl Into<String>,
+    found: impl Display,
+    hint: &str,
+) -> Error {
+    Error::Index {
+        thing: thing.into(),
+        expected: expected.into(),
+        found: found.to_string(),
+        hint: hint.to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::subject::Subject;
+    use super::*;
+
+    /// A site.
+    pub(crate) fn site(block: u16) -> Site {
+        format!("down_blocks.{block}.attentions.0.transformer_blocks.0.attn2.to_k.weight")
+            .parse()
+            .unwrap()
+    }
+
+    /// A concept of these sites.
+    pub(crate) fn concept(noun: &str, sites: &[(Site, [u32; 2], &[u32])]) -> NeuronIndex {
+        let mut index = NeuronIndex::new(Provenance {
+            model: "pocket".to_owned(),
+            fingerprint: "0123456789abcdef".repeat(4),
+            architecture: Some("pocket".to_owned()),
+            prediction_type: Some("epsilon".to_owned()),
+            subjects: vec![Subject {
+                noun: noun.to_owned(),
+                token: "sks".to_owned(),
+            }],
+            prompts: vec![
+                format!("a photo of a sks {noun}"),
+                format!("a photo of a {noun}"),
+            ],
+            method: "paper".to_owned(),
+            scope: Scope::Prompt,
+            settings: [("rho", "2e-5"), ("steps", "30")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            seed: Some(7),
+            pictures: vec!["ab".repeat(32)],
+            merged_from: Vec::new(),
+        })
+        .unwrap();
+        for (site, shape, indices) in sites {
+            index
+                .insert(
+                    site.clone(),
+                    SiteIndices::new(*shape, indices.to_vec()).unwrap(),
+                )
+                .unwrap();
+        }
+        index
+    }
+
+    #[test]
+    fn counts() {
+        let index = concept(
+            "dog",
+            &[(site(0), [4, 5], &[0, 1, 2]), (site(1), [2, 5], &[])],
+        );
+        assert_eq!((index.shut(), index.total(), index.density()), (3, 30, 0.1));
+        assert_eq!(
+            index.site(&site(0)).map(SiteIndices::indices),
+            Some(vec![0, 1, 2])
+        );
+        assert_eq!(index.site(&site(2)), None);
+        assert_eq!(concept("dog", &[]).density(), 0.0);
+        assert!(!index.is_tuned());
+    }
+
+    #[test]
+    fn what_is_no_set_of_neurons_is_refused() {
+        for (shape, indices) in [
+            ([0, 5], vec![]),
+            ([2, 2], vec![4]),
+            ([2, 2], vec![1, 1]),
+            ([2, 2], vec![1, 0]),
+        ] {
+            SiteIndices::new(shape, indices).unwrap_err();
+        }
+        SiteIndices::new([1 << 16, (1 << 16) + 1], vec![]).unwrap_err();
+        SiteIndices::new([1 << 16, 1 << 16], vec![u32::MAX]).unwrap();
+        let set = SiteIndices::new([2, 2], vec![0, 3]).unwrap();
+        set.clone().with_values(vec![1]).unwrap_err();
+        set.clone().with_values(vec![1, 0x7c00]).unwrap_err();
+        set.clone().with_values(vec![1, 0xfe00]).unwrap_err();
+        set.with_values(vec![1, 0xfbff]).unwrap();
+        let mut index = concept("dog", &[(site(0), [4, 5], &[0])]);
+        index
+            .insert(site(0), SiteIndices::new([4, 5], vec![]).unwrap())
+            .unwrap_err();
+    }
+
+    #[test]
+    fn another_model_is_refused_by_name() {
+        let index = concept("dog", &[]);
+        index
+            .check_fingerprint(&index.provenance().fingerprint)
+            .unwrap();
+        let error = index.check_fingerprint(&"f".repeat(64)).unwrap_err();
+        assert!(
+            error.to_string().contains("(model `pocket`), found ffff"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains("give that model"));
+    }
+
+    #[test]
+    fn text_and_plain_indices() {
+        let index = concept(
+            "dog",
+            &[(site(0), [4, 5], &[0, 1, 19]), (site(1), [2, 5], &[])],
+        );
+        let mut text = Vec::new();
+        index.dump(&mut text).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            format!("{}\t0 1 19\n{}\t\n", site(0), site(1))
+        );
+
+        let bytes = index.to_plain_bytes().unwrap();
+        let plain = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = plain.tensor(site(0).as_str()).unwrap();
+        assert_eq!(
+            (tensor.dtype(), tensor.shape()),
+            (safetensors::Dtype::U32, &[3][..])
+        );
+        assert_eq!(tensor.data(), [0, 0, 0, 0, 1, 0, 0, 0, 19, 0, 0, 0]);
+        assert_eq!(plain.tensor(site(1).as_str()).unwrap().shape(), [0]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Random neurons, as many as a concept's in every site: what a concept does and these do not, it does by *which*
+//! neurons it shuts.
+
+use super::concept::NeuronIndex;
+use super::provenance::Provenance;
+use super::set::SiteIndices;
+use crate::Result;
+use crate::sampling::Generator;
+
+/// An index with as many neurons in every site as `concept`, drawn at random from a generator of this seed, and shut at
+/// the same tokens; of several subjects, each has as many as its own.
+///
+/// # Errors
+/// As of a [`NeuronIndex`].
+pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
+    let mut control = NeuronIndex::new(Provenance {
+        method: "random".to_owned(),
+        seed: Some(seed),
+        settings: Default::default(),
+        ..concept.provenance().clone()
+    })?;
+    let mut generator = Generator::new(seed);
+    for (site, neurons) in concept.sites() {
+        let (count, universe) = (neurons.count(), neurons.universe());
+        // Of a set of more than half, what is left out is drawn.
+        let inverted = count as u64 > universe / 2;
+        let drawn = if inverted {
+            universe as usize - count
+        } else {
+            count
+        };
+        let mut chosen = vec![false; universe as usize];
+        let mut missing = drawn;
+        while missing > 0 {
+            // Random places until there are enough different ones: at least half of them are free.
+            for place in generator.randint(0, universe as i64, missing)? {
+                if !std::mem::replace(&mut chosen[place as usize], true) {
+                    missing -= 1;
+                }
+            }
+        }
+        let indices = (0u32..)
+            .zip(&chosen)
+            .filter_map(|(i, &chosen)| (chosen != inverted).then_some(i))
+            .collect();
+        let random = SiteIndices::new(neurons.shape(), indices)?;
+        control.insert(site.clone(), random.with_owners(neurons.owners())?)?;
+    }
+    Ok(control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scope::Scope;
+    use super::super::subject::Subject;
+    use super::*;
+
+    fn concept(counts: &[u32]) -> NeuronIndex {
+        let mut index = NeuronIndex::new(Provenance {
+            model: "m".to_owned(),
+            fingerprint: "0".repeat(64),
+            architecture: None,
+            prediction_type: None,
+            subjects: vec![Subject {
+                noun: "dog".to_owned(),
+                token: "sks".to_owned(),
+            }],
+            prompts: Vec::new(),
+            method: "paper".to_owned(),
+            scope: Scope::Prompt,
+            settings: Default::default(),
+            seed: Some(0),
+            pictures: Vec::new(),
+            merged_from: Vec::new(),
+        })
+        .unwrap();
+        for (i, &count) in counts.iter().enumerate() {
+            let site =
+                format!("down_blocks.{i}.attentions.0.transformer_blocks.0.attn2.to_k.weight");
+            let indices = SiteIndices::new([10, 20], (0..count).collect()).unwrap();
+            index.insert(site.parse().unwrap(), indices).unwrap();
+        }
+        index
+    }
+
+    #[test]
+    fn a_control_has_as_many_neurons_in_every_site() {
+        let concept = concept(&[0, 1, 30, 150, 200]);
+        let control = random_control(&concept, 7).unwrap();
+        let counts = |index: &NeuronIndex| {
+            let count = |(_, s): (_, &SiteIndices)| s.count();
+            index.sites().map(count).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&control), [0, 1, 30, 150, 200]);
+        assert_ne!(control.dump_text(), concept.dump_text());
+        assert_eq!(
+            random_control(&concept, 7).unwrap().dump_text(),
+            control.dump_text()
+        );
+        assert_ne!(
+            random_control(&concept, 8).unwrap().dump_text(),
+            control.dump_text()
+        );
+    }
+
+    trait DumpText {
+        fn dump_text(&self) -> Vec<u8>;
+    }
+
+    impl DumpText for NeuronIndex {
+        fn dump_text(&self) -> Vec<u8> {
+            let mut text = Vec::new();
+            self.dump(&mut text).unwrap();
+            text
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! A concept as the bytes of a file, and back.
+//!
+//! Beside the tensors, the safetensors header carries these strings:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format`, `version` | `cones.index`, `1` |
+//! | `model`, `fingerprint` | the model's name; the SHA-256 over its K and V weights |
+//! | `shapes` | JSON: `{"SITE": [out, in], …}` |
+//! | `shut`, `total` | the numbers of shut neurons, and of neurons, of all sites |
+//! | `subjects` | JSON: `[{"noun": "dog", "token": "sks"}, …]` |
+//! | `subject`, `token` | the same for people: the nouns, and the tokens, with `, ` between them |
+//! | `prompts`, `pictures` | JSON: lists of strings; pictures are the SHA-256 of each file |
+//! | `scope` | `words` where the neurons are shut at the subjects' own words only, else absent |
+//! | `method`, `settings` | its name; JSON: an object of strings |
+//! | `seed` | the seed, if there was one |
+//! | `merged_from` | JSON, of a merge only: subjects, method, counts and SHA-256 of each part |
+//! | `sha256` | over the tensors |
+//! | `modelspec.*` | what other tools show: ModelSpec 1.0.1 |
+//!
+//! The `sha256` is over, for each tensor in order of name: the name, the type's name (`U8`), the number of elements, the
+//! bytes; name, type's name and bytes each after their length, lengths and numbers as little-endian u64.
+//!
+//! A file has at most 1 GiB, its header 4 MiB, 64 subjects, 30,000 pictures, 256 prompts and settings of 1,000 characters
+//! each; nouns and tokens have at most 200. Texts have no control characters, and a prompt can tell the subjects apart.
+//! The same limits hold for what is written. Reading takes about twice the file's size, and time in proportion to it.
+//!
+//! Nothing depends on the time, the place or the run, so the same concept gives the same bytes. When a file is read, every
+//! string but the `modelspec.*` ones must be the one that would be written; keys that are not known are ignored.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codec::Coded;
+use super::concept::{NeuronIndex, owner_tensor};
+use super::container;
+use super::container::{Dtype, Strings, Tensor, Tensors, damaged};
+use super::provenance::Provenance;
+use super::scope::Scope;
+use super::set::SiteIndices;
+use super::site::Site;
+use crate::shown::shown;
+use crate::{Error, Result};
+
+/// What tells an index from other safetensors files.
+const FORMAT: &str = "cones.index";
+/// Goes up when files change so that older programs would misread them.
+const VERSION: &str = "1";
+/// What follows the model's architecture in `modelspec.architecture`.
+const ARCHITECTURE: &str = "/cones";
+/// What stands for an architecture that is not known.
+const UNKNOWN: &str = "unknown";
+
+impl NeuronIndex {
+    /// The bytes of the file: the same for the same concept.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if they would be more than is read: a header of 4 MiB, a file of 1 GiB.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let tensors = self.tensors();
+        let mut strings = strings(self, &container::tensors_sha256(&tensors));
+        strings.extend(modelspec(
+            self.provenance(),
+            &container::data_sha256(&tensors),
+        ));
+        container::serialize(&strings, &tensors)
+    }
+
+    /// The concept of a file's bytes, which are not trusted: every claim is checked before it is used.
+    ///
+    /// # Errors
+    /// [`Error::Index`] naming what is wrong: the container, the format or its version, the SHA-256, a site, or a string.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let (strings, tensors) = container::parse(bytes)?;
+        check_format(&strings)?;
+        let sha256 = container::tensors_sha256(&tensors);
+        if text(&strings, "sha256")? != sha256 {
+            return Err(damaged(
+                "SHA-256 of the tensors",
+                shown(text(&strings, "sha256")?),
+                sha256,
+            ));
+        }
+        let mut index = Self::new(provenance(&strings)?)?;
+        let shapes: BTreeMap<String, [u32; 2]> = json(&strings, "shapes")?;
+        let shut: u64 = json(&strings, "shut")?;
+        let (mut left, owners) = (shut, index.provenance().owners());
+        for (name, tensor) in &tensors {
+            if belongs_to(name, owners).is_some_and(|site| tensors.contains_key(site)) {
+                continue; // read with its site
+            }
+            let site: Site = name.parse()?;
+            let shape = shapes.get(name).copied();
+            let shape = shape.ok_or_else(|| {
+                damaged(
+                    "metadata `shapes`",
+                    format!("the shape of `{site}`"),
+                    "none",
+                )
+            })?;
+            let set = site_indices(shape, tensor, tensors.get(&format!("{name}.values")), left)
+                .and_then(|set| with_owners(set, name, owners, &tensors))
+                .map_err(|error| within(&site, error))?;
+            left = left.saturating_sub(set.count() as u64);
+            index.insert(site, set)?;
+        }
+        if index.sites().len() != shapes.len() {
+            let (sites, shapes) = (index.sites().len(), shapes.len());
+            return Err(damaged(
+                "metadata `shapes`",
+                format!("the shapes of {sites} sites"),
+                shapes,
+            ));
+        }
+        for (key, value) in self::strings(&index, &sha256) {
+            if text(&strings, &key)? != value {
+                return Err(damaged(
+                    format!("metadata `{key}`"),
+                    shown(&value),
+                    shown(text(&strings, &key)?),
+                ));
+            }
+        }
+        Ok(index)
+    }
+}
+
+/// The site that a tensor beside those of sites belongs to.
+fn belongs_to(name: &str, owners: usize) -> Option<&str> {
+    if let Some(site) = name.strip_suffix(".values") {
+        return Some(site);
+    }
+    let (site, _) = name.rsplit_once(".subject.")?;
+    (0..owners)
+        .any(|subject| name == owner_tensor(site, subject))
+        .then_some(site)
+}
+
+/// The neurons with the subjects that they belong to.
+fn with_owners(
+    set: SiteIndices,
+    site: &str,
+    owners: usize,
+    tensors: &Tensors<&[u8]>,
+) -> Result<SiteIndices> {
+    let (neurons, mut all) = (set.count(), Vec::new());
+    for subject in 0..owners {
+        let name = owner_tensor(site, subject);
+        let tensor = tensors
+            .get(&name)
+            .ok_or_else(|| damaged(format!("tensor `{name}`"), "the subject's neurons", "none"))?;
+        typed("the subject's neurons", tensor, Dtype::U8)?;
+        all.push(Coded::read(tensor.bytes, neurons as u64, neurons)?);
+    }
+    set.with_coded_owners(all)
+}
+
+fn typed(thing: &str, tensor: &Tensor<&[u8]>, dtype: Dtype) -> Result<()> {
+    match tensor.dtype == dtype {
+        true => Ok(()),
+        false => Err(damaged(
+            thing,
+            format!("type {}", dtype.name()),
+            tensor.dtype.name(),
+        )),
+    }
+}
+
+/// The neurons of one site; of no more than `most` indices.
+fn site_indices(
+    shape: [u32; 2],
+    tensor: &Tensor<&[u8]>,
+    values: Option<&Tensor<&[u8]>>,
+    most: u64,
+) -> Result<SiteIndices> {
+    typed("indices", tensor, Dtype::U8)?;
+    let universe = u64::from(shape[0]) * u64::from(shape[1]);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let set = SiteIndices::of(shape, Coded::read(tensor.bytes, universe, most)?)?;
+    let Some(values) = values else { return Ok(set) };
+    typed("values", values, Dtype::F16)?;
+    let (values, _) = values.bytes.as_chunks();
+    set.with_values(values.iter().copied().map(u16::from_le_bytes).collect())
+}
+
+/// Everything but the `modelspec.*` keys.
+fn strings(index: &NeuronIndex, sha256: &str) -> Strings {
+    let own = index.provenance();
+    let list = |of: fn(&super::subject::Subject) -> &str| {
+        own.subjects.iter().map(of).collect::<Vec<_>>().join(", ")
+    };
+    let shapes: BTreeMap<&str, [u32; 2]> = index
+        .sites()
+        .map(|(site, set)| (site.as_str(), set.shape()))
+        .collect();
+    let mut strings: Strings = [
+        ("format", FORMAT.to_owned()),
+        ("version", VERSION.to_owned()),
+        ("model", own.model.clone()),
+        ("fingerprint", own.fingerprint.clone()),
+        ("shapes", to_json(&shapes)),
+        ("shut", index.shut().to_string()),
+        ("total", index.total().to_string()),
+        ("subjects", to_json(&own.subjects)),
+        ("subject", list(|subject| &subject.noun)),
+        ("token", list(|subject| &subject.token)),
+        ("prompts", to_json(&own.prompts)),
+        ("pictures", to_json(&own.pictures)),
+        ("method", own.method.clone()),
+        ("settings", to_json(&own.settings)),
+        ("sha256", sha256.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if own.scope != Scope::default() {
+        strings.insert("scope".to_owned(), own.scope.to_string());
+    }
+    strings.extend(own.seed.map(|seed| ("seed".to_owned(), seed.to_string())));
+    if !own.merged_from.is_empty() {
+        strings.insert("merged_from".to_owned(), to_json(&own.merged_from));
+    }
+    strings
+}
+
+/// What [`strings`] says of where the concept came from.
+fn provenance(strings: &Strings) -> Result<Provenance> {
+    let optional = |key: &str| strings.get(key).filter(|text| !text.is_empty()).cloned();
+    let architecture = optional("modelspec.architecture")
+        .and_then(|text| Some(text.strip_suffix(ARCHITECTURE)?.to_owned()))
+        .filter(|architecture| architecture != UNKNOWN);
+    Ok(Provenance {
+        model: text(strings, "model")?.to_owned(),
+        fingerprint: text(strings, "fingerprint")?.to_owned(),
+        architecture,
+        prediction_type: optional("modelspec.prediction_type"),
+        subjects: json(strings, "subjects")?,
+        prompts: json(strings, "prompts")?,
+        method: text(strings, "method")?.to_owned(),
+        scope: match strings.get("scope") {
+            Some(scope) => scope.parse()?,
+            None => Scope::default(),
+        },
+        settings: json(strings, "settings")?,
+        seed: strings
+            .contains_key("seed")
+            .then(|| json(strings, "seed"))
+            .transpose()?,
+        pictures: json(strings, "pictures")?,
+        merged_from: strings
+            .contains_key("merged_from")
+            .then(|| json(strings, "merged_from"))
+            .transpose()?
+            .unwrap_or_default(),
+    })
+}
+
+/// The keys of ModelSpec 1.0.1 for an adapter.
+fn modelspec(own: &Provenance, data_sha256: &str) -> Strings {
+    let title = |subjects: &[super::subject::Subject]| {
+        subjects
+            .iter()
+            .map(|subject| subject.noun.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+            + " (cones)"
+    };
+    let mut keys = vec![
+        ("sai_model_spec", "1.0.1".to_owned()),
+        (
+            "architecture",
+            format!(
+                "{}{ARCHITECTURE}",
+                own.architecture.as_deref().unwrap_or(UNKNOWN)
+            ),
+        ),
+        ("implementation", "cones".to_owned()),
+        ("title", title(&own.subjects)),
+        ("trigger_phrase", own.trigger_phrase()),
+        ("hash_sha256", format!("0x{data_sha256}")),
+    ];
+    keys.extend(
+        own.prediction_type
+            .clone()
+            .map(|kind| ("prediction_type", kind)),
+    );
+    if !own.merged_from.is_empty() {
+        let titles: Vec<String> = own
+            .merged_from
+            .iter()
+            .map(|source| title(&source.subjects))
+            .collect();
+        keys.push(("merged_from", titles.join(", ")));
+    }
+    keys.into_iter()
+        .map(|(key, value)| (format!("modelspec.{key}"), value))
+        .collect()
+}
+
+/// That the file is an index of a version that is known here.
+fn check_format(strings: &Strings) -> Result<()> {
+    let refuse = |expected: String, found: String, hint: &str| {
+        Err(Error::Index {
+            thing: "index".to_owned(),
+            expected,
+            found,
+            hint: hint.to_owned(),
+        })
+    };
+    let found = strings
+        .get("format")
+        .map(|format| format!("format {}", shown(format)));
+    if strings.get("format").is_none_or(|format| format != FORMAT) {
+        let found = found.unwrap_or_else(|| "a safetensors file without `format`".to_owned());
+        return refuse(
+            format!("format `{FORMAT}`"),
+            found,
+            "give an index that `cones find` or `cones merge` wrote",
+        );
+    }
+    let version = text(strings, "version")?;
+    if version == VERSION {
+        return Ok(());
+    }
+    let found = version
+        .parse()
+        .map_or_else(|_| shown(version), |number: u32| number.to_string());
+    refuse(
+        format!("format version {VERSION}"),
+        found,
+        "update cones, or run `cones find` again",
+    )
+}
+
+/// A string that must be there.
+fn text<'a>(strings: &'a Strings, key: &str) -> Result<&'a str> {
+    strings
+        .get(key)
+        .map(String::as_str)
+        .ok_or_else(|| damaged(format!("metadata `{key}`"), "a value", "none"))
+}
+
+/// A value that must be there, of its JSON (a number's is its digits).
+fn json<T: DeserializeOwned>(strings: &Strings, key: &str) -> Result<T> {
+    let text = text(strings, key)?;
+    serde_json::from_str(text).map_err(|error| {
+        damaged(
+            format!("metadata `{key}`"),
+            "valid JSON of its kind",
+            shown(&error.to_string()),
+        )
+    })
+}
+
+/// Compact JSON.
+fn to_json(value: &impl Serialize) -> String {
+    // Maps of strings and plain structs have no way to fail; the empty text would be refused when read, if they ever did.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// An error in a site.
+fn within(site: &Site, error: Error) -> Error {
+    match error {
+        Error::Index {
+            thing,
+            expected,
+            found,
+            hint,
+        } => Error::Index {
+            thing: format!("site `{site}`: {thing}"),
+            expected,
+            found,
+            hint,
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! What a concept is, without tensors: sites and sets of neurons, how they are joined, and the file that holds them.
+//!
+//! A *site* is one K or V weight matrix of an attention layer; a *neuron* is one of its weights. A concept is a set of
+//! neurons that, shut (set to zero), make the model draw one subject.
+
+pub mod codec;
+mod concept;
+mod container;
+mod control;
+mod layers;
+mod metadata;
+mod overlap;
+mod provenance;
+mod scope;
+mod set;
+mod site;
+mod subject;
+mod union;
+
+pub use concept::NeuronIndex;
+pub use control::random_control;
+pub use layers::LayerSelection;
+pub use overlap::{Overlap, OverlapReport};
+pub use provenance::{Provenance, Source};
+pub use scope::Scope;
+pub use set::SiteIndices;
+pub use site::{Projection, Site, SiteSelection};
+pub use subject::Subject;
+pub use union::distinct;

@@ -1,0 +1,286 @@
+//! How far two concepts share neurons, against what chance would give.
+//!
+//! If one concept shuts `k1` of the `n` weights of a site and another `k2`, chosen at random, the number that both shut is
+//! hypergeometric: its mean is `k1·k2 / n`, its variance `k1·k2/n · (n - k1)/n · (n - k2)/(n - 1)`.
+//!
+//! Over all sites the expectation is the sum of the sites' means and variances: what is left to chance is which weights of
+//! a site are shut, not how many. So two concepts that merely prefer the same sites do not look related; that they do is
+//! seen in [`Overlap::pooled`].
+
+use std::collections::BTreeSet;
+
+use super::concept::{NeuronIndex, wrong};
+use super::set::SiteIndices;
+use super::site::Site;
+use crate::Result;
+
+/// How many neurons two sets share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Overlap {
+    first: u64,
+    second: u64,
+    shared: u64,
+    universe: u64,
+    expected: f64,
+    variance: f64,
+}
+
+impl Overlap {
+    /// Of the numbers of one set of weights: those shut by each and by both, and all.
+    fn of(first: u64, second: u64, shared: u64, universe: u64) -> Self {
+        let (k1, k2, n) = (first as f64, second as f64, universe as f64);
+        let expected = if universe == 0 { 0.0 } else { k1 * k2 / n };
+        let variance = if universe < 2 {
+            0.0
+        } else {
+            expected * ((n - k1) / n) * ((n - k2) / (n - 1.0))
+        };
+        Self {
+            first,
+            second,
+            shared,
+            universe,
+            expected,
+            variance,
+        }
+    }
+
+    /// The neurons of the first concept.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The neurons of the second concept.
+    pub fn second(&self) -> u64 {
+        self.second
+    }
+
+    /// The neurons of both.
+    pub fn shared(&self) -> u64 {
+        self.shared
+    }
+
+    /// All weights that could have been neurons.
+    pub fn universe(&self) -> u64 {
+        self.universe
+    }
+
+    /// Shared neurons / neurons of either; nothing if neither has any.
+    pub fn jaccard(&self) -> Option<f64> {
+        ratio(
+            self.shared as f64,
+            (self.first + self.second).saturating_sub(self.shared) as f64,
+        )
+    }
+
+    /// The shared neurons that chance would give on average.
+    pub fn expected(&self) -> f64 {
+        self.expected
+    }
+
+    /// The standard deviation of what chance would give.
+    pub fn deviation(&self) -> f64 {
+        self.variance.sqrt()
+    }
+
+    /// Shared / expected: 1 is chance; nothing if none are expected.
+    pub fn ratio(&self) -> Option<f64> {
+        ratio(self.shared as f64, self.expected)
+    }
+
+    /// How many standard deviations the shared neurons are above chance; nothing if chance has no room.
+    pub fn z_score(&self) -> Option<f64> {
+        ratio(self.shared as f64 - self.expected, self.deviation())
+    }
+
+    /// The same numbers as if all weights were of one site: chance then also chooses the sites.
+    #[must_use]
+    pub fn pooled(&self) -> Self {
+        Self::of(self.first, self.second, self.shared, self.universe)
+    }
+}
+
+/// A quotient, if there is one.
+fn ratio(above: f64, below: f64) -> Option<f64> {
+    (below > 0.0).then(|| above / below)
+}
+
+/// How far two concepts share neurons, by site and in all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverlapReport {
+    sites: Vec<(Site, Overlap)>,
+    total: Overlap,
+}
+
+impl OverlapReport {
+    /// Compares two concepts over the sites of either; a site that one of them lacks is empty in it.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::error::Error::Index) if they have a site in different shapes. That they are of one model is for the
+    /// caller to see: indices of fine-tuned models may well be compared.
+    pub fn new(first: &NeuronIndex, second: &NeuronIndex) -> Result<Self> {
+        let names: BTreeSet<&Site> = first
+            .sites()
+            .chain(second.sites())
+            .map(|(site, _)| site)
+            .collect();
+        let mut sites = Vec::with_capacity(names.len());
+        let mut total = Overlap::of(0, 0, 0, 0);
+        for site in names {
+            let one = compare(site, first.site(site), second.site(site))?;
+            total.first += one.first;
+            total.second += one.second;
+            total.shared += one.shared;
+            total.universe = total.universe.saturating_add(one.universe);
+            total.expected += one.expected;
+            total.variance += one.variance;
+            sites.push((site.clone(), one));
+        }
+        Ok(Self { sites, total })
+    }
+
+    /// Each site, in order of name.
+    pub fn sites(&self) -> &[(Site, Overlap)] {
+        &self.sites
+    }
+
+    /// All sites.
+    pub fn total(&self) -> Overlap {
+        self.total
+    }
+}
+
+/// The overlap in one site.
+fn compare(
+    site: &Site,
+    first: Option<&SiteIndices>,
+    second: Option<&SiteIndices>,
+) -> Result<Overlap> {
+    if let (Some(first), Some(second)) = (first, second)
+        && first.shape() != second.shape()
+    {
+        let (first, second) = (
+            format!("{:?}", first.shape()),
+            format!("{:?}", second.shape()),
+        );
+        let hint =
+            "the indices are of models of different sizes, whose positions cannot be compared";
+        return Err(wrong(
+            format!("shape of site `{site}`"),
+            first,
+            second,
+            hint,
+        ));
+    }
+    let universe = first.or(second).map_or(0, SiteIndices::universe);
+    let count = |set: Option<&SiteIndices>| set.map_or(0, |set| set.count() as u64);
+    let both = first.zip(second);
+    let shared = both.map_or(0, |(first, second)| shared(first.iter(), second.iter()));
+    Ok(Overlap::of(count(first), count(second), shared, universe))
+}
+
+/// The number of indices in both of two ascending sets.
+fn shared(first: impl Iterator<Item = u32>, second: impl Iterator<Item = u32>) -> u64 {
+    let mut others = second.peekable();
+    let in_both = first.filter(|index| {
+        while others.next_if(|other| other < index).is_some() {}
+        others.peek() == Some(index)
+    });
+    in_both.count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::concept::tests::{concept, site};
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_small_case() {
+        let first = concept(
+            "dog",
+            &[
+                (site(0), [4, 5], &[0, 1, 2, 3, 10]),
+                (site(1), [2, 5], &[7]),
+            ],
+        );
+        let second = concept(
+            "cat",
+            &[(site(0), [4, 5], &[1, 3, 4, 19]), (site(2), [3, 3], &[])],
+        );
+        let report = OverlapReport::new(&first, &second).unwrap();
+
+        let names: Vec<&Site> = report.sites().iter().map(|(site, _)| site).collect();
+        assert_eq!(names, [&site(0), &site(1), &site(2)]);
+        let one = report.sites()[0].1;
+        assert_eq!(
+            (one.first(), one.second(), one.shared(), one.universe()),
+            (5, 4, 2, 20)
+        );
+        assert_eq!(one.jaccard(), Some(2.0 / 7.0));
+        assert_eq!(one.expected(), 1.0);
+        assert_eq!(one.ratio(), Some(2.0));
+        // scipy.stats.hypergeom(20, 5, 4).std() = 0.7947…
+        assert!((one.deviation() - 0.794_719_414).abs() < 1e-9);
+        assert!((one.z_score().unwrap() - 1.258_305_739).abs() < 1e-9);
+
+        let absent = report.sites()[1].1;
+        assert_eq!(
+            (
+                absent.first(),
+                absent.second(),
+                absent.shared(),
+                absent.universe()
+            ),
+            (1, 0, 0, 10)
+        );
+        assert_eq!(
+            (absent.jaccard(), absent.ratio(), absent.z_score()),
+            (Some(0.0), None, None)
+        );
+        assert_eq!(report.sites()[2].1.jaccard(), None);
+
+        let total = report.total();
+        assert_eq!(
+            (
+                total.first(),
+                total.second(),
+                total.shared(),
+                total.universe()
+            ),
+            (6, 4, 2, 39)
+        );
+        assert_eq!(total.expected(), 1.0);
+        assert!((total.pooled().expected() - 24.0 / 39.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn chance_is_what_random_sets_share() {
+        // All pairs of 2-sets of 5: the mean and the variance of what they share, by counting.
+        let pairs: Vec<Vec<u32>> = (0..5)
+            .flat_map(|a| (a + 1..5).map(move |b| vec![a, b]))
+            .collect();
+        let counts: Vec<f64> = pairs
+            .iter()
+            .flat_map(|a| {
+                (pairs.iter()).map(|b| shared(a.iter().copied(), b.iter().copied()) as f64)
+            })
+            .collect();
+        let mean = counts.iter().sum::<f64>() / counts.len() as f64;
+        let variance = counts
+            .iter()
+            .map(|count| (count - mean).powi(2))
+            .sum::<f64>()
+            / counts.len() as f64;
+        let chance = Overlap::of(2, 2, 0, 5);
+        assert!((chance.expected() - mean).abs() < 1e-12);
+        assert!((chance.deviation() - variance.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        let first = concept("dog", &[(site(0), [4, 5], &[0])]);
+        let second = concept("cat", &[(site(0), [5, 4], &[0])]);
+        let error = OverlapReport::new(&first, &second).unwrap_err().to_string();
+        assert!(error.contains("expected [4, 5], found [5, 4]"), "{error}");
+    }
+}

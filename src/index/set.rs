@@ -1,0 +1,216 @@
+//! The neurons of one site.
+
+use super::codec::{Coded, Indices};
+use super::concept::wrong;
+use crate::Result;
+
+/// The shut neurons of one site.
+///
+/// The set is held as it is coded in a file, so that an index takes about as much memory as its file; what gives
+/// positions decodes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteIndices {
+    shape: [u32; 2],
+    indices: Coded,
+    values: Option<Vec<u16>>,
+    owners: Vec<Coded>,
+}
+
+impl SiteIndices {
+    /// A set of flat row-major positions in a matrix of `shape` = `[out, in]`.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::error::Error::Index) if the matrix has no weight or more than 2^32, or if the indices are
+    /// not strictly increasing and in it.
+    pub fn new(shape: [u32; 2], indices: Vec<u32>) -> Result<Self> {
+        Self::of(shape, Coded::new(indices.into_iter(), weights(shape))?)
+    }
+
+    /// A set that is coded already.
+    pub(super) fn of(shape: [u32; 2], indices: Coded) -> Result<Self> {
+        match weights(shape) {
+            0 => Err(wrong(
+                "shape",
+                "at least one weight",
+                format!("{shape:?}"),
+                "",
+            )),
+            _ => Ok(Self {
+                shape,
+                indices,
+                values: None,
+                owners: Vec::new(),
+            }),
+        }
+    }
+
+    /// The same neurons, set to `values` (the bits of f16, one for each index) instead of to zero.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::error::Error::Index) if there is not one value for each index, or one is not finite.
+    pub fn with_values(mut self, values: Vec<u16>) -> Result<Self> {
+        const EXPONENT: u16 = 0x7c00; // all ones in infinities and NaNs
+        if values.len() != self.count() {
+            return Err(wrong(
+                "values",
+                format!("one for each of {} indices", self.count()),
+                values.len(),
+                "",
+            ));
+        }
+        if let Some(value) = values.iter().find(|&&value| value & EXPONENT == EXPONENT) {
+            return Err(wrong(
+                "values",
+                "finite numbers",
+                format!("f16 bits {value:#06x}"),
+                "",
+            ));
+        }
+        self.values = Some(values);
+        Ok(self)
+    }
+
+    /// The same neurons, each of one or more subjects: `owners` has for each subject the places in
+    /// [`SiteIndices::indices`] of its neurons, ascending. Without owners, all neurons are every subject's.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::error::Error::Index) if the places of a subject are not strictly increasing or not of this set, or
+    /// a neuron is no subject's.
+    pub fn with_owners(self, owners: Vec<Vec<u32>>) -> Result<Self> {
+        let count = self.count() as u64;
+        let coded = |places: Vec<u32>| Coded::new(places.into_iter(), count);
+        let owners = owners.into_iter().map(coded).collect::<Result<_>>()?;
+        self.with_coded_owners(owners)
+    }
+
+    /// [`SiteIndices::with_owners`] of places that are coded already.
+    pub(super) fn with_coded_owners(mut self, owners: Vec<Coded>) -> Result<Self> {
+        if owners.is_empty() {
+            return Ok(self);
+        }
+        let mut owned = vec![0_u8; self.count().div_ceil(8)]; // a bit for each
+        for place in owners.iter().flat_map(Coded::iter) {
+            owned[place as usize / 8] |= 1 << (place % 8); // places are coded as below the count
+        }
+        let none = |(place, _): &(u32, u32)| owned[*place as usize / 8] & 1 << (place % 8) == 0;
+        if let Some((_, index)) = (0..).zip(self.iter()).find(none) {
+            let found = format!("none at index {index}");
+            return Err(wrong("neuron", "a subject that it belongs to", found, ""));
+        }
+        self.owners = owners;
+        Ok(self)
+    }
+
+    /// For each subject the places in [`SiteIndices::indices`] of its neurons; empty where all neurons are every
+    /// subject's.
+    pub fn owners(&self) -> Vec<Vec<u32>> {
+        self.owners.iter().map(Coded::to_vec).collect()
+    }
+
+    /// The same, as they are coded.
+    pub(super) fn coded_owners(&self) -> &[Coded] {
+        &self.owners
+    }
+
+    /// The neurons of a subject, or all, ascending: the place of each in [`SiteIndices::indices`], and its position.
+    pub(crate) fn neurons_of(
+        &self,
+        subject: Option<usize>,
+    ) -> impl Iterator<Item = (u32, u32)> + Clone + '_ {
+        let owned = subject.and_then(|subject| self.owners.get(subject));
+        let mut places = owned.map(|own| own.iter().peekable());
+        (0..)
+            .zip(self.iter())
+            .filter(move |(place, _)| match &mut places {
+                Some(places) => places.next_if_eq(place).is_some(),
+                None => true,
+            })
+    }
+
+    /// `[out, in]`
+    pub fn shape(&self) -> [u32; 2] {
+        self.shape
+    }
+
+    /// The number of shut neurons.
+    pub fn count(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// The sorted flat positions of the shut neurons.
+    pub fn indices(&self) -> Vec<u32> {
+        self.indices.to_vec()
+    }
+
+    /// The same, one by one.
+    pub(super) fn iter(&self) -> Indices<'_> {
+        self.indices.iter()
+    }
+
+    /// The same, as they are coded.
+    pub(super) fn coded(&self) -> &Coded {
+        &self.indices
+    }
+
+    /// The tuned values at the indices, as bits of f16, if they are not all zero.
+    pub fn values(&self) -> Option<&[u16]> {
+        self.values.as_deref()
+    }
+
+    /// The number of weights of the site.
+    pub fn universe(&self) -> u64 {
+        weights(self.shape)
+    }
+
+    /// Index and value of each neuron; a shut one's value is zero.
+    fn neurons(&self) -> impl Iterator<Item = (u32, u16)> + Clone + '_ {
+        let values = self.values.iter().flatten().copied();
+        self.iter().zip(values.chain(std::iter::repeat(0)))
+    }
+
+    /// The first index at which they hold different values.
+    pub(super) fn conflict(&self, other: &Self) -> Option<u32> {
+        if self.values.is_none() && other.values.is_none() {
+            return None;
+        }
+        // Equal neurons come once, so that an index comes twice with two values only.
+        let mut last = None;
+        merged(self.neurons(), other.neurons())
+            .map(|(index, _)| index)
+            .find(|&index| last.replace(index) == Some(index))
+    }
+
+    /// All neurons of both, of all subjects; they must not [conflict](Self::conflict).
+    pub(super) fn union(&self, other: &Self) -> Result<Self> {
+        let indices = merged(self.iter(), other.iter());
+        let union = Self::of(self.shape, Coded::new(indices, self.universe())?)?;
+        if self.values.is_none() && other.values.is_none() {
+            return Ok(union);
+        }
+        let neurons = merged(self.neurons(), other.neurons());
+        union.with_values(neurons.map(|(_, value)| value).collect())
+    }
+}
+
+/// What is in either of two ascending lists, ascending; what is in both, once.
+fn merged<T: Ord + Copy>(
+    left: impl Iterator<Item = T> + Clone,
+    right: impl Iterator<Item = T> + Clone,
+) -> impl Iterator<Item = T> + Clone {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || {
+        let next = match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) => *a.min(b),
+            (Some(one), None) | (None, Some(one)) => *one,
+            (None, None) => return None,
+        };
+        left.next_if_eq(&next);
+        right.next_if_eq(&next);
+        Some(next)
+    })
+}
+
+/// The number of weights of a matrix.
+fn weights(shape: [u32; 2]) -> u64 {
+    u64::from(shape[0]) * u64::from(shape[1])
+}

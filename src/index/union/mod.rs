@@ -1,0 +1,208 @@
+//! Several concepts as one: the union of their sets.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
+
+use super::codec::Coded;
+use super::concept::{NeuronIndex, wrong};
+use super::provenance::{Provenance, Source};
+use super::set::SiteIndices;
+use super::site::Site;
+use super::subject::{Subject, check_distinct};
+use crate::Result;
+
+/// Which of several indices to use together: each the first time that it is there. Each comes with a name for messages,
+/// such as its file's.
+///
+/// Two indices may hold one subject only if it came into both from one index, as into a merge and its parts.
+///
+/// # Errors
+/// [`Error::Index`](crate::error::Error::Index) if a prompt cannot tell two of their subjects apart, naming both, or there are too many.
+pub fn distinct(indices: &[(&str, &NeuronIndex)]) -> Result<Vec<usize>> {
+    let mut kept: Vec<usize> = Vec::new();
+    let mut subjects: Vec<(&Subject, &str)> = Vec::new();
+    let mut origins = HashSet::new();
+    for (number, &(name, index)) in indices.iter().enumerate() {
+        if kept.iter().any(|&k| indices[k].1 == index) {
+            continue;
+        }
+        kept.push(number);
+        let own = index.sha256();
+        for subject in &index.provenance.subjects {
+            if origins.insert((subject.key(), origin(index, subject, &own).to_owned())) {
+                subjects.push((subject, name));
+            }
+        }
+    }
+    check_distinct(&subjects)?;
+    Ok(kept)
+}
+
+/// The SHA-256 of the index that a subject came from into this one, whose own is `own`.
+fn origin<'a>(index: &'a NeuronIndex, subject: &Subject, own: &'a str) -> &'a str {
+    if index.is_tuned() {
+        return own;
+    }
+    let has = |part: &&Source| part.subjects.iter().any(|s| s.key() == subject.key());
+    let mut parts = index.provenance.merged_from.iter().filter(has);
+    match (parts.next(), parts.next()) {
+        (Some(part), None) => &part.sha256,
+        _ => own,
+    }
+}
+
+impl NeuronIndex {
+    /// The neurons that are shut in any of the indices, with all their subjects.
+    ///
+    /// On the sets it is a set union: the order and repetitions of the indices do not matter. A single index, or
+    /// repetitions of one, come back as they are; else the provenance is that of a merge, in the order given.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::error::Error::Index) if there are none, if they are of different models or shapes, if two of
+    /// them hold different values at one neuron, or if a prompt cannot tell their subjects apart, see [`distinct`].
+    pub fn union(indices: &[&Self]) -> Result<Self> {
+        let named: Vec<(&str, &Self)> = indices.iter().map(|&index| ("", index)).collect();
+        let distinct: Vec<&Self> = distinct(&named)?.into_iter().map(|i| indices[i]).collect();
+        let [first, others @ ..] = distinct.as_slice() else {
+            return Err(wrong("indices to merge", "at least one", "none", ""));
+        };
+        if others.is_empty() {
+            return Ok((*first).clone());
+        }
+        let mut union = Self {
+            provenance: merged(&distinct)?,
+            sites: BTreeMap::new(),
+        };
+        for other in &distinct {
+            for (site, theirs) in &other.sites {
+                match union.sites.entry(site.clone()) {
+                    Entry::Vacant(place) => {
+                        place.insert(theirs.clone());
+                    }
+                    Entry::Occupied(mut place) => {
+                        let sum = unite(site, place.get(), theirs)?;
+                        place.insert(sum);
+                    }
+                }
+            }
+        }
+        if union.provenance.owners() > 0 {
+            for (site, set) in &mut union.sites {
+                let owners = (union.provenance.subjects.iter())
+                    .map(|subject| owned(site, set, subject, &distinct))
+                    .collect::<Result<_>>()?;
+                *set = set.clone().with_coded_owners(owners)?;
+            }
+        }
+        union.provenance.check()?;
+        Ok(union)
+    }
+}
+
+/// The places in `union` of the neurons of a subject. All parts that hold it hold the same.
+fn owned(
+    site: &Site,
+    union: &SiteIndices,
+    subject: &Subject,
+    parts: &[&NeuronIndex],
+) -> Result<Coded> {
+    let key = subject.key();
+    let own = parts.iter().find_map(|part| {
+        let subjects = &part.provenance.subjects;
+        let number = subjects.iter().position(|s| s.key() == key);
+        Some(part.sites.get(site)?.neurons_of(Some(number?)))
+    });
+    let mut own = own.into_iter().flatten().map(|(_, index)| index).peekable();
+    let places = (0..).zip(union.iter()).filter_map(move |(place, index)| {
+        let is_own = own.next_if_eq(&index).is_some();
+        is_own.then_some(place)
+    });
+    Coded::new(places, union.count() as u64)
+}
+
+/// The union of two sets of one site.
+fn unite(site: &Site, ours: &SiteIndices, theirs: &SiteIndices) -> Result<SiteIndices> {
+    if ours.shape() != theirs.shape() {
+        let hint = "the indices are of models of different sizes; merge indices of one model";
+        return Err(wrong(
+            format!("shape of site `{site}`"),
+            format!("{:?}", ours.shape()),
+            format!("{:?}", theirs.shape()),
+            hint,
+        ));
+    }
+    if let Some(index) = ours.conflict(theirs) {
+        let hint = "a tuned merge fits only itself; merge the untuned indices, and tune that merge";
+        return Err(wrong(
+            format!("site `{site}`"),
+            format!("one value at index {index}"),
+            "two different ones",
+            hint,
+        ));
+    }
+    ours.union(theirs)
+}
+
+/// The provenance of a merge of several concepts of one model.
+fn merged(indices: &[&NeuronIndex]) -> Result<Provenance> {
+    let mut all = Provenance {
+        method: "union".to_owned(),
+        ..Provenance::default()
+    };
+    for (at, index) in indices.iter().enumerate() {
+        let own = &index.provenance;
+        if at == 0 {
+            all.model.clone_from(&own.model);
+            all.fingerprint.clone_from(&own.fingerprint);
+            all.architecture.clone_from(&own.architecture);
+            all.prediction_type.clone_from(&own.prediction_type);
+            all.scope = own.scope;
+        } else if own.fingerprint != all.fingerprint {
+            return Err(wrong(
+                "fingerprint of the model",
+                format!("{} (model `{}`)", all.fingerprint, all.model),
+                format!("{} (model `{}`)", own.fingerprint, own.model),
+                "indices of different models cannot be merged; run `cones find` for all subjects on one model",
+            ));
+        }
+        if own.scope != all.scope {
+            return Err(wrong(
+                "scope of the indices",
+                format!("`{}`, that of the first", all.scope),
+                format!("`{}`", own.scope),
+                "what is shut at the subject's words and what is shut in the whole prompt make no one index; give both files to `generate --concepts A,B`",
+            ));
+        }
+        all.subjects.extend_from_slice(&own.subjects);
+        all.prompts.extend_from_slice(&own.prompts);
+        all.pictures.extend_from_slice(&own.pictures);
+        // A plain merge is nothing but its parts; a tuned one is a thing of its own.
+        if own.merged_from.is_empty() || index.is_tuned() {
+            let source = Source {
+                subjects: own.subjects.clone(),
+                method: own.method.clone(),
+                shut: index.shut(),
+                total: index.total(),
+                sha256: index.sha256(),
+            };
+            all.merged_from.push(source);
+        } else {
+            all.merged_from.extend_from_slice(&own.merged_from);
+        }
+    }
+    keep_first(&mut all.subjects, Subject::key);
+    keep_first(&mut all.prompts, String::clone);
+    keep_first(&mut all.pictures, String::clone);
+    keep_first(&mut all.merged_from, Source::clone);
+    Ok(all)
+}
+
+/// Drops what was there before, and keeps the order of the rest.
+fn keep_first<T, K: Eq + Hash>(all: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut seen = HashSet::with_capacity(all.len());
+    all.retain(|one| seen.insert(key(one)));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! CLIP: a picture tower and a text tower that meet in one space, in transformers' form. Radford et al. 2021.
+
+pub(in crate::model) mod preprocess;
+pub(in crate::model) mod vision;
+
+use std::borrow::Borrow;
+
+use candle_core::{Device, Tensor};
+
+use self::preprocess::Preprocessing;
+use self::vision::{VisionEncoder, normalised};
+use super::finite::Origin;
+use super::loader::Weights;
+use super::text::encoder::TextEncoder;
+use super::text::tokenizer::Tokenizer;
+use crate::checkpoint::Pages;
+use crate::checkpoint::kinds::described;
+use crate::checkpoint::{Source, within};
+use crate::config::Keys;
+use crate::nn::Linear;
+use crate::{Error, Picture, Result};
+
+/// Pictures in one pass of the tower.
+const BATCH: usize = 16;
+
+/// A CLIP model: pictures and texts to unit vectors, whose cosine says how well they agree.
+pub struct Clip {
+    name: String,
+    sha256: String,
+    pages: Pages,
+    device: Device,
+    preprocessing: Preprocessing,
+    tokenizer: Tokenizer,
+    vision: VisionEncoder,
+    text: TextEncoder,
+    end: EndToken,
+    visual_projection: Linear,
+    text_projection: Linear,
+    origin: Origin,
+}
+
+/// Which token's embedding stands for the whole text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndToken {
+    /// The first of the highest id: configurations of before July 2023 name token 2, and mean this.
+    Highest,
+    /// The first of this id.
+    Id(u32),
+}
+
+impl Clip {
+    /// Loads a folder that transformers wrote: `config.json` of a `CLIPModel`, `model.safetensors`,
+    /// `preprocessor_config.json` or `processor_config.json`, and tokenizer files.
+    ///
+    /// # Errors
+    /// If a file is missing, malformed, or of a model that is not supported.
+    pub fn load(source: &Source, device: &Device) -> Result<Self> {
+        Self::load_from(source, "", ("", source), device)
+    }
+
+    /// Loads the encoder that a diffusion model brings along in its folder `clip`, if it does. It may leave the
+    /// tokenizer to the model.
+    ///
+    /// # Errors
+    /// As [`Clip::load`].
+    pub fn of_model(model: &Source, device: &Device) -> Result<Option<Self>> {
+        const DIR: &str = "clip";
+        if model.text(&within(DIR, "config.json"))?.is_none() {
+            return Ok(None);
+        }
+        let own = ["tokenizer.json", "vocab.json"]
+            .into_iter()
+            .map(|file| model.text(&within(DIR, file)))
+            .collect::<Result<Vec<_>>>()?;
+        let tokenizer = match own.iter().any(Option::is_some) {
+            true => DIR,
+            false => "tokenizer",
+        };
+        Self::load_from(model, DIR, (tokenizer, model), device).map(Some)
+    }
+
+    fn load_from(
+        source: &Source,
+        dir: &str,
+        (tokenizer_dir, tokenizer_source): (&str, &Source),
+        device: &Device,
+    ) -> Result<Self> {
+        let file = within(dir, "config.json");
+        let mut keys = Keys::parse(&file, &source.required_text(&file)?)?;
+        if let Some(other) = keys.word("model_type").filter(|kind| *kind != "clip") {
+            let class = keys.first_word("architectures").unwrap_or(other);
+            let found = format!(
+                "{} (`model_type` {})",
+                described(class),
+                other.escape_debug()
+            );
+            let hint = "pass a CLIP for pictures and text, such as the hub's `openai/clip-vit-base-patch32`";
+            return Err(Error::file(file, "a CLIPModel", found, hint));
+        }
+        keys.only("model_type", &["clip".into()])?;
+        let projection = keys.size("projection_dim", 512, 1)?;
+        let mut text = tower(&mut keys, "text")?;
+        let vision = tower(&mut keys, "vision")?;
+        keys.ignore(&[
+            "architectures",
+            "dtype",
+            "initializer_factor",
+            "initializer_range",
+            "logit_scale_init_value", // the scale is for training; cosines are without it
+            "return_dict",
+            "tie_word_embeddings",
+            "torch_dtype",
+            "transformers_version",
+        ]);
+        keys.finish()?;
+        let end = match text.or("eos_token_id", 49407)? {
+            2 => EndToken::Highest,
+            id => EndToken::Id(id),
+        };
+
+        let tensors = source.tensors(dir, "model")?;
+        let (sha256, pages) = (tensors.sha256(), tensors.pages());
+        let origin = Origin::new("the encoder", &tensors);
+        let mut weights = Weights::new(tensors, device);
+        let vision = VisionEncoder::build(vision, &mut weights)?;
+        let text = TextEncoder::build(text, &mut weights, "text_model.")?;
+        let visual_projection =
+            weights.linear_no_bias("visual_projection", vision.width(), projection)?;
+        let text_projection =
+            weights.linear_no_bias("text_projection", text.width(), projection)?;
+        if weights.has("logit_scale") {
+            weights.take("logit_scale", &[])?;
+        }
+        weights.finish()?;
+
+        Ok(Self {
+            name: match dir {
+                "" => source.name().to_owned(),
+                dir => format!("{}/{dir}", source.name()),
+            },
+            sha256,
+            pages,
+            device: device.clone(),
+            preprocessing: Preprocessing::load(source, dir, vision.size())?,
+            tokenizer: Tokenizer::load(tokenizer_source, tokenizer_dir, text.max_length())?,
+            vision,
+            text,
+            end,
+            visual_projection,
+            text_projection,
+            origin,
+        })
+    }
+
+    /// What the encoder is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the file of its weights.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// That the file of its weights is still the one that was loaded.
+    ///
+    /// # Errors
+    /// If it was changed, replaced or removed.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.pages.check_unchanged()
+    }
+
+    /// How pictures are prepared for it.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// How many tokens of a text do not fit and are cut.
+    ///
+    /// # Errors
+    /// If the text cannot be split into tokens.
+    pub fn cut(&self, text: &str) -> Result<usize> {
+        self.tokenizer.cut(text)
+    }
+
+    /// Embeds pictures: unit vectors, `[b][d]`. They are asked for one at a time, and none is kept.
+    ///
+    /// # Errors
+    /// If a picture has no pixels, or its embedding is not finite; an error among the pictures.
+    pub fn embed_pictures<P: Borrow<Picture>>(
+        &self,
+        pictures: impl Iterator<Item = Result<P>>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let side = self.vision.size();
+        let mut rows = Vec::new();
+        let mut pixels = pictures.map(|picture| self.preprocessing.pixels(picture?.borrow()));
+        loop {
+            let some = pixels.by_ref().take(BATCH).collect::<Result<Vec<_>>>()?;
+            if some.is_empty() {
+                break;
+            }
+            let shape = (some.len(), 3, side, side);
+            let x = Tensor::from_vec(some.concat(), shape, &self.device)?;
+            let features = self.visual_projection.forward(&self.vision.forward(&x)?)?;
+            rows.extend(self.unit_vectors("embedding of a picture", &features)?);
+        }
+        Ok(rows)
+    }
+
+    /// Embeds texts: unit vectors, `[b][d]`. What does not fit into the model's length is cut.
+    ///
+    /// # Errors
+    /// If a text cannot be split into tokens, or into tokens that the model does not know.
+    pub fn embed_texts(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let ids = texts
+            .iter()
+            .map(|text| self.tokenizer.encode(text))
+            .collect::<Result<Vec<_>>>()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let states = self.text.forward(&ids)?; // [b, t, e]
+        let ends = ids
+            .iter()
+            .enumerate()
+            .map(|(row, ids)| Ok(states.get(row)?.get(self.end.position(ids)?)?))
+            .collect::<Result<Vec<_>>>()?;
+        let features = self.text_projection.forward(&Tensor::stack(&ends, 0)?)?;
+        self.unit_vectors("embedding of a text", &features)
+    }
+
+    /// Rows `[b, d]` over their lengths.
+    fn unit_vectors(&self, what: &str, features: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let rows: Vec<Vec<f32>> = normalised(features)?.to_vec2()?;
+        // A length that overflowed makes a row of zeros, which looks like any other.
+        let lengths: Vec<f32> = features.sqr()?.sum(1)?.to_vec1()?;
+        for numbers in rows.iter().chain([&lengths]) {
+            self.origin.check(|| what.to_owned(), numbers)?;
+        }
+        Ok(rows)
+    }
+}
+
+impl EndToken {
+    /// Where the text ends.
+    fn position(self, ids: &[u32]) -> Result<usize> {
+        let wanted = match self {
+            Self::Highest => ids.iter().copied().max().unwrap_or(0),
+            Self::Id(id) => id,
+        };
+        ids.iter().position(|&id| id == wanted).ok_or_else(|| {
+            Error::value(
+                "end of the text",
+                format!("token {wanted}, the encoder's eos_token_id"),
+                "no such token: the tokenizer is of another model",
+            )
+        })
+    }
+}
+
+/// The configuration of one tower. `text_config_dict`, where there is one, stands in for `text_config`.
+fn tower(keys: &mut Keys, which: &str) -> Result<Keys> {
+    let (plain, instead) = (format!("{which}_config"), format!("{which}_config_dict"));
+    if keys.has(&instead) {
+        keys.ignore(&[&plain]);
+        return keys.section(&instead);
+    }
+    keys.section(&plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EndToken;
+
+    #[test]
+    fn both_rules_of_the_end_take_the_first() {
+        assert_eq!(EndToken::Highest.position(&[7, 3, 9, 9]).unwrap(), 2);
+        assert_eq!(EndToken::Id(3).position(&[7, 3, 9, 3]).unwrap(), 1);
+        assert!(EndToken::Id(4).position(&[7, 3]).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! The layers of a network from its tensors: taken by name and shape, and all accounted for.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+
+use crate::checkpoint::TensorFile;
+use crate::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
+use crate::{Error, Result};
+
+/// The weights of one network, taken out by name and expected shape; [`Weights::finish`] refuses what is left.
+pub(crate) struct Weights {
+    file: TensorFile,
+    /// Today's name to the name in the file, of those not taken yet.
+    left: BTreeMap<String, String>,
+    device: Device,
+}
+
+impl Weights {
+    pub(crate) fn new(file: TensorFile, device: &Device) -> Self {
+        let left = file
+            .names()
+            .map(|(today, stored)| (today, stored.clone()))
+            .collect();
+        Self {
+            file,
+            left,
+            device: device.clone(),
+        }
+    }
+
+    /// Whether a tensor of this name has not been taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    /// Sets aside the tensors whose names begin so: they are of networks that are not used.
+    pub(crate) fn ignore(&mut self, prefixes: &[&str]) {
+        self.left
+            .retain(|name, _| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
+    }
+
+    /// The tensor `name` as f32, which must have this shape.
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let (range, dtype) = self.find(name, &[shape])?;
+        let data = &(**self.file.bytes()).as_ref()[range];
+        let tensor = Tensor::from_raw_buffer(data, dtype, shape, &Device::Cpu)?;
+        Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
+    }
+
+    /// The weight `name` of a linear layer. A 1 × 1 convolution's weight `[out, in, 1, 1]` is the same thing.
+    fn matrix(&mut self, name: &str, (to, from): (usize, usize)) -> Result<Weight> {
+        self.weight(name, (to, from), &[&[to, from], &[to, from, 1, 1]])
+    }
+
+    /// The weight `name` of one of these shapes as a matrix, which stays in the file where the device is the CPU.
+    fn weight(
+        &mut self,
+        name: &str,
+        matrix: (usize, usize),
+        shapes: &[&[usize]],
+    ) -> Result<Weight> {
+        let (range, dtype) = self.find(name, shapes)?;
+        let bytes = self.file.bytes().clone();
+        let weight = Weight::of_file(bytes, range, dtype, matrix)?;
+        if self.device.is_cpu() {
+            return Ok(weight);
+        }
+        weight.to_device(&self.device)
+    }
+
+    /// Where the tensor `name` lies in the file, and its type; it must have one of these shapes.
+    fn find(&mut self, name: &str, shapes: &[&[usize]]) -> Result<(Range<usize>, DType)> {
+        let error = |expected: String, found: String| Error::Weight {
+            file: self.file.label().to_owned(),
+            name: name.to_owned(),
+            expected,
+            found,
+        };
+        let expected = || {
+            shapes
+                .iter()
+                .map(|s| format!("shape {s:?}"))
+                .collect::<Vec<_>>()
+                .join(" or ")
+        };
+        let stored = self.left.remove(name);
+        let Some((shape, dtype, range)) =
+            stored.as_deref().and_then(|stored| self.file.place(stored))
+        else {
+            return Err(error(expected(), "no such tensor".to_owned()));
+        };
+        if !shapes.contains(&shape) {
+            return Err(error(expected(), format!("shape {shape:?}")));
+        }
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => return Err(error("F32, F16 or BF16".to_owned(), format!("{other:?}"))),
+        };
+        Ok((range, dtype))
+    }
+
+    /// A linear layer with bias.
+    pub(crate) fn linear(&mut self, name: &str, from: usize, to: usize) -> Result<Linear> {
+        let weight = self.matrix(&format!("{name}.weight"), (to, from))?;
+        let bias = self.take(&format!("{name}.bias"), &[to])?;
+        Ok(Linear::new(weight, Some(bias)))
+    }
+
+    /// A linear layer without bias.
+    pub(crate) fn linear_no_bias(&mut self, name: &str, from: usize, to: usize) -> Result<Linear> {
+        let weight = self.matrix(&format!("{name}.weight"), (to, from))?;
+        Ok(Linear::new(weight, None))
+    }
+
+    /// A `k` × `k` convolution.
+    pub(crate) fn conv(&mut self, name: &str, shape: ConvShape) -> Result<Conv2d> {
+        let ConvShape {
+            from,
+            to,
+            k,
+            stride,
+            padding,
+        } = shape;
+        let weight = self.weight(
+            &format!("{name}.weight"),
+            (to, from * k * k),
+            &[&[to, from, k, k]],
+        )?;
+        Ok(Conv2d::new(
+            weight,
+            k,
+            self.take(&format!("{name}.bias"), &[to])?,
+            stride,
+            padding,
+        ))
+    }
+
+    /// A 3 × 3 convolution that keeps the size.
+    pub(crate) fn conv3(&mut self, name: &str, from: usize, to: usize) -> Result<Conv2d> {
+        self.conv(
+            name,
+            ConvShape {
+                from,
+                to,
+                k: 3,
+                stride: 1,
+                padding: 1,
+            },
+        )
+    }
+
+    /// A group norm.
+    pub(crate) fn group_norm(
+        &mut self,
+        name: &str,
+        c: usize,
+        groups: usize,
+        eps: f64,
+        act: Activation,
+    ) -> Result<GroupNorm> {
+        let (weight, bias) = self.affine(name, c)?;
+        Ok(GroupNorm::new(weight, bias, groups, eps, act))
+    }
+
+    /// A layer norm.
+    pub(crate) fn layer_norm(&mut self, name: &str, c: usize, eps: f64) -> Result<LayerNorm> {
+        let (weight, bias) = self.affine(name, c)?;
+        Ok(LayerNorm::new(weight, bias, eps))
+    }
+
+    fn affine(&mut self, name: &str, c: usize) -> Result<(Tensor, Tensor)> {
+        Ok((
+            self.take(&format!("{name}.weight"), &[c])?,
+            self.take(&format!("{name}.bias"), &[c])?,
+        ))
+    }
+
+    /// Refuses tensors that no layer asked for: the configuration is then of another model.
+    pub(crate) fn finish(self) -> Result<()> {
+        let Some(name) = self.left.keys().next() else {
+            return Ok(());
+        };
+        let more: Cow<str> = match self.left.len() - 1 {
+            0 => "".into(),
+            n => format!(" and {n} more").into(),
+        };
+        Err(Error::Weight {
+            file: self.file.label().to_owned(),
+            name: name.clone(),
+            expected: "only tensors that config.json asks for".to_owned(),
+            found: format!("this one{more} besides"),
+        })
+    }
+}
+
+/// The shape of a convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvShape {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) k: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+}

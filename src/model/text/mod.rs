@@ -1,0 +1,5 @@
+//! Text encoders and their tokenizer: prompts to embeddings.
+
+pub(in crate::model) mod encoder;
+pub(in crate::model) mod layers;
+pub(in crate::model) mod tokenizer;

@@ -1,0 +1,148 @@
+//! How much memory passes through the networks need, by the shapes of their layers, and which layers of the UNet to compute
+//! again in a backward pass so that it fits.
+//!
+//! A layer that is computed again keeps its input instead of everything that its backward pass reads. The numbers are the
+//! same to the last bit.
+
+use super::{Layer, UNet};
+
+/// Bytes of a number.
+const F32: u64 = 4;
+
+/// What a pass needs beside the weights, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Held for later: for the backward pass, or for the way up.
+    pub kept: u64,
+    /// Inside the layer that needs most.
+    pub working: u64,
+    /// How many layers the backward pass computes again.
+    pub recomputed: usize,
+}
+
+impl Footprint {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.kept + self.working
+    }
+}
+
+/// What one layer needs, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::model) struct LayerNeeds {
+    /// Its input.
+    pub(in crate::model) input: u64,
+    /// What it saves of its inside for the backward pass.
+    pub(in crate::model) inside: u64,
+    /// What is alive at once while it is computed, there or back.
+    pub(in crate::model) working: u64,
+}
+
+/// Bytes of so many channels over so many pixels.
+pub(in crate::model) fn bytes(channels: usize, pixels: usize) -> u64 {
+    F32 * channels as u64 * pixels as u64
+}
+
+impl UNet {
+    /// What a forward pass needs for `rows` latents of this height and width.
+    pub fn forward_footprint(&self, rows: usize, size: (usize, usize)) -> Footprint {
+        let Walk { needs, skips } = self.needs(rows, size);
+        Footprint {
+            kept: skips,
+            working: needs.iter().map(|n| n.working).max().unwrap_or(0),
+            recomputed: 0,
+        }
+    }
+
+    /// What a forward pass and the backward pass to the sites need for `rows` latents of this height and width, as
+    /// [`UNet::fit`] left it.
+    pub fn backward_footprint(&self, rows: usize, size: (usize, usize)) -> Footprint {
+        self.footprint(&self.needs(rows, size), &self.recomputed)
+    }
+
+    /// Has the backward pass compute as few layers again as let it stay within `budget` bytes, those first that save most
+    /// by it; all if that is too little.
+    pub fn fit(&mut self, rows: usize, size: (usize, usize), budget: u64) {
+        let walk = self.needs(rows, size);
+        let mut layers: Vec<usize> = (self.first_site..self.layers.len())
+            .filter(|&i| walk.needs[i].inside > 0)
+            .collect();
+        layers.sort_by_key(|&i| std::cmp::Reverse(walk.needs[i].inside));
+        self.recomputed = vec![false; self.layers.len()];
+        for layer in layers {
+            if self.footprint(&walk, &self.recomputed).total() <= budget {
+                break;
+            }
+            self.recomputed[layer] = true;
+        }
+    }
+
+    fn footprint(&self, walk: &Walk, recomputed: &[bool]) -> Footprint {
+        let mut footprint = Footprint::default();
+        let layers = walk.needs.iter().zip(recomputed);
+        for (needs, &again) in layers.skip(self.first_site) {
+            let inside = if again { 0 } else { needs.inside };
+            footprint.kept += needs.input + inside;
+            let working = needs.working + needs.inside - inside;
+            footprint.working = footprint.working.max(working);
+            footprint.recomputed += usize::from(again);
+        }
+        footprint
+    }
+
+    /// What each layer needs, in the order of execution.
+    fn needs(&self, rows: usize, (mut h, mut w): (usize, usize)) -> Walk {
+        let mut channels = self.conv_in.channels().0;
+        let (mut skips, mut most, mut sum) = (Vec::new(), 0, 0);
+        let mut needs = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let pixels = rows * h * w;
+            needs.push(match layer {
+                Layer::Resnet(resnet) => {
+                    channels = resnet.channels().1;
+                    resnet.needs(pixels)
+                }
+                Layer::Transformer(transformer) => transformer.needs(pixels),
+                Layer::Downsample(_) => {
+                    (h, w) = (h.div_ceil(2), w.div_ceil(2));
+                    LayerNeeds {
+                        working: 2 * bytes(channels, pixels),
+                        ..LayerNeeds::default()
+                    }
+                }
+                Layer::Upsample(_) => {
+                    let (_, height, width) = *skips.last().unwrap_or(&(channels, h, w));
+                    (h, w) = (height, width);
+                    LayerNeeds {
+                        working: 2 * bytes(channels, rows * h * w),
+                        ..LayerNeeds::default()
+                    }
+                }
+                Layer::Push => {
+                    skips.push((channels, h, w));
+                    sum += bytes(channels, pixels);
+                    most = most.max(sum);
+                    LayerNeeds::default()
+                }
+                Layer::Pop => {
+                    if let Some((skip, ..)) = skips.pop() {
+                        channels += skip;
+                        sum -= bytes(skip, pixels);
+                    }
+                    LayerNeeds {
+                        working: 2 * bytes(channels, pixels),
+                        ..LayerNeeds::default()
+                    }
+                }
+            });
+        }
+        Walk { needs, skips: most }
+    }
+}
+
+/// What the layers of a pass need.
+struct Walk {
+    needs: Vec<LayerNeeds>,
+    /// The most that the way down keeps for the way up.
+    skips: u64,
+}

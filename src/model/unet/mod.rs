@@ -1,0 +1,418 @@
+//! The UNet that predicts the noise or the velocity: Rombach et al. 2022, in diffusers' form.
+
+pub(in crate::model) mod attention;
+pub(in crate::model) mod backward;
+pub(in crate::model) mod config;
+pub(in crate::model) mod footprint;
+pub(in crate::model) mod layers;
+pub(in crate::model) mod transformer;
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use self::attention::{AttentionStore, Projection};
+use self::backward::LayerSaved;
+use self::config::UNetConfig;
+use self::layers::Builder;
+use self::transformer::Transformer;
+use super::conditioning::Context;
+use super::finite::Origin;
+use super::loader::Weights;
+use super::resnet::{Resnet, Upsample};
+use crate::checkpoint::{Pages, TensorFile};
+use crate::index::{Scope, Site, SiteSelection};
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
+use crate::{Error, Result};
+
+/// One layer of the network, in the order of execution.
+#[derive(Debug)]
+pub(in crate::model) enum Layer {
+    Resnet(Box<Resnet>),
+    Transformer(Box<Transformer>),
+    Downsample(Conv2d),
+    Upsample(Upsample),
+    /// Keeps its input for the way up.
+    Push,
+    /// Appends, behind the channels of its input, what was kept last.
+    Pop,
+}
+
+/// A UNet with frozen weights. K and V weights of its attentions, the [`Site`]s, can be exchanged.
+#[derive(Debug)]
+pub struct UNet {
+    config: UNetConfig,
+    time1: Linear,
+    time2: Linear,
+    pub(in crate::model) conv_in: Conv2d,
+    pub(in crate::model) layers: Vec<Layer>,
+    pub(in crate::model) norm_out: GroupNorm,
+    pub(in crate::model) conv_out: Conv2d,
+    /// Index in `layers` of the first transformer: no gradient is needed before it.
+    pub(in crate::model) first_site: usize,
+    /// For each layer whether a backward pass computes it again: see [`UNet::fit`].
+    pub(in crate::model) recomputed: Vec<bool>,
+    /// What activations and gradients are computed in.
+    pub(in crate::model) dtype: DType,
+    origin: Origin,
+    /// The file of the weights.
+    pages: Pages,
+}
+
+/// What the layers of one forward pass share.
+pub(in crate::model) struct State<'a> {
+    /// The timestep embedding, `[b, e]`.
+    pub(in crate::model) time: Tensor,
+    context: &'a Context,
+    /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
+    skips: Vec<Tensor>,
+}
+
+impl<'a> State<'a> {
+    /// The state of a layer that neither keeps nor takes a skip, to compute it again.
+    pub(in crate::model) fn again(time: &Tensor, context: &'a Context) -> Self {
+        Self {
+            time: time.clone(),
+            context,
+            skips: Vec::new(),
+        }
+    }
+
+    /// Runs one layer: its output, and what it saved.
+    pub(in crate::model) fn run(
+        &mut self,
+        layer: &Layer,
+        hidden: Tensor,
+        store: Option<&mut AttentionStore>,
+    ) -> Result<(Tensor, LayerSaved)> {
+        Ok(match layer {
+            Layer::Resnet(resnet) => {
+                let (y, saved) = resnet.forward(&hidden, Some(&self.time))?;
+                (y, LayerSaved::Resnet(saved))
+            }
+            Layer::Transformer(transformer) => {
+                let (y, saved) = transformer.forward(&hidden, self.context, store)?;
+                (y, LayerSaved::Transformer(saved))
+            }
+            Layer::Downsample(conv) => {
+                let (_, _, h, w) = hidden.dims4()?;
+                (conv.forward(&hidden)?, LayerSaved::Downsample(h, w))
+            }
+            Layer::Upsample(upsample) => {
+                // As large as what is appended next: not twice as large where the way down rounded up.
+                let (_, _, h, w) = self.skips.last().unwrap_or(&hidden).dims4()?;
+                (upsample.forward(&hidden, h, w)?, LayerSaved::Nothing)
+            }
+            Layer::Push => {
+                self.skips.push(hidden.clone());
+                (hidden, LayerSaved::Nothing)
+            }
+            Layer::Pop => {
+                let skip = self
+                    .skips
+                    .pop()
+                    .unwrap_or_else(|| unreachable!("Builder::build makes a Push for each Pop"));
+                let front = hidden.dim(1)?;
+                let y = Tensor::cat(&[&hidden, &skip], 1)?;
+                (y, LayerSaved::Pop(front))
+            }
+        })
+    }
+}
+
+impl UNet {
+    /// Builds the network from `unet/config.json` and its weights.
+    ///
+    /// # Errors
+    /// If an option is not supported, or a tensor is missing, unknown or of another shape.
+    pub(crate) fn load(
+        config_file: &str,
+        config: &str,
+        file: TensorFile,
+        device: &Device,
+    ) -> Result<Self> {
+        let config = UNetConfig::parse(config_file, config)?;
+        let origin = Origin::new("the UNet", &file);
+        let pages = file.pages();
+        let mut weights = Weights::new(file, device);
+        let first = config.levels[0].width;
+        let time = config.time;
+        let time1 = weights.linear("time_embedding.linear_1", first, time)?;
+        let time2 = weights.linear("time_embedding.linear_2", time, time)?;
+        let conv_in = weights.conv3("conv_in", config.in_channels, first)?;
+        let layers = Builder::new(&config, &mut weights).build()?;
+        let norm_out = weights.group_norm(
+            "conv_norm_out",
+            first,
+            config.groups,
+            config.epsilon,
+            Activation::Silu,
+        )?;
+        let conv_out = weights.conv3("conv_out", first, config.out_channels)?;
+        weights.finish()?;
+        let first_site = layers
+            .iter()
+            .position(|l| matches!(l, Layer::Transformer(_)))
+            .unwrap_or(layers.len());
+        Ok(Self {
+            recomputed: vec![false; layers.len()],
+            dtype: DType::F32,
+            origin,
+            pages,
+            config,
+            time1,
+            time2,
+            conv_in,
+            layers,
+            norm_out,
+            conv_out,
+            first_site,
+        })
+    }
+
+    /// Computes in `dtype`: f32, or half precision, f16 or bf16. Weights are cast where they are used; norms, softmax, the
+    /// sums of weight gradients, and what comes in and goes out are f32 all the same.
+    pub fn compute_in(&mut self, dtype: DType) {
+        self.dtype = dtype;
+    }
+
+    /// That all of `values`, which came out of this network, are finite; `what` names them.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::error::Error::NotFinite), which names the tensor that holds such a number, if one does.
+    pub(crate) fn check_finite(&self, what: impl FnOnce() -> String, values: &[f32]) -> Result<()> {
+        self.origin.check(what, values)
+    }
+
+    /// What it computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Channels of the latents.
+    pub fn channels(&self) -> usize {
+        self.config.in_channels
+    }
+
+    /// Height and width of the latents that the model was trained on.
+    pub fn sample_size(&self) -> usize {
+        self.config.sample_size
+    }
+
+    /// Width of the text embedding that the cross-attentions take.
+    pub fn context_width(&self) -> usize {
+        self.config.context
+    }
+
+    /// Predicts the noise, or the velocity, in `x`.
+    ///
+    /// # Shapes
+    /// - `x`: `[b, c, h, w]` noisy latents
+    /// - `timesteps`: b of them, 0..1000, one for each sample
+    /// - `context`: b prompts; at the words of a subject that has weights of its own, these are used
+    /// - returns `[b, c, h, w]`
+    ///
+    /// # Errors
+    /// If the shapes do not fit the model.
+    pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Context) -> Result<Tensor> {
+        let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
+        for layer in &self.layers {
+            (hidden, _) = state.run(layer, hidden, None)?;
+        }
+        self.leave(&hidden)
+    }
+
+    /// `context` with the keys and values of every cross-attention, which are the same in all steps. It is of use as long as
+    /// the weights stay what they are.
+    ///
+    /// # Errors
+    /// If the embedding has not [`UNet::context_width`].
+    pub fn project(&self, context: &Context) -> Result<Context> {
+        let projected = self
+            .transformers()
+            .flat_map(Transformer::cross_attentions)
+            .map(|attention| attention.project(context, self.dtype))
+            .collect::<Result<_>>()?;
+        Ok(context.with_projected(projected))
+    }
+
+    /// [`UNet::forward`], keeping in `store` where the cross-attentions look: one map for each, in order of execution.
+    ///
+    /// # Errors
+    /// As [`UNet::forward`].
+    pub fn forward_recording(
+        &self,
+        x: &Tensor,
+        timesteps: &[f32],
+        context: &Context,
+        store: &mut AttentionStore,
+    ) -> Result<Tensor> {
+        let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
+        for layer in &self.layers {
+            (hidden, _) = state.run(layer, hidden, Some(store))?;
+        }
+        self.leave(&hidden)
+    }
+
+    /// What comes before the layers.
+    pub(in crate::model) fn enter<'a>(
+        &self,
+        x: &Tensor,
+        timesteps: &[f32],
+        context: &'a Context,
+    ) -> Result<(Tensor, State<'a>)> {
+        // So that a run on weights that change ends with its next step, and not with its last.
+        self.pages.check_unchanged()?;
+        let state = State {
+            time: self.embed_time(timesteps, x.device())?,
+            context,
+            skips: Vec::new(),
+        };
+        Ok((self.conv_in.forward(&x.to_dtype(self.dtype)?)?, state))
+    }
+
+    /// What comes after the layers.
+    pub(in crate::model) fn leave(&self, hidden: &Tensor) -> Result<Tensor> {
+        let y = self.conv_out.forward(&self.norm_out.forward(hidden)?)?;
+        Ok(y.to_dtype(DType::F32)?)
+    }
+
+    /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, e]`.
+    fn embed_time(&self, timesteps: &[f32], device: &Device) -> Result<Tensor> {
+        let half = self.config.levels[0].width / 2;
+        let step = -(10_000f32.ln()) / (half as f32 - self.config.freq_shift as f32);
+        let mut embedding = Vec::with_capacity(timesteps.len() * 2 * half);
+        for &t in timesteps {
+            let angles = || (0..half).map(move |i| t * (i as f32 * step).exp());
+            if self.config.flip_sin_to_cos {
+                embedding.extend(angles().map(f32::cos).chain(angles().map(f32::sin)));
+            } else {
+                embedding.extend(angles().map(f32::sin).chain(angles().map(f32::cos)));
+            }
+        }
+        let embedding = Tensor::from_vec(embedding, (timesteps.len(), 2 * half), device)?;
+        let time = self
+            .time2
+            .forward(&silu(&self.time1.forward(&embedding)?)?)?;
+        Ok(time.to_dtype(self.dtype)?)
+    }
+
+    fn projections(&self) -> impl Iterator<Item = &Projection> {
+        self.transformers().flat_map(Transformer::projections)
+    }
+
+    fn projections_mut(&mut self) -> impl Iterator<Item = &mut Projection> {
+        let transformers = self.layers.iter_mut().filter_map(|layer| match layer {
+            Layer::Transformer(transformer) => Some(&mut **transformer),
+            _ => None,
+        });
+        transformers.flat_map(Transformer::projections_mut)
+    }
+
+    fn transformers(&self) -> impl Iterator<Item = &Transformer> {
+        self.layers.iter().filter_map(|layer| match layer {
+            Layer::Transformer(transformer) => Some(&**transformer),
+            _ => None,
+        })
+    }
+
+    /// The weights of the selected sites, each `[out, in]`, as they are held.
+    pub fn site_weights(&self, selection: SiteSelection) -> BTreeMap<Site, Weight> {
+        self.projections()
+            .filter(|p| selection.contains(&p.site))
+            .map(|p| (p.site.clone(), p.linear.weight().clone()))
+            .collect()
+    }
+
+    /// The weights of the selected sites as f32 tensors, each `[out, in]`.
+    ///
+    /// # Errors
+    /// If a weight cannot be read.
+    pub fn site_tensors(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
+        let weights = self.site_weights(selection).into_iter();
+        weights
+            .map(|(site, weight)| Ok((site, weight.tensor()?)))
+            .collect()
+    }
+
+    /// Calls `f`, which may change weights, and puts them back as they were, with none at words.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub(crate) fn restoring<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let original = self.site_weights(SiteSelection::All);
+        let result = f(self);
+        self.set_word_weights(Vec::new())?;
+        self.set_site_weights(original)?;
+        result
+    }
+
+    /// Puts other weights, of the same shapes, in place of those of these sites.
+    ///
+    /// # Errors
+    /// If the model has no such site, or its shape is another.
+    ///
+    /// # Panics
+    /// If a tensor is no matrix.
+    pub fn set_site_weights<W: Into<Weight>>(
+        &mut self,
+        mut weights: BTreeMap<Site, W>,
+    ) -> Result<()> {
+        for projection in self.projections_mut() {
+            if let Some(weight) = weights.remove(&projection.site) {
+                projection.linear.set_weight(projection.fitting(weight)?);
+            }
+        }
+        none_left(weights)
+    }
+
+    /// Puts the weights of one concept in place where it is in force: [`UNet::set_site_weights`] or
+    /// [`UNet::set_word_weights`].
+    ///
+    /// # Errors
+    /// As those.
+    pub(crate) fn set_weights_of(
+        &mut self,
+        scope: Scope,
+        weights: BTreeMap<Site, Tensor>,
+    ) -> Result<()> {
+        match scope {
+            Scope::Prompt => self.set_site_weights(weights),
+            Scope::Words => self.set_word_weights(vec![weights]),
+        }
+    }
+
+    /// Gives each subject weights of its own, of the same shapes, for these sites: they are used at the tokens that a
+    /// [`Context`] has as the words of the subject of that number. An empty list takes all of them back.
+    ///
+    /// # Errors
+    /// If the model has no such site that sees text, or its shape is another.
+    ///
+    /// # Panics
+    /// If a tensor is no matrix.
+    pub fn set_word_weights(&mut self, mut subjects: Vec<BTreeMap<Site, Tensor>>) -> Result<()> {
+        for projection in self.projections_mut().filter(|p| p.site.is_cross()) {
+            let mut own = Vec::with_capacity(subjects.len());
+            for weights in &mut subjects {
+                let weight = weights.remove(&projection.site);
+                let weight = weight.map(|w| projection.fitting(w)).transpose()?;
+                own.push(weight.map(|weight| Linear::new(weight, None)));
+            }
+            projection.at_words = own;
+        }
+        subjects.into_iter().try_for_each(none_left)
+    }
+}
+
+/// That every weight has found its site.
+fn none_left<W>(weights: BTreeMap<Site, W>) -> Result<()> {
+    match weights.into_keys().next() {
+        None => Ok(()),
+        Some(site) => Err(Error::Index {
+            thing: format!("site `{site}`"),
+            expected: "a site of this model".to_owned(),
+            found: "none of that name".to_owned(),
+            hint: "the index is of another model".to_owned(),
+        }),
+    }
+}

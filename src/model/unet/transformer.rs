@@ -1,0 +1,321 @@
+//! The spatial transformer of the UNet: self-attention over pixels, cross-attention over the prompt.
+
+use candle_core::Tensor;
+
+use super::super::conditioning::Context;
+use super::super::loader::Weights;
+use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
+use super::footprint::{LayerNeeds, bytes};
+use crate::Result;
+use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
+
+/// How far a backward pass goes into a transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To its input: something before it needs a gradient.
+    Input,
+    /// To its first site only: it holds the first site of the network.
+    Sites,
+}
+
+/// What a backward pass reads and collects beside the gradient that it carries.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(in crate::model) context: &'a Context,
+    pub(in crate::model) sites: SiteGradients,
+}
+
+/// Self-attention, cross-attention and a feed-forward layer, each behind a layer norm and beside a residual.
+#[derive(Debug)]
+struct Block {
+    norm1: LayerNorm,
+    self_attention: Attention,
+    norm2: LayerNorm,
+    cross_attention: Attention,
+    norm3: LayerNorm,
+    gate: Linear,
+    out: Linear,
+}
+
+/// The inputs of a [`Block`]'s norms. What norms, projections and the gate make of these is computed again: it would be
+/// most of the memory of a pass, and is a small part of its time.
+#[derive(Debug)]
+struct BlockSaved {
+    x: Tensor,
+    after_self: Tensor,
+    after_cross: Tensor,
+}
+
+impl Block {
+    fn load(
+        weights: &mut Weights,
+        name: &str,
+        width: usize,
+        context: usize,
+        heads: usize,
+    ) -> Result<Self> {
+        // diffusers' BasicTransformerBlock has a fixed epsilon and a feed-forward layer four times as wide.
+        let (epsilon, inner) = (1e-5, 4 * width);
+        Ok(Self {
+            norm1: weights.layer_norm(&format!("{name}.norm1"), width, epsilon)?,
+            self_attention: Attention::load(
+                weights,
+                &format!("{name}.attn1"),
+                width,
+                width,
+                heads,
+            )?,
+            norm2: weights.layer_norm(&format!("{name}.norm2"), width, epsilon)?,
+            cross_attention: Attention::load(
+                weights,
+                &format!("{name}.attn2"),
+                width,
+                context,
+                heads,
+            )?,
+            norm3: weights.layer_norm(&format!("{name}.norm3"), width, epsilon)?,
+            gate: weights.linear(&format!("{name}.ff.net.0.proj"), width, 2 * inner)?,
+            out: weights.linear(&format!("{name}.ff.net.2"), inner, width)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &Context,
+        store: Option<&mut AttentionStore>,
+    ) -> Result<(Tensor, BlockSaved)> {
+        let after_self = self
+            .self_attention
+            .forward(&self.norm1.forward(x)?, None, x, None)?;
+        let after_cross = self.cross_attention.forward(
+            &self.norm2.forward(&after_self)?,
+            Some(context),
+            &after_self,
+            store,
+        )?;
+        let gated = self
+            .gate
+            .forward_geglu(&self.norm3.forward(&after_cross)?)?; // [b, n, 4·width]
+        let y = self.out.forward_onto(&gated, &after_cross)?;
+        Ok((
+            y,
+            BlockSaved {
+                x: x.clone(),
+                after_self,
+                after_cross,
+            },
+        ))
+    }
+
+    /// ∂L/∂x, or `None` where the pass ends at this block's first site.
+    fn backward(
+        &self,
+        saved: &BlockSaved,
+        pass: &mut Pass,
+        grad: AttentionGrad,
+        reach: Reach,
+    ) -> Result<Option<Tensor>> {
+        let after_cross = match grad.output {
+            Some(grad) => {
+                let normed = self.norm3.forward(&saved.after_cross)?;
+                let g = self
+                    .gate
+                    .backward_geglu(&normed, &self.out.backward(grad)?)?;
+                let g = self.norm3.backward(&saved.after_cross, &g)?;
+                Some((grad + g)?)
+            }
+            None => None,
+        };
+        let g = self.cross_attention.backward(
+            &self.norm2.forward(&saved.after_self)?,
+            Some(pass.context),
+            AttentionGrad {
+                output: after_cross.as_ref(),
+                map: grad.map,
+            },
+            &mut pass.sites,
+        )?;
+        if reach == Reach::Sites && pass.sites.are_cross() {
+            return Ok(None);
+        }
+        let g = self.norm2.backward(&saved.after_self, &g)?;
+        let after_self = match after_cross {
+            Some(after_cross) => (after_cross + g)?,
+            None => g,
+        };
+        let grad = AttentionGrad {
+            output: Some(&after_self),
+            map: None,
+        };
+        let g = self.self_attention.backward(
+            &self.norm1.forward(&saved.x)?,
+            None,
+            grad,
+            &mut pass.sites,
+        )?;
+        if reach == Reach::Sites {
+            return Ok(None);
+        }
+        Ok(Some((after_self + self.norm1.backward(&saved.x, &g)?)?))
+    }
+}
+
+/// A stack of blocks over the pixels of a feature map, beside a residual: Rombach et al. 2022, section 3.3.
+#[derive(Debug)]
+pub(crate) struct Transformer {
+    norm: GroupNorm,
+    proj_in: Linear,
+    blocks: Vec<Block>,
+    proj_out: Linear,
+}
+
+/// What the backward pass of a [`Transformer`] needs.
+#[derive(Debug)]
+pub(crate) struct TransformerSaved {
+    x: Tensor,
+    blocks: Vec<BlockSaved>,
+}
+
+/// The sizes of a [`Transformer`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TransformerShape {
+    pub(crate) width: usize,
+    pub(crate) context: usize,
+    pub(crate) heads: usize,
+    pub(crate) depth: usize,
+    pub(crate) groups: usize,
+}
+
+impl Transformer {
+    /// Loads a transformer whose projections are linear layers or 1 × 1 convolutions, which compute the same.
+    pub(crate) fn load(weights: &mut Weights, name: &str, shape: TransformerShape) -> Result<Self> {
+        let TransformerShape {
+            width,
+            context,
+            heads,
+            depth,
+            groups,
+        } = shape;
+        Ok(Self {
+            norm: weights.group_norm(
+                &format!("{name}.norm"),
+                width,
+                groups,
+                1e-6,
+                Activation::None,
+            )?,
+            proj_in: weights.linear(&format!("{name}.proj_in"), width, width)?,
+            blocks: (0..depth)
+                .map(|i| {
+                    Block::load(
+                        weights,
+                        &format!("{name}.transformer_blocks.{i}"),
+                        width,
+                        context,
+                        heads,
+                    )
+                })
+                .collect::<Result<_>>()?,
+            proj_out: weights.linear(&format!("{name}.proj_out"), width, width)?,
+        })
+    }
+
+    /// `x: [b, c, h, w]` with b prompts to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
+    /// kept there.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        context: &Context,
+        mut store: Option<&mut AttentionStore>,
+    ) -> Result<(Tensor, TransformerSaved)> {
+        if let Some(store) = &mut store {
+            let (_, _, h, w) = x.dims4()?;
+            store.enter((h, w));
+        }
+        let mut hidden = self.proj_in.forward_from_channels(&self.norm.forward(x)?)?; // [b, n, c]
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (y, saved) = block.forward(&hidden, context, store.as_deref_mut())?;
+            hidden = y;
+            blocks.push(saved);
+        }
+        let y = self.proj_out.forward_to_channels(&hidden, x)?;
+        Ok((
+            y,
+            TransformerSaved {
+                x: x.clone(),
+                blocks,
+            },
+        ))
+    }
+
+    /// ∂L/∂x, or `None` where `reach` ends the pass at the first site.
+    ///
+    /// `grad.map` is of every map that the transformer's cross-attentions have. At least one part of `grad` is there.
+    pub(crate) fn backward(
+        &self,
+        saved: &TransformerSaved,
+        pass: &mut Pass,
+        grad: AttentionGrad,
+        reach: Reach,
+    ) -> Result<Option<Tensor>> {
+        let after = |g: &Tensor| self.proj_out.backward_from_channels(g);
+        let mut g = grad.output.map(after).transpose()?;
+        for (i, (block, saved)) in self.blocks.iter().zip(&saved.blocks).enumerate().rev() {
+            let reach = if i == 0 { reach } else { Reach::Input };
+            let grad = AttentionGrad {
+                output: g.as_ref(),
+                map: grad.map,
+            };
+            match block.backward(saved, pass, grad, reach)? {
+                Some(before) => g = Some(before),
+                None => return Ok(None),
+            }
+        }
+        let Some(g) = g else {
+            return Ok(None);
+        };
+        let g = self.proj_in.backward_to_channels(&g, &saved.x)?;
+        let g = self.norm.backward(&saved.x, &g)?;
+        Ok(Some(match grad.output {
+            Some(grad) => (grad + g)?,
+            None => g,
+        }))
+    }
+
+    /// What it needs for so many pixels.
+    pub(in crate::model) fn needs(&self, pixels: usize) -> LayerNeeds {
+        let width = bytes(self.proj_out.weight().shape().0, pixels);
+        LayerNeeds {
+            input: width,
+            inside: 3 * self.blocks.len() as u64 * width,
+            // Back through the gated layer: its output, four times as wide, and the gradient of both halves behind it; and
+            // the norm's output, the gradient and one more to add up.
+            working: (4 + 8 + 3) * width,
+        }
+    }
+
+    /// The attentions that see text.
+    pub(in crate::model) fn cross_attentions(&self) -> impl Iterator<Item = &Attention> {
+        self.blocks.iter().map(|b| &b.cross_attention)
+    }
+
+    /// Its K and V projections.
+    pub(crate) fn projections(&self) -> impl Iterator<Item = &Projection> {
+        let attentions = self
+            .blocks
+            .iter()
+            .flat_map(|b| [&b.self_attention, &b.cross_attention]);
+        attentions.flat_map(|a| [&a.to_k, &a.to_v])
+    }
+
+    /// Its K and V projections, to be changed.
+    pub(crate) fn projections_mut(&mut self) -> impl Iterator<Item = &mut Projection> {
+        let attentions = self
+            .blocks
+            .iter_mut()
+            .flat_map(|b| [&mut b.self_attention, &mut b.cross_attention]);
+        attentions.flat_map(|a| [&mut a.to_k, &mut a.to_v])
+    }
+}

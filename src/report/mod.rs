@@ -1,0 +1,5 @@
+//! What the user sees: progress, messages, tables, JSON.
+
+pub(crate) mod memory;
+pub(crate) mod photos;
+pub(crate) mod ui;
