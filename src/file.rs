@@ -58,7 +58,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         sync_folder(folder(&place));
         Ok(())
     };
-    write().map_err(|error| Error::io("write", path)(bare(error)))
+    write().map_err(Error::io("write", path))
 }
 
 /// Makes a file of these bytes where none is, as [`replace`] does.
@@ -72,7 +72,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
         sync_folder(folder(path));
         Ok(())
     };
-    write().map_err(|error| Error::io("write", path)(bare(error)))
+    write().map_err(Error::io("write", path))
 }
 
 /// Where what is written to `path` goes: links are followed, also to a file that is not there yet.
@@ -107,15 +107,11 @@ fn folder(path: &Path) -> &Path {
 /// A file of these bytes in the folder of `place`, on the disk and not yet under that name; as private as what it is to
 /// replace.
 fn beside(place: &Path, bytes: &[u8], there: Option<&Metadata>) -> io::Result<NamedTempFile> {
+    // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict. Made so, errors
+    // are the system's own, without the temporary name.
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".cones-");
-    #[cfg(unix)]
-    {
-        // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder(place))?;
+    let make = |path: &Path| File::create_new(path);
+    let mut file = builder.prefix(".cones-").make_in(folder(place), make)?;
     if let Some(there) = there {
         #[cfg(unix)]
         {
@@ -138,15 +134,6 @@ fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
-}
-
-/// The system's own error, without the name of a temporary file that `tempfile` puts before it.
-fn bare(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.source());
-    let code = inner
-        .and_then(|inner| inner.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error);
-    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 /// Bytes in hexadecimal.
