@@ -146,7 +146,7 @@ fn bad_input_is_named() {
         (
             &["generate", "a dog", "--model", "model.safetensors"],
             1,
-            &["not supported yet", "hint:"],
+            &["model.safetensors", "found 4 bytes", "hint:"],
         ),
         (
             &["generate", "a dog", "--model", "owner/name"],

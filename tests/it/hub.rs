@@ -161,6 +161,8 @@ fn where_the_cache_is() {
 #[test]
 fn a_user_without_a_home() {
     let dir = tempfile::tempdir().unwrap();
+    let all = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), all).unwrap();
     let mut command = Command::new("setpriv");
     command.args([
         "--reuid",
