@@ -109,20 +109,11 @@ fn folder(path: &Path) -> &Path {
 /// A file of these bytes in the folder of `place`, on the disk and not yet under that name; as private as what it is to
 /// replace.
 fn beside(place: &Path, bytes: &[u8], there: Option<&Metadata>) -> io::Result<NamedTempFile> {
-    // Opened here, as `tempfile` itself would put the name of its file into the system's error.
-    let open = |path: &Path| {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        {
-            // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict.
-            use std::os::unix::fs::OpenOptionsExt;
-            options.mode(0o666);
-        }
-        options.open(path)
-    };
+    // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict. Made so, errors
+    // are the system's own, without the temporary name.
     let mut builder = tempfile::Builder::new();
-    let mut file = builder.prefix(".cones-").make_in(folder(place), open)?;
+    let make = |path: &Path| File::create_new(path);
+    let mut file = builder.prefix(".cones-").make_in(folder(place), make)?;
     if let Some(there) = there {
         #[cfg(unix)]
         {

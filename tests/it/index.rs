@@ -207,11 +207,7 @@ fn errors_name_the_file() {
     assert!(error.hint().unwrap().contains("update"));
 
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-    let error = NeuronIndex::read(&path).unwrap_err();
-    let error = error.to_string();
-    assert!(
-        error.starts_with(&path.display().to_string())
-            && error.contains("1 are missing at its end"),
-        "{error}"
-    );
+    let error = NeuronIndex::read(&path).unwrap_err().to_string();
+    assert!(error.starts_with(&path.display().to_string()), "{error}");
+    assert!(error.ends_with("1 are missing at its end"), "{error}");
 }
