@@ -116,7 +116,7 @@ impl OverlapReport {
     /// Compares two concepts over the sites of either; a site that one of them lacks is empty in it.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::error::Error::Index) if they have a site in different shapes. That they are of one model is for the
+    /// [`Error::Index`](crate::Error::Index) if they have a site in different shapes. That they are of one model is for the
     /// caller to see: indices of fine-tuned models may well be compared.
     pub fn new(first: &NeuronIndex, second: &NeuronIndex) -> Result<Self> {
         let names: BTreeSet<&Site> = first

@@ -20,7 +20,7 @@ impl SiteIndices {
     /// A set of flat row-major positions in a matrix of `shape` = `[out, in]`.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::error::Error::Index) if the matrix has no weight or more than 2^32, or if the indices are
+    /// [`Error::Index`](crate::Error::Index) if the matrix has no weight or more than 2^32, or if the indices are
     /// not strictly increasing and in it.
     pub fn new(shape: [u32; 2], indices: Vec<u32>) -> Result<Self> {
         Self::of(shape, Coded::new(indices.into_iter(), weights(shape))?)
@@ -47,7 +47,7 @@ impl SiteIndices {
     /// The same neurons, set to `values` (the bits of f16, one for each index) instead of to zero.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::error::Error::Index) if there is not one value for each index, or one is not finite.
+    /// [`Error::Index`](crate::Error::Index) if there is not one value for each index, or one is not finite.
     pub fn with_values(mut self, values: Vec<u16>) -> Result<Self> {
         const EXPONENT: u16 = 0x7c00; // all ones in infinities and NaNs
         if values.len() != self.count() {
@@ -74,7 +74,7 @@ impl SiteIndices {
     /// [`SiteIndices::indices`] of its neurons, ascending. Without owners, all neurons are every subject's.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::error::Error::Index) if the places of a subject are not strictly increasing or not of this set, or
+    /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set, or
     /// a neuron is no subject's.
     pub fn with_owners(self, owners: Vec<Vec<u32>>) -> Result<Self> {
         let count = self.count() as u64;

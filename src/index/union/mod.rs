@@ -18,7 +18,7 @@ use crate::Result;
 /// Two indices may hold one subject only if it came into both from one index, as into a merge and its parts.
 ///
 /// # Errors
-/// [`Error::Index`](crate::error::Error::Index) if a prompt cannot tell two of their subjects apart, naming both, or there are too many.
+/// [`Error::Index`](crate::Error::Index) if a prompt cannot tell two of their subjects apart, naming both, or there are too many.
 pub fn distinct(indices: &[(&str, &NeuronIndex)]) -> Result<Vec<usize>> {
     let mut kept: Vec<usize> = Vec::new();
     let mut subjects: Vec<(&Subject, &str)> = Vec::new();
@@ -59,7 +59,7 @@ impl NeuronIndex {
     /// repetitions of one, come back as they are; else the provenance is that of a merge, in the order given.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::error::Error::Index) if there are none, if they are of different models or shapes, if two of
+    /// [`Error::Index`](crate::Error::Index) if there are none, if they are of different models or shapes, if two of
     /// them hold different values at one neuron, or if a prompt cannot tell their subjects apart, see [`distinct`].
     pub fn union(indices: &[&Self]) -> Result<Self> {
         let named: Vec<(&str, &Self)> = indices.iter().map(|&index| ("", index)).collect();

@@ -227,7 +227,7 @@ impl UNet {
             layers.push(self.kept(i, input, saved));
         }
         let [first, others @ ..] = store.maps() else {
-            return Err(crate::error::Error::value(
+            return Err(crate::Error::value(
                 "model",
                 "a UNet with cross-attention",
                 "none",

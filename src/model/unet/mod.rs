@@ -179,7 +179,7 @@ impl UNet {
     /// That all of `values`, which came out of this network, are finite; `what` names them.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::error::Error::NotFinite), which names the tensor that holds such a number, if one does.
+    /// [`Error::NotFinite`], which names the tensor that holds such a number, if one does.
     pub(crate) fn check_finite(&self, what: impl FnOnce() -> String, values: &[f32]) -> Result<()> {
         self.origin.check(what, values)
     }
