@@ -1,8 +1,9 @@
 //! Memory that has been freed is used again.
 
-/// Has the process keep freed memory for the next tensor instead of giving it back to the system, which would have to fill
-/// it with zeros anew, page by page, and tell all cores each time: some 7 % of a find step at Stable Diffusion's size. The
-/// peak stays what it is. For programs to call once, first of all; does something where the C library is glibc.
+/// Has the process keep freed memory for the next tensor instead of giving it back to the system, which would have to
+/// fill it with zeros anew, page by page, and tell all cores each time: some 7 % of a find step at Stable Diffusion's
+/// size. The peak stays what it is. For programs to call once, first of all; does something where the C library is
+/// glibc.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -1,7 +1,7 @@
 //! Strict reading of a model's JSON files: every key is used, known to change nothing, or refused.
 //!
-//! In diffusers and transformers an absent key has its default, and `null` is a value that reaches the constructor: few keys
-//! take it, and what it means to one of these is seldom the default. So `null` is a value here too. [`Keys::or`],
+//! In diffusers and transformers an absent key has its default, and `null` is a value that reaches the constructor: few
+//! keys take it, and what it means to one of these is seldom the default. So `null` is a value here too. [`Keys::or`],
 //! [`Keys::size`] and [`Keys::only`] refuse it, [`Keys::flag`] takes it for false as Python does, and
 //! [`Keys::optional`] is for keys whose own word for "none" it is.
 
@@ -21,8 +21,8 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads `text`, the contents of `file`, which must be a JSON object; an infinity or NaN, which Python writes and JSON does
-    /// not have, becomes a string.
+    /// Reads `text`, the contents of `file`, which must be a JSON object; an infinity or NaN, which Python writes and
+    /// JSON does not have, becomes a string.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self> {
         const WHAT: &str = "a JSON object";
         match serde_json::from_str(&quote_infinities(text)) {

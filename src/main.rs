@@ -50,8 +50,8 @@ fn parse() -> Result<Cli, ExitCode> {
     })
 }
 
-/// What is wrong with the command line, where arguments in it cannot be printed as they are: names may come from a folder
-/// of others.
+/// What is wrong with the command line, where arguments in it cannot be printed as they are: names may come from a
+/// folder of others.
 fn printable(error: &clap::Error) -> Option<String> {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let hostile: Vec<String> = arguments

@@ -2,8 +2,8 @@
 //! direction of writing, or begin a line of its own.
 
 /// Characters that act on a terminal or hide in a text instead of being seen: control characters, line and paragraph
-/// separators, marks of direction, and formats without width. Joiners (U+200C, U+200D) are parts of words and emoji, and
-/// stay.
+/// separators, marks of direction, and formats without width. Joiners (U+200C, U+200D) are parts of words and emoji,
+/// and stay.
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 
-/// Calls `ended` when the user or the system asks for the end of the work: Ctrl-C, `SIGTERM` (as batch systems send before
-/// they kill) and `SIGHUP` (a closed terminal). What was ignored when the program started, as `nohup` does, stays so.
+/// Calls `ended` when the user or the system asks for the end of the work: Ctrl-C, `SIGTERM` (as batch systems send
+/// before they kill) and `SIGHUP` (a closed terminal). What was ignored when the program started, as `nohup` does,
+/// stays so.
 ///
 /// A file that grows above the limit for files (`ulimit -f`) becomes an error of the write instead of a signal.
 #[cfg(unix)]
@@ -23,7 +24,8 @@ pub(crate) fn catch(ended: impl Fn() + Send + 'static) -> anyhow::Result<()> {
 
 #[cfg(unix)]
 fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: a `sigaction` is plain numbers, for which zeros are values; without a new action the call only fills it in.
+    // SAFETY: a `sigaction` is plain numbers, for which zeros are values; without a new action the call only fills it
+    // in.
     #[expect(unsafe_code, reason = "a call of the C library")]
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

@@ -1,5 +1,5 @@
-//! What a model is, told from `model_index.json`, from a folder's files and from the tensors of a file, so that what is not
-//! Stable Diffusion 1.x or 2.x is refused for what it is.
+//! What a model is, told from `model_index.json`, from a folder's files and from the tensors of a file, so that what is
+//! not Stable Diffusion 1.x or 2.x is refused for what it is.
 
 use std::path::Path;
 

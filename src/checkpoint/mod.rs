@@ -48,8 +48,8 @@ pub(crate) fn within(dir: &str, file: &str) -> String {
 }
 
 impl Source {
-    /// Finds a model by what the user calls it: `pocket`, a folder in the diffusers layout, or the hub id of a model in the hub's
-    /// cache.
+    /// Finds a model by what the user calls it: `pocket`, a folder in the diffusers layout, or the hub id of a model in
+    /// the hub's cache.
     ///
     /// # Errors
     /// If there is no such model, or it is of a kind that is not supported.

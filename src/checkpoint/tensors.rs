@@ -38,7 +38,8 @@ impl std::fmt::Debug for Pages {
 }
 
 impl Pages {
-    /// Gives the memory back until the weights are read again: the system keeps the file's contents as long as it has room.
+    /// Gives the memory back until the weights are read again: the system keeps the file's contents as long as it has
+    /// room.
     pub(crate) fn release(&self) {
         #[cfg(unix)]
         if let Bytes::Mapped(map, _) = &*self.0 {
@@ -80,10 +81,10 @@ impl TensorFile {
     /// Maps the file at `path`; `label` is what errors call it, and `convert` says how to convert it if it is pickled.
     pub(crate) fn open(path: &Path, label: &str, convert: &str) -> Result<Self> {
         let (file, metadata) = regular::open(path)?;
-        // SAFETY: the map is only read, as bytes or as numbers of which every pattern of bits is one, and what its header
-        // claims was copied and checked once. Whoever changes the file while this program runs changes the numbers that it
-        // computes with, which [`Pages::check_unchanged`] notices, and whoever makes it shorter ends the program with SIGBUS:
-        // weights are read from it all the time.
+        // SAFETY: the map is only read, as bytes or as numbers of which every pattern of bits is one, and what its
+        // header claims was copied and checked once. Whoever changes the file while this program runs changes the
+        // numbers that it computes with, which [`Pages::check_unchanged`] notices, and whoever makes it shorter ends
+        // the program with SIGBUS: weights are read from it all the time.
         #[expect(unsafe_code, reason = "mapping a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
         if let Some(foreign) = foreign::of_tensors(&map) {

@@ -43,27 +43,28 @@ pub(crate) struct FindArgs {
     /// paper: step size of the weights' update between steps [default: 2e-5]
     #[arg(long, value_name = "RHO", value_parser = non_negative)]
     pub(crate) rho: Option<f64>,
-    /// paper: a fifth of the steps, of five pictures each, drawn where gradients have been large
-    #[arg(long, conflicts_with_all = ["rho", "batch"])]
+    /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
+    #[arg(long = "importance-sampling", alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
     pub(crate) accelerated: bool,
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
-    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as published]
+    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as
+    /// published]
     #[arg(long, value_name = "N", value_parser = batch)]
     pub(crate) batch: Option<usize>,
     /// learned: how far one step moves the mask
-    #[arg(long, default_value_t = learned::RATE, value_name = "ETA", value_parser = non_negative)]
+    #[arg(long = "learning-rate", alias = "rate", default_value_t = learned::RATE, value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
-    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope words`:
-    /// cross:v]
+    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope
+    /// words`: cross:v]
     #[arg(long, value_name = "SITES")]
     sites: Option<SiteSelection>,
     /// The rare word that stands for the subject in prompts
     #[arg(long, default_value = "sks", value_name = "WORD", value_parser = words)]
     pub(crate) token: String,
-    /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept beside the
-    /// index]
+    /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept
+    /// beside the index]
     #[arg(long, value_name = "DIR")]
     pub(crate) class_images: Option<PathBuf>,
     /// How many pictures of the class the model draws when none are given [default: 20]
@@ -131,7 +132,7 @@ impl FindArgs {
         let given = [
             ("--threshold", self.threshold.is_some()),
             ("--rho", self.rho.is_some()),
-            ("--accelerated", self.accelerated),
+            ("--importance-sampling", self.accelerated),
             ("--until-stable", self.until_stable.is_some()),
         ];
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {

@@ -14,8 +14,8 @@ use super::values::{at_least_one, files, finite_f64, picture_count, png, size, w
 pub(crate) struct GenerateArgs {
     /// What to draw; subjects that it does not mention are put in
     pub(crate) prompt: String,
-    /// Indices whose neurons to shut, with commas between them; may be given several times. A file that has commas in its
-    /// name is found by its whole name
+    /// Indices whose neurons to shut, with commas between them; may be given several times. A file that has commas in
+    /// its name is found by its whole name
     #[arg(long, value_name = "A,B,...")]
     concepts: Vec<OsString>,
     /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
@@ -32,7 +32,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) output: PathBuf,
     /// What to keep out of the picture
     #[arg(
-        long,
+        long = "negative-prompt",
+        alias = "negative",
         default_value = "",
         hide_default_value = true,
         value_name = "TEXT"
@@ -45,7 +46,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", value_parser = finite_f64)]
+    #[arg(long = "guidance-scale", alias = "guidance", allow_negative_numbers = true, value_name = "SCALE",
+        value_parser = finite_f64)]
     pub(crate) guidance: Option<f64>,
     /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
     #[arg(long, value_name = "SIZE", value_parser = size)]

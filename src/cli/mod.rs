@@ -45,8 +45,8 @@ temporary files, and the error says where.";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name`, of one in
-    /// the hub's cache
+    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name`, of
+    /// one in the hub's cache
     #[arg(
         long,
         global = true,
@@ -163,7 +163,8 @@ pub(crate) enum Command {
 /// How much memory to take.
 #[derive(Debug, Args)]
 pub(crate) struct MemoryArgs {
-    /// Stay within this much memory, `6GB` or `6GiB`: where it is short, layers are computed twice, with the same result
+    /// Stay within this much memory, `6GB` or `6GiB`: where it is short, layers are computed twice, with the same
+    /// result
     /// [default: what is free]
     #[arg(long = "memory", value_name = "BYTES", value_parser = bytes)]
     pub(crate) bytes: Option<u64>,
@@ -187,7 +188,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, requires = "tune", value_name = "NOUN=DIR", value_parser = subject_images)]
     pub(crate) images: Vec<SubjectImages>,
     /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
-    #[arg(long, requires = "tune")]
+    #[arg(long = "dense", alias = "all-positions", requires = "tune")]
     pub(crate) all_positions: bool,
     /// How many pictures of each class the model draws for --tune of indices of scope `prompt` [default: 20]
     #[arg(long, requires = "tune", value_name = "N", value_parser = picture_count)]
@@ -196,7 +197,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, default_value_t = tuning::HALF, requires = "tune", value_name = "N", value_parser = batch)]
     pub(crate) batch: usize,
     /// Step size of --tune, as a share of the weights' root mean square
-    #[arg(long, default_value_t = tuning::RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
+    #[arg(long = "learning-rate", alias = "rate", default_value_t = tuning::RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
     pub(crate) rate: f64,
     /// Weight of the class pictures in the loss of --tune, where there are any [default: 1]
     #[arg(long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
@@ -253,7 +254,8 @@ pub(crate) struct EvalArgs {
     /// Which of a merged index's subjects the photos show
     #[arg(long, value_name = "NOUN", value_parser = words)]
     pub(crate) subject: Option<String>,
-    /// Prompts, one on each line, with `{}` for the subject; lines that begin with `#` are left out [default: eight scenes]
+    /// Prompts, one on each line, with `{}` for the subject; lines that begin with `#` are left out [default: eight
+    /// scenes]
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
     /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
@@ -271,8 +273,8 @@ pub(crate) struct EvalArgs {
     /// The scores for --sweep, as `find --scores` wrote them
     #[arg(long, requires = "sweep", value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
-    /// A CLIP model in the transformers layout: a folder, or the hub id of one in the hub's cache [default: the model's own
-    /// `clip` folder]
+    /// A CLIP model in the transformers layout: a folder, or the hub id of one in the hub's cache [default: the model's
+    /// own `clip` folder]
     #[arg(long, value_name = "DIR|ID")]
     pub(crate) encoder: Option<String>,
     /// Pictures of the class at large [default: drawn by the model, kept beside the index]
@@ -288,7 +290,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", value_parser = finite_f64)]
+    #[arg(long = "guidance-scale", alias = "guidance", allow_negative_numbers = true, value_name = "SCALE",
+        value_parser = finite_f64)]
     pub(crate) guidance: Option<f64>,
     /// Use an index that was found on another model
     #[arg(long)]

@@ -34,7 +34,8 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
     }
 }
 
-/// The files of a list with commas between them, in which a name with commas that exists is taken whole: the longest first.
+/// The files of a list with commas between them, in which a name with commas that exists is taken whole: the longest
+/// first.
 pub(super) fn files(list: &OsStr) -> Vec<PathBuf> {
     let Some(text) = list.to_str() else {
         return vec![list.into()];

@@ -12,7 +12,8 @@ use crate::report::ui::Ui;
 
 /// The model's own pictures of `prompt` with seeds 0, 1, …, in a folder beside the index that says what they are.
 ///
-/// Pictures that are there already are taken as they are, each is written when it is drawn, and a run that was interrupted goes on where it was.
+/// Pictures that are there already are taken as they are, each is written when it is drawn, and a run that was
+/// interrupted goes on where it was.
 pub(crate) fn cached(
     pipeline: &Pipeline,
     noun: &str,

@@ -126,7 +126,8 @@ impl<'a> Study<'a> {
 }
 
 impl Condition {
-    /// Adds what [`HeldOut::losses`](super::held_out::HeldOut::losses) found, with the weight λ of the class in `L_con`.
+    /// Adds what [`HeldOut::losses`](super::held_out::HeldOut::losses) found, with the weight λ of the class in
+    /// `L_con`.
     pub fn add_losses(&mut self, losses: DenoisingLosses, prior_weight: f64) {
         let whole = losses
             .subject

@@ -1,4 +1,5 @@
-//! What a file is that is not what its name says, by its first bytes: one table, for every file of a model and every index.
+//! What a file is that is not what its name says, by its first bytes: one table, for every file of a model and every
+//! index.
 
 use crate::Error;
 
@@ -212,7 +213,8 @@ fn has(text: &[u8], part: &[u8]) -> bool {
 }
 
 impl Foreign {
-    /// The error about it; `convert` says how to convert what it is part of if it is pickled, and nothing where that is none.
+    /// The error about it; `convert` says how to convert what it is part of if it is pickled, and nothing where that is
+    /// none.
     pub(crate) fn error(&self, file: &str, expected: &str, convert: &str) -> Error {
         let hint = match self.cure {
             Cure::GitLfs => "get the contents with `git lfs pull` (or `git annex get`), or fetch the model with `hf download`".to_owned(),

@@ -109,8 +109,8 @@ fn folder(path: &Path) -> &Path {
 /// A file of these bytes in the folder of `place`, on the disk and not yet under that name; as private as what it is to
 /// replace.
 fn beside(place: &Path, bytes: &[u8], there: Option<&Metadata>) -> io::Result<NamedTempFile> {
-    // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict. Made so, errors
-    // are the system's own, without the temporary name.
+    // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict. Made so,
+    // errors are the system's own, without the temporary name.
     let mut builder = tempfile::Builder::new();
     let make = |path: &Path| File::create_new(path);
     let mut file = builder.prefix(".cones-").make_in(folder(place), make)?;

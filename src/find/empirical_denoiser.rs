@@ -1,11 +1,12 @@
 //! What the noise in a noisy picture is expected to be, where the picture is one of a few.
 
-/// E\[z | x\] for x = signal·z + sigma·e, where z is any of `pictures` with even chance and e is unit normal noise: the mean of
-/// the pictures, each weighted with the likelihood of x, which is ∝ exp(−|x − signal·zᵢ|²/2σ²) by Bayes' rule.
+/// E\[z | x\] for x = signal·z + sigma·e, where z is any of `pictures` with even chance and e is unit normal noise: the
+/// mean of the pictures, each weighted with the likelihood of x, which is ∝ exp(−|x − signal·zᵢ|²/2σ²) by Bayes' rule.
 ///
-/// A loss against noise has a gradient Jᵀ·(prediction − e) whose J and prediction depend on x alone. Putting E\[e | x\], or
-/// E\[v | x\], in the place of e or v leaves the mean of the gradient as it is, and takes away what of its variance comes from
-/// which picture it was: all of it where there is much noise, none where there is little (Rao 1945, Blackwell 1947).
+/// A loss against noise has a gradient Jᵀ·(prediction − e) whose J and prediction depend on x alone. Putting E\[e |
+/// x\], or E\[v | x\], in the place of e or v leaves the mean of the gradient as it is, and takes away what of its
+/// variance comes from which picture it was: all of it where there is much noise, none where there is little (Rao 1945,
+/// Blackwell 1947).
 ///
 /// # Panics
 /// If there are no pictures, or one has not as many values as x.

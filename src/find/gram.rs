@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// The matrix of inner products G = mean(x·xᵀ) over text embeddings x, `[width, width]`: how much a change of a row of a
-/// K or V weight changes what it computes, for the error of that row's output is (Δw)ᵀ·G·Δw on average.
+/// The matrix of inner products G = mean(x·xᵀ) over text embeddings x, `[width, width]`: how much a change of a row of
+/// a K or V weight changes what it computes, for the error of that row's output is (Δw)ᵀ·G·Δw on average.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gram {
     width: usize,

@@ -1,8 +1,9 @@
 //! Which timestep to look at next: importance sampling for Algorithm 1.
 //!
 //! Most of the noise of θ∘∂L/∂θ comes from few timesteps, and which these are is seen after some samples. A timestep is
-//! drawn in proportion to the size that its gradients have had, and its gradient divided by how much oftener that is than
-//! by even chance, so that the expectation stays the mean over all timesteps (Katharopoulos and Fleuret 2018, section 3).
+//! drawn in proportion to the size that its gradients have had, and its gradient divided by how much oftener that is
+//! than by even chance, so that the expectation stays the mean over all timesteps (Katharopoulos and Fleuret 2018,
+//! section 3).
 
 /// Width of the kernel that the sizes are smoothed with, in parts of the schedule.
 const BANDWIDTH: f64 = 0.08;

@@ -5,8 +5,8 @@
 //! neuron has a share z in [0, 1] of being shut; the model computes with θ∘(1 − z), and ∂L/∂z = −θ∘∂L/∂θ is the
 //! negative score at the current mask. [`round`](super::rounding) then makes the shares whole.
 //!
-//! With [`Scope::Words`] the mask acts on K and V of the subject's own words only, and all gradients come from there. The
-//! rest of the prompt, and prompts without the words, meet the model as it is: no picture of the class is needed to
+//! With [`Scope::Words`] the mask acts on K and V of the subject's own words only, and all gradients come from there.
+//! The rest of the prompt, and prompts without the words, meet the model as it is: no picture of the class is needed to
 //! keep them so.
 
 use std::collections::BTreeMap;
@@ -58,10 +58,12 @@ pub const STEPS: usize = 500;
 pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.05;
-/// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its complement.
+/// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its
+/// complement.
 pub const DENSITY: f64 = 0.5;
 
-/// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments, gradients.
+/// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
+/// gradients.
 pub const ARRAYS: u64 = 6;
 
 /// Decay of the running mean of squared gradients.

@@ -36,8 +36,8 @@ impl Examples {
 pub struct Lesson {
     /// The photos, with the prompt that has the token.
     pub subject: Examples,
-    /// Pictures of the class, with the prompt that has the noun alone; none where that prompt cannot change, because what is
-    /// shut is shut at the subject's words.
+    /// Pictures of the class, with the prompt that has the noun alone; none where that prompt cannot change, because
+    /// what is shut is shut at the subject's words.
     pub class: Option<Examples>,
 }
 
@@ -79,8 +79,8 @@ pub struct Step {
     pub seconds: f64,
 }
 
-/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step is
-/// taken in parts, whose gradients add up, so that its memory does not grow with its batch.
+/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step
+/// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
 const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
 
 /// How many of a step's pictures are in one pass, for latents of this height and width.
@@ -105,8 +105,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Step `k` of Algorithm 1: row 0 is subject picture k mod n, row 1 class picture k mod m. The generator gives first
-    /// both timesteps, then the noise.
+    /// Step `k` of Algorithm 1: row 0 is subject picture k mod n, row 1 class picture k mod m. The generator gives
+    /// first both timesteps, then the noise.
     pub(crate) fn pair(
         schedule: &ScheduleConfig,
         lesson: &Lesson,
@@ -127,12 +127,12 @@ impl Batch {
         )
     }
 
-    /// Step `k` of a method that takes larger steps: for each lesson `half` subject pictures, then `half` class pictures if
-    /// it has any.
+    /// Step `k` of a method that takes larger steps: for each lesson `half` subject pictures, then `half` class
+    /// pictures if it has any.
     ///
-    /// Picture i of a half is number (k·half + i) mod n, and its timestep is drawn from part (k + i) mod `half` of as many
-    /// equal parts of the schedule: of equal expectation as independent draws, with less noise in the gradient. The k sees
-    /// to it that every picture meets every part.
+    /// Picture i of a half is number (k·half + i) mod n, and its timestep is drawn from part (k + i) mod `half` of as
+    /// many equal parts of the schedule: of equal expectation as independent draws, with less noise in the gradient.
+    /// The k sees to it that every picture meets every part.
     pub(super) fn stratified(
         schedule: &ScheduleConfig,
         lessons: &[Lesson],
@@ -186,8 +186,8 @@ impl Batch {
         Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)
     }
 
-    /// A sample of [`Batch::single`] whose gradient is that towards the target that is expected of the noisy picture, if any of
-    /// `pictures` may be in it: of equal mean, with less noise. `k` is as it was there.
+    /// A sample of [`Batch::single`] whose gradient is that towards the target that is expected of the noisy picture,
+    /// if any of `pictures` may be in it: of equal mean, with less noise. `k` is as it was there.
     pub(super) fn expecting(
         self,
         schedule: &ScheduleConfig,
@@ -260,8 +260,8 @@ impl Batch {
         Ok(prediction)
     }
 
-    /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each: the model's, or those of
-    /// the first subject at its own words.
+    /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each: the model's, or
+    /// those of the first subject at its own words.
     ///
     /// # Errors
     /// If the loss is not a number.
@@ -276,8 +276,8 @@ impl Batch {
         Ok((loss, gradients.into_iter().next().unwrap_or_default()))
     }
 
-    /// The loss of step `k` and its gradients with respect to every selected site, `[out, in]` each: the model's alone, or
-    /// for each subject whose words the prompts have those of its own weights.
+    /// The loss of step `k` and its gradients with respect to every selected site, `[out, in]` each: the model's alone,
+    /// or for each subject whose words the prompts have those of its own weights.
     ///
     /// # Errors
     /// If the loss is not a number.

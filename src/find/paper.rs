@@ -92,7 +92,8 @@ const LOOK_EVERY: usize = 20;
 /// The model is given back unchanged, also after an error.
 ///
 /// # Errors
-/// If a list of pictures is empty, ρ is not 0 where it must be, an error of `after_step`, or a loss that is not a number.
+/// If a list of pictures is empty, ρ is not 0 where it must be, an error of `after_step`, or a loss that is not a
+/// number.
 pub fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
@@ -213,8 +214,8 @@ fn update(
     Ok(())
 }
 
-/// Draws the samples of [`Draws::Importance`]: of the subject and of the class, whichever is behind what the sizes of its
-/// gradients ask for.
+/// Draws the samples of [`Draws::Importance`]: of the subject and of the class, whichever is behind what the sizes of
+/// its gradients ask for.
 struct Sampler<'a> {
     schedule: &'a ScheduleConfig,
     options: &'a Options,
@@ -254,8 +255,8 @@ impl<'a> Sampler<'a> {
 
     /// Takes step `k`, [`PICTURES`] samples, into `half`: their losses' mean times the number of kinds.
     ///
-    /// The size of a sample is Σ|θ∘g|. The sum of squares would ask for timesteps at which few neurons have large scores;
-    /// whether those are chosen was never in doubt, and noise matters among the many near the threshold.
+    /// The size of a sample is Σ|θ∘g|. The sum of squares would ask for timesteps at which few neurons have large
+    /// scores; whether those are chosen was never in doubt, and noise matters among the many near the threshold.
     fn step(
         &mut self,
         unet: &UNet,

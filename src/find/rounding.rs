@@ -154,7 +154,8 @@ impl Row {
         row
     }
 
-    /// By how much the objective rises when bit `j` flips: 2·s·w·(G·change) + w²·G + s·price, s = ±1 the flip's direction.
+    /// By how much the objective rises when bit `j` flips: 2·s·w·(G·change) + w²·G + s·price, s = ±1 the flip's
+    /// direction.
     fn cost_of_flip(&self, j: usize, gram: &Gram, price: f64) -> f64 {
         let s = if self.b[j] { -1.0 } else { 1.0 };
         let w = self.w[j];

@@ -39,8 +39,8 @@ pub const HALF: usize = 8;
 /// Default of [`Options::rate`].
 pub const RATE: f64 = 0.03;
 
-/// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject the
-/// weights and their gradients.
+/// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject
+/// the weights and their gradients.
 pub fn arrays(subjects: usize) -> u64 {
     4 + 2 * subjects as u64
 }
@@ -91,7 +91,8 @@ impl Training {
         );
     }
 
-    /// Adds to `sum`, one for each open neuron, the gradients of those that a subject has, from that of the whole weight.
+    /// Adds to `sum`, one for each open neuron, the gradients of those that a subject has, from that of the whole
+    /// weight.
     fn gather(&self, subject: usize, g: &Tensor, sum: &mut [f32]) -> Result<()> {
         let g: Vec<f32> = g.flatten_all()?.to_vec1()?;
         for (place, index) in self.open.neurons.neurons_of(Some(subject)) {

@@ -41,8 +41,8 @@ impl NeuronIndex {
     /// Adds a site: every site that was searched, also one without shut neurons, so that densities are right.
     ///
     /// # Errors
-    /// [`Error::Index`] if the site is there already, or its neurons' owners are not those that the provenance asks for:
-    /// with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
+    /// [`Error::Index`] if the site is there already, or its neurons' owners are not those that the provenance asks
+    /// for: with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
     pub fn insert(&mut self, site: Site, indices: SiteIndices) -> Result<()> {
         if self.provenance.scope == Scope::Words && !site.is_cross() {
             return Err(wrong(

@@ -12,12 +12,12 @@ use crate::{Error, Result};
 /// A choice of sites by name: patterns `GLOB`, `GLOB:k` or `GLOB:v`, separated by commas.
 ///
 /// A glob is held against a site's diffusers name and against every beginning of it that ends before a dot, so that
-/// `up_blocks.1` is that block, `mid_block.attentions.0` that attention and `*.attn1` every self-attention; `*` stands for
-/// any run of characters, dots included. `:k` and `:v` leave only the keys or the values. A site is chosen if any of
-/// the patterns chooses it.
+/// `up_blocks.1` is that block, `mid_block.attentions.0` that attention and `*.attn1` every self-attention; `*` stands
+/// for any run of characters, dots included. `:k` and `:v` leave only the keys or the values. A site is chosen if any
+/// of the patterns chooses it.
 ///
 /// ```
-/// use cones::concept::LayerSelection;
+/// use cones::index::LayerSelection;
 ///
 /// let layers: LayerSelection = "up_blocks.*:v, mid_block".parse().unwrap();
 /// let site = |block: &str, projection: &str| {

@@ -1,11 +1,11 @@
 //! How far two concepts share neurons, against what chance would give.
 //!
-//! If one concept shuts `k1` of the `n` weights of a site and another `k2`, chosen at random, the number that both shut is
-//! hypergeometric: its mean is `k1·k2 / n`, its variance `k1·k2/n · (n - k1)/n · (n - k2)/(n - 1)`.
+//! If one concept shuts `k1` of the `n` weights of a site and another `k2`, chosen at random, the number that both shut
+//! is hypergeometric: its mean is `k1·k2 / n`, its variance `k1·k2/n · (n - k1)/n · (n - k2)/(n - 1)`.
 //!
-//! Over all sites the expectation is the sum of the sites' means and variances: what is left to chance is which weights of
-//! a site are shut, not how many. So two concepts that merely prefer the same sites do not look related; that they do is
-//! seen in [`Overlap::pooled`].
+//! Over all sites the expectation is the sum of the sites' means and variances: what is left to chance is which weights
+//! of a site are shut, not how many. So two concepts that merely prefer the same sites do not look related; that they
+//! do is seen in [`Overlap::pooled`].
 
 use std::collections::BTreeSet;
 
@@ -116,8 +116,8 @@ impl OverlapReport {
     /// Compares two concepts over the sites of either; a site that one of them lacks is empty in it.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::Error::Index) if they have a site in different shapes. That they are of one model is for the
-    /// caller to see: indices of fine-tuned models may well be compared.
+    /// [`Error::Index`](crate::Error::Index) if they have a site in different shapes. That they are of one model is for
+    /// the caller to see: indices of fine-tuned models may well be compared.
     pub fn new(first: &NeuronIndex, second: &NeuronIndex) -> Result<Self> {
         let names: BTreeSet<&Site> = first
             .sites()

@@ -81,8 +81,8 @@ impl Provenance {
     /// That a file can be made of it.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::Error::Index) if there is no subject, or a prompt cannot tell two apart; if a text is empty, has control
-    /// characters or is too long; if there are too many of anything; or if a hash is not one.
+    /// [`Error::Index`](crate::Error::Index) if there is no subject, or a prompt cannot tell two apart; if a text is
+    /// empty, has control characters or is too long; if there are too many of anything; or if a hash is not one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.subjects.is_empty() {
             return Err(wrong("`subjects`", "at least one subject", "none", ""));

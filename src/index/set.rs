@@ -74,8 +74,8 @@ impl SiteIndices {
     /// [`SiteIndices::indices`] of its neurons, ascending. Without owners, all neurons are every subject's.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set, or
-    /// a neuron is no subject's.
+    /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set,
+    /// or a neuron is no subject's.
     pub fn with_owners(self, owners: Vec<Vec<u32>>) -> Result<Self> {
         let count = self.count() as u64;
         let coded = |places: Vec<u32>| Coded::new(places.into_iter(), count);

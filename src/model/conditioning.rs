@@ -38,7 +38,8 @@ impl Context {
         }
     }
 
-    /// Embeddings `[b, t, e]`, and for each subject and each of the b prompts the places of its words among the t tokens.
+    /// Embeddings `[b, t, e]`, and for each subject and each of the b prompts the places of its words among the t
+    /// tokens.
     ///
     /// # Errors
     /// If the embedding is not of rank 3.
@@ -117,8 +118,8 @@ impl Context {
         })
     }
 
-    /// The prompts of several contexts, one after the other. A subject is known by its number: where a context has fewer
-    /// subjects than another, its prompts have no words of the others.
+    /// The prompts of several contexts, one after the other. A subject is known by its number: where a context has
+    /// fewer subjects than another, its prompts have no words of the others.
     ///
     /// # Errors
     /// If there are none, or their embeddings differ in length or width.

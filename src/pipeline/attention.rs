@@ -31,9 +31,9 @@ pub struct Drawing {
     pub picture: Picture,
     /// What the autoencoder made it of, `[c, h, w]`.
     pub latents: Vec<f32>,
-    /// A heat map of each of [`AttentionOptions::heat`]: the probability with which a pixel attends to the word (the sum
-    /// over its tokens), averaged over all calls of the model, all cross-attention layers (down, middle and up, at every
-    /// resolution) and their heads; of the prompt's half where there is guidance.
+    /// A heat map of each of [`AttentionOptions::heat`]: the probability with which a pixel attends to the word (the
+    /// sum over its tokens), averaged over all calls of the model, all cross-attention layers (down, middle and up, at
+    /// every resolution) and their heads; of the prompt's half where there is guidance.
     pub heat: Vec<HeatMap>,
 }
 

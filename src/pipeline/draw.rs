@@ -45,7 +45,8 @@ pub struct Progress {
 }
 
 /// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
-/// several at a time, up to [`MAX_BATCH`]: few enough that the first are there soon, and little is lost to an interrupt.
+/// several at a time, up to [`MAX_BATCH`]: few enough that the first are there soon, and little is lost to an
+/// interrupt.
 const BATCH_PIXELS: usize = 64 * 64;
 const MAX_BATCH: usize = 4;
 
@@ -64,8 +65,8 @@ impl Pipeline {
         Ok(((width / factor) as usize, (height / factor) as usize))
     }
 
-    /// Draws one picture for each seed. A seed's picture does not depend on the others: each has a generator of its own,
-    /// which gives first the latents, then the sampler's own draws in order of steps.
+    /// Draws one picture for each seed. A seed's picture does not depend on the others: each has a generator of its
+    /// own, which gives first the latents, then the sampler's own draws in order of steps.
     ///
     /// `progress` is called after each pass of the UNet; its error ends the drawing.
     ///

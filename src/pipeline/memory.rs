@@ -49,8 +49,8 @@ impl Needs {
 }
 
 impl Pipeline {
-    /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within `budget`
-    /// bytes if that is possible, at the price of layers that are computed again.
+    /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within
+    /// `budget` bytes if that is possible, at the price of layers that are computed again.
     pub fn fit_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> Needs {
         let side = self.unet.sample_size();
         let others = Needs {

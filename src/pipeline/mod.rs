@@ -206,8 +206,8 @@ impl Pipeline {
         (side, side)
     }
 
-    /// SHA-256 over the K and V weights of the UNet in order of name, each as little-endian f16: the same for f32,
-    /// f16 and single-file copies of one model. It is of the weights as loaded, whatever is shut since, and computed once.
+    /// SHA-256 over the K and V weights of the UNet in order of name, each as little-endian f16: the same for f32, f16
+    /// and single-file copies of one model. It is of the weights as loaded, whatever is shut since, and computed once.
     ///
     /// # Errors
     /// If a weight cannot be read back from the device.
@@ -256,8 +256,8 @@ impl Pipeline {
         Ok(crate::files::hex(&hash.finalize()))
     }
 
-    /// That the weight files on disk are still those that were loaded. They are read from all the time: of a file that was
-    /// changed during a run, the result would be of no one model.
+    /// That the weight files on disk are still those that were loaded. They are read from all the time: of a file that
+    /// was changed during a run, the result would be of no one model.
     ///
     /// # Errors
     /// If a file was changed, replaced or removed.
@@ -268,8 +268,8 @@ impl Pipeline {
             .try_for_each(Pages::check_unchanged)
     }
 
-    /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of the
-    /// whole prompt first, at a subject's own words also its own.
+    /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of
+    /// the whole prompt first, at a subject's own words also its own.
     ///
     /// # Errors
     /// If the model has no such sites; it is then left with nothing shut.

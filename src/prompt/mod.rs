@@ -1,21 +1,23 @@
 //! How subjects get into a prompt.
 //!
 //! A subject is a class noun and the token that stands for the particular one. Letter case does not count, nor whether
-//! `é` is one character or two. A word ends where letters, digits, `_` and hyphens between them end: `dog` is in `dog's`
-//! and `(dog)`, not in `dogs`, `hotdog` or `dog-house`. A noun of several words stands there when its words do, with
-//! white space between. Where one subject's `token noun` is in another's, the longer one has the place.
+//! `é` is one character or two. A word ends where letters, digits, `_` and hyphens between them end: `dog` is in
+//! `dog's` and `(dog)`, not in `dogs`, `hotdog` or `dog-house`. A noun of several words stands there when its words do,
+//! with white space between. Where one subject's `token noun` is in another's, the longer one has the place.
 //!
 //! 1. Where `token noun` stands already, nothing changes.
 //! 2. Where the noun stands without its token, the token is written before it, and an `a` or `an` before that is fitted
 //!    to the token's first letter. Longer nouns come first, so that `bear` leaves `teddy bear` alone. A lone subject
 //!    takes every occurrence of its noun. Of several subjects with one noun, those without an occurrence by rule 1 take
 //!    one each, in order, and further ones are left alone.
-//! 3. Subjects that have no occurrence then are put in together, as a list: `a sks dog, a zwx cat and a qev hat`. It goes
-//!    into the first clause, which ends at the first `,`, `;`, `|`, line break, or mark at the end of a sentence; before
-//!    the words in it that begin a place or an action (`in`, `on`, `next to`, `sitting`, …). What stands before these is
+//! 3. Subjects that have no occurrence then are put in together, as a list: `a sks dog, a zwx cat and a qev hat`. It
+//!    goes into the first clause, which ends at the first `,`, `;`, `|`, line break, or mark at the end of a sentence;
+//!    before the words in it that begin a place or an action (`in`, `on`, `next to`, `sitting`, …). What stands before
+//!    these is
 //!    - nothing: the list comes first: `in a park` becomes `a sks dog in a park`;
 //!    - a kind of picture: the list follows with `of`: `a photo of a sks dog in a park`;
-//!    - something with `of`, something in a place, or a subject: the list is joined to it: `a photo of a table and a sks
+//!    - something with `of`, something in a place, or a subject: the list is joined to it: `a photo of a table and a
+//! sks
 //!      dog in a park`;
 //!    - anything else: the list follows a comma: `sunny beach, a sks dog`.
 //!

@@ -1,7 +1,7 @@
 //! What a word is, and where words stand in a text.
 //!
-//! Texts are compared in one form, the one that CLIP's tokenizers see too: NFC, each letter in lower case, and any white
-//! space as one space. `É` is `é`, written as one character or as two.
+//! Texts are compared in one form, the one that CLIP's tokenizers see too: NFC, each letter in lower case, and any
+//! white space as one space. `É` is `é`, written as one character or as two.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -24,8 +24,8 @@ pub fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
     Folded::new(text).places(&fold(wanted)).collect()
 }
 
-/// For each of several phrases every place where it stands in a text, none over another: a longer phrase comes first, so
-/// that `sks dog` is not in `sks dog house` where that is a phrase too. Of equal phrases the first has the places.
+/// For each of several phrases every place where it stands in a text, none over another: a longer phrase comes first,
+/// so that `sks dog` is not in `sks dog house` where that is a phrase too. Of equal phrases the first has the places.
 ///
 /// ```
 /// let places = cones::prompt::phrases_in("a sks dog house and a sks dog", &["sks dog", "sks dog house"]);

@@ -177,3 +177,50 @@ fn articles_fit_in_the_prompts_of_find() {
         assert_eq!(header["__metadata__"]["prompts"], prompts);
     }
 }
+
+/// Names that an option had before are still taken, and are not in the help.
+#[test]
+fn former_names_of_options_are_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    for (command, now, before) in [
+        ("generate", "--negative-prompt", "--negative"),
+        ("generate", "--guidance-scale", "--guidance"),
+        ("eval", "--guidance-scale", "--guidance"),
+        ("find", "--learning-rate", "--rate"),
+        ("find", "--importance-sampling", "--accelerated"),
+        ("merge", "--learning-rate", "--rate"),
+        ("merge", "--dense", "--all-positions"),
+    ] {
+        let help = ok(dir.path(), &[command, "--help"]);
+        let names: Vec<&str> = help.split([' ', '\n']).collect();
+        assert!(
+            names.contains(&now) && !names.contains(&before),
+            "{command} {now}"
+        );
+    }
+    let draw = |options: [&str; 4], file: &str| {
+        let args = [
+            &[
+                "generate",
+                "a dog",
+                "--steps",
+                "2",
+                "--no-metadata",
+                "-o",
+                file,
+            ],
+            &options[..],
+        ]
+        .concat();
+        ok(dir.path(), &args);
+        std::fs::read(dir.path().join(file)).unwrap()
+    };
+    let now = draw(
+        ["--negative-prompt", "blue", "--guidance-scale", "3"],
+        "now.png",
+    );
+    assert_eq!(
+        now,
+        draw(["--negative", "blue", "--guidance", "3"], "before.png")
+    );
+}

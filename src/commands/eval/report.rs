@@ -133,8 +133,8 @@ impl Report<'_> {
         Ok(lines.join("\n"))
     }
 
-    /// Whether the subject came out: nearer to the photos, beyond the interval, than plain pictures and than with random
-    /// neurons shut. `None` where several doses were measured, which is no question of yes or no.
+    /// Whether the subject came out: nearer to the photos, beyond the interval, than plain pictures and than with
+    /// random neurons shut. `None` where several doses were measured, which is no question of yes or no.
     pub(super) fn brings_out_subject(&self) -> anyhow::Result<Option<bool>> {
         let [dose] = self.doses else { return Ok(None) };
         if dose.dose.asked.is_some() {

@@ -37,7 +37,8 @@ impl<'a> Outputs<'a> {
         self
     }
 
-    /// That every file can be written: it has a folder that takes files, is none itself, is no input, and not another's.
+    /// That every file can be written: it has a folder that takes files, is none itself, is no input, and not
+    /// another's.
     ///
     /// Nothing is left of the trial: the file that is made has no name.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
@@ -243,8 +244,8 @@ pub(crate) fn room<'a>(_: impl IntoIterator<Item = (&'a Path, u64)>) -> anyhow::
     Ok(())
 }
 
-/// That an index of this plan may have the name: it is free, or has an index of the very plan, or `force`. Whether it has
-/// an index of the plan.
+/// That an index of this plan may have the name: it is free, or has an index of the very plan, or `force`. Whether it
+/// has an index of the plan.
 pub(crate) fn check_free(path: &Path, plan: &Provenance, force: bool) -> anyhow::Result<bool> {
     let holds_something = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
     if force || !holds_something {

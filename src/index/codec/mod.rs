@@ -2,24 +2,26 @@
 //!
 //! The gaps of a random set are geometrically distributed, and Golomb's code is the best prefix code for such numbers.
 //! Rice's divisors, the powers of two, are too coarse to stay near the entropy (2.6 % over it at a density of 11 %), so
-//! there are four divisors to the octave: at most 1.3 % over it from 0.1 % to 20 %, before one byte of header and padding.
+//! there are four divisors to the octave: at most 1.3 % over it from 0.1 % to 20 %, before one byte of header and
+//! padding.
 //!
 //! # The bytes
 //!
 //! No bytes at all are the empty set. Otherwise:
 //!
-//! 1. The first byte `c` gives the divisor `m`: with `e = c / 4` and `f = c % 4`, `m = f` if `e = 0`, else
-//!    `m = (4 + f) · 2^(e - 1)`. So 1 to 8 are 1, 2, …, 8, then come 10, 12, 14, 16, 20, …; 0 means nothing, and the last
-//!    is 123, `m = 7 · 2^29`.
+//! 1. The first byte `c` gives the divisor `m`: with `e = c / 4` and `f = c % 4`, `m = f` if `e = 0`, else `m = (4 + f)
+//!    · 2^(e - 1)`. So 1 to 8 are 1, 2, …, 8, then come 10, 12, 14, 16, 20, …; 0 means nothing, and the last is 123, `m
+//!    = 7 · 2^29`.
 //! 2. Then bits, the most significant of each byte first: for every index, in order, its gap: the number of places
 //!    skipped since the index before (the first index is its own gap). A gap `g = q·m + r` is
 //!    - `q` ones and a zero;
-//!    - `r` in truncated binary: with `w = floor(log2 m)` and `s = 2^(w+1) - m`, the `w` bits of `r` if `r < s`, else the
+//!    - `r` in truncated binary: with `w = floor(log2 m)` and `s = 2^(w+1) - m`, the `w` bits of `r` if `r < s`, else
+//! the
 //!      `w + 1` bits of `r + s`.
 //! 3. Ones fill the last byte. A run of ones without its zero is no gap, so the indices need no count: they end there.
 //!
-//! A set has one encoding only. Its divisor is the one that gives the fewest bits, the smaller one of equals; the padding
-//! is shorter than a byte. [`decode`] refuses everything else, so accepted bytes encode again to themselves.
+//! A set has one encoding only. Its divisor is the one that gives the fewest bits, the smaller one of equals; the
+//! padding is shorter than a byte. [`decode`] refuses everything else, so accepted bytes encode again to themselves.
 //!
 //! # Size
 //!
@@ -49,8 +51,8 @@ pub fn encode(indices: &[u32], universe: u64) -> Result<Vec<u8>> {
 
 /// The set of indices below `universe` that these bytes are the encoding of.
 ///
-/// The bytes are not trusted: nothing is allocated before all of them are checked, no more than `max_count` indices then,
-/// and the time is proportional to their number.
+/// The bytes are not trusted: nothing is allocated before all of them are checked, no more than `max_count` indices
+/// then, and the time is proportional to their number.
 ///
 /// # Errors
 /// [`Error::Index`] if the bytes are not what [`encode`] makes, or are more than `max_count` indices.
@@ -58,8 +60,8 @@ pub fn decode(bytes: &[u8], universe: u64, max_count: usize) -> Result<Vec<u32>>
     Ok(Coded::read(bytes, universe, max_count)?.to_vec())
 }
 
-/// A set of indices as its bytes, which take a small part of the memory that the indices would: a bit for each where they
-/// are dense.
+/// A set of indices as its bytes, which take a small part of the memory that the indices would: a bit for each where
+/// they are dense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Coded {
     bytes: Box<[u8]>,
@@ -265,8 +267,9 @@ fn gaps(indices: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
 
 /// The code of the divisor that gives the fewest bits, the smaller one of equals; nothing for the empty set.
 ///
-/// There are `count` indices, of which the last ends at `end`. Every divisor is considered. With `k` gaps of sum `S`, divisor `m` takes at least `k·(w + 1) + (S - k·(m - 1)) / m`
-/// bits, which rules out most of them without a look at the gaps.
+/// There are `count` indices, of which the last ends at `end`. Every divisor is considered. With `k` gaps of sum `S`,
+/// divisor `m` takes at least `k·(w + 1) + (S - k·(m - 1)) / m` bits, which rules out most of them without a look at
+/// the gaps.
 fn best_divisor(indices: impl Iterator<Item = u32> + Clone, count: u64, end: u64) -> Option<u8> {
     if count == 0 {
         return None;

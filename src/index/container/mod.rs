@@ -1,13 +1,13 @@
 //! The safetensors container of an index: written so that the same content gives the same bytes, read as hostile.
 //!
-//! The format is the subset of [safetensors](https://github.com/huggingface/safetensors) that index files need, and every
-//! safetensors reader reads what is written here. Of its own it asks for
+//! The format is the subset of [safetensors](https://github.com/huggingface/safetensors) that index files need, and
+//! every safetensors reader reads what is written here. Of its own it asks for
 //!
 //! - writing: keys sorted, no spaces but those that pad the header to a multiple of 8 bytes, data in order of falling
-//!   element size and then of name. The `safetensors` crate keeps its metadata in a `HashMap`, whose order differs between
-//!   two runs of one program; this is why the header is written here.
-//! - reading: one-dimensional tensors of the types of [`Dtype`] that tile the data exactly, no key twice, and a header of
-//!   at most [`MAX_HEADER`] bytes. Nothing is allocated but the parsed header: tensors are slices of the input.
+//!   element size and then of name. The `safetensors` crate keeps its metadata in a `HashMap`, whose order differs
+//!   between two runs of one program; this is why the header is written here.
+//! - reading: one-dimensional tensors of the types of [`Dtype`] that tile the data exactly, no key twice, and a header
+//!   of at most [`MAX_HEADER`] bytes. Nothing is allocated but the parsed header: tensors are slices of the input.
 //!
 //! [`serialize`] keeps to the same limits, so that what is written can be read.
 
@@ -108,8 +108,8 @@ pub(crate) fn serialize<B: AsRef<[u8]>>(
             },
         );
     }
-    // Each part is a map of strings or of plain structs, whose JSON cannot fail; an empty header would be unreadable, not
-    // wrong, if it ever did.
+    // Each part is a map of strings or of plain structs, whose JSON cannot fail; an empty header would be unreadable,
+    // not wrong, if it ever did.
     let json = |value: serde_json::Result<String>| value.unwrap_or_default();
     let entries = json(serde_json::to_string(&entries));
     let mut header = match metadata.is_empty() {
@@ -240,9 +240,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
     Ok((header.metadata, tensors))
 }
 
-/// The SHA-256 over tensors, in hexadecimal: for each in order of name, the name, the type's name, the number of elements
-/// and the bytes; each of the name, the type's name and the bytes after its own length, all lengths and numbers as
-/// little-endian u64.
+/// The SHA-256 over tensors, in hexadecimal: for each in order of name, the name, the type's name, the number of
+/// elements and the bytes; each of the name, the type's name and the bytes after its own length, all lengths and
+/// numbers as little-endian u64.
 pub(crate) fn tensors_sha256<B: AsRef<[u8]>>(tensors: &Tensors<B>) -> String {
     let mut hash = Sha256::new();
     for (name, tensor) in tensors {

@@ -18,15 +18,16 @@
 //! | `sha256` | over the tensors |
 //! | `modelspec.*` | what other tools show: ModelSpec 1.0.1 |
 //!
-//! The `sha256` is over, for each tensor in order of name: the name, the type's name (`U8`), the number of elements, the
-//! bytes; name, type's name and bytes each after their length, lengths and numbers as little-endian u64.
+//! The `sha256` is over, for each tensor in order of name: the name, the type's name (`U8`), the number of elements,
+//! the bytes; name, type's name and bytes each after their length, lengths and numbers as little-endian u64.
 //!
-//! A file has at most 1 GiB, its header 4 MiB, 64 subjects, 30,000 pictures, 256 prompts and settings of 1,000 characters
-//! each; nouns and tokens have at most 200. Texts have no control characters, and a prompt can tell the subjects apart.
-//! The same limits hold for what is written. Reading takes about twice the file's size, and time in proportion to it.
+//! A file has at most 1 GiB, its header 4 MiB, 64 subjects, 30,000 pictures, 256 prompts and settings of 1,000
+//! characters each; nouns and tokens have at most 200. Texts have no control characters, and a prompt can tell the
+//! subjects apart. The same limits hold for what is written. Reading takes about twice the file's size, and time in
+//! proportion to it.
 //!
-//! Nothing depends on the time, the place or the run, so the same concept gives the same bytes. When a file is read, every
-//! string but the `modelspec.*` ones must be the one that would be written; keys that are not known are ignored.
+//! Nothing depends on the time, the place or the run, so the same concept gives the same bytes. When a file is read,
+//! every string but the `modelspec.*` ones must be the one that would be written; keys that are not known are ignored.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,8 @@ impl NeuronIndex {
     /// The concept of a file's bytes, which are not trusted: every claim is checked before it is used.
     ///
     /// # Errors
-    /// [`Error::Index`] naming what is wrong: the container, the format or its version, the SHA-256, a site, or a string.
+    /// [`Error::Index`] naming what is wrong: the container, the format or its version, the SHA-256, a site, or a
+    /// string.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (strings, tensors) = container::parse(bytes)?;
         check_format(&strings)?;
@@ -355,7 +357,8 @@ fn json<T: DeserializeOwned>(strings: &Strings, key: &str) -> Result<T> {
 
 /// Compact JSON.
 fn to_json(value: &impl Serialize) -> String {
-    // Maps of strings and plain structs have no way to fail; the empty text would be refused when read, if they ever did.
+    // Maps of strings and plain structs have no way to fail; the empty text would be refused when read, if they ever
+    // did.
     serde_json::to_string(value).unwrap_or_default()
 }
 

@@ -36,7 +36,7 @@ impl Subject {
     /// The number of the subject that a name means: a whole phrase, or a noun that only one subject has.
     ///
     /// ```
-    /// use cones::concept::Subject;
+    /// use cones::index::Subject;
     ///
     /// let subject = |token: &str, noun: &str| Subject { noun: noun.to_owned(), token: token.to_owned() };
     /// let subjects = [subject("sks", "dog"), subject("zwx", "dog"), subject("sks", "cat")];
@@ -132,8 +132,8 @@ impl Subject {
 /// That a prompt can tell subjects apart, each given with the file that holds it, or nothing.
 ///
 /// # Errors
-/// [`Error::Index`] if two phrases are one, or one ends as another begins (`sks dog` and `dog house`, which a prompt with
-/// `sks dog house` might both mean); or if there are more than [`MAX_SUBJECTS`].
+/// [`Error::Index`] if two phrases are one, or one ends as another begins (`sks dog` and `dog house`, which a prompt
+/// with `sks dog house` might both mean); or if there are more than [`MAX_SUBJECTS`].
 pub(crate) fn check_distinct(subjects: &[(&Subject, &str)]) -> Result<()> {
     if subjects.len() > MAX_SUBJECTS {
         return Err(wrong(

@@ -18,7 +18,8 @@ use crate::Result;
 /// Two indices may hold one subject only if it came into both from one index, as into a merge and its parts.
 ///
 /// # Errors
-/// [`Error::Index`](crate::Error::Index) if a prompt cannot tell two of their subjects apart, naming both, or there are too many.
+/// [`Error::Index`](crate::Error::Index) if a prompt cannot tell two of their subjects apart, naming both, or there are
+/// too many.
 pub fn distinct(indices: &[(&str, &NeuronIndex)]) -> Result<Vec<usize>> {
     let mut kept: Vec<usize> = Vec::new();
     let mut subjects: Vec<(&Subject, &str)> = Vec::new();

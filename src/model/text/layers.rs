@@ -66,8 +66,8 @@ impl StackConfig {
     }
 }
 
-/// Training settings, and what `PretrainedConfig` of transformers 4 and 5 has for text generation, classification and the
-/// form of what is returned: none of it changes the last hidden state of a tower.
+/// Training settings, and what `PretrainedConfig` of transformers 4 and 5 has for text generation, classification and
+/// the form of what is returned: none of it changes the last hidden state of a tower.
 const NOTES: [&str; 66] = [
     "add_cross_attention",
     "architectures",

@@ -183,8 +183,8 @@ impl Attention {
         })
     }
 
-    /// `x: [b, n, width]` attends to a context of t tokens, or to itself, and is added to `residual`; with `store`, its map
-    /// is kept there.
+    /// `x: [b, n, width]` attends to a context of t tokens, or to itself, and is added to `residual`; with `store`, its
+    /// map is kept there.
     pub(in crate::model) fn forward(
         &self,
         x: &Tensor,
@@ -226,7 +226,8 @@ impl Attention {
         Ok((self.to_k.site.clone(), both))
     }
 
-    /// K and V, `[b, t, width]`, of `tokens: [b, t, context]`, among which a subject's `words` have weights of their own.
+    /// K and V, `[b, t, width]`, of `tokens: [b, t, context]`, among which a subject's `words` have weights of their
+    /// own.
     fn keys_and_values(&self, tokens: &Tensor, words: &[Tensor]) -> Result<KeysValues> {
         Ok((
             self.to_k.forward(tokens, words)?,
@@ -235,7 +236,8 @@ impl Attention {
     }
 
     /// ∂L/∂x without the residual's part, from the input `x` and the context of the forward pass; collects the sites'
-    /// gradients. `grad.output` is ∂L/∂y. Q, K and V are computed again, and nothing flows into a prompt, which is frozen.
+    /// gradients. `grad.output` is ∂L/∂y. Q, K and V are computed again, and nothing flows into a prompt, which is
+    /// frozen.
     pub(in crate::model) fn backward(
         &self,
         x: &Tensor,

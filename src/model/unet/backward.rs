@@ -97,8 +97,8 @@ impl UNet {
 
     /// The gradients ∂L/∂W of the model's weights at the selected sites, from ∂L/∂output `[b, c, h, w]`.
     ///
-    /// Walks the layers in reverse, freeing what each saved, and ends at the first site. A token that is a subject's own
-    /// word at a site where the subject has its own weight has no part in the gradient.
+    /// Walks the layers in reverse, freeing what each saved, and ends at the first site. A token that is a subject's
+    /// own word at a site where the subject has its own weight has no part in the gradient.
     ///
     /// # Errors
     /// If `grad` has not the shape of the output.

@@ -129,8 +129,8 @@ impl UNetConfig {
     }
 }
 
-/// What a UNet is that is not Stable Diffusion's for text to picture: told first, so that no key is blamed that is right for
-/// what it is. Else its channels in and out.
+/// What a UNet is that is not Stable Diffusion's for text to picture: told first, so that no key is blamed that is
+/// right for what it is. Else its channels in and out.
 fn check_kind(file: &str, keys: &mut Keys) -> Result<(usize, usize)> {
     const WANTED: &str = "the UNet of a Stable Diffusion 1.x or 2.x model for text to picture";
     let refuse = |found: String| {

@@ -1,8 +1,8 @@
-//! How much memory passes through the networks need, by the shapes of their layers, and which layers of the UNet to compute
-//! again in a backward pass so that it fits.
+//! How much memory passes through the networks need, by the shapes of their layers, and which layers of the UNet to
+//! compute again in a backward pass so that it fits.
 //!
-//! A layer that is computed again keeps its input instead of everything that its backward pass reads. The numbers are the
-//! same to the last bit.
+//! A layer that is computed again keeps its input instead of everything that its backward pass reads. The numbers are
+//! the same to the last bit.
 
 use super::{Layer, UNet};
 
@@ -60,8 +60,8 @@ impl UNet {
         self.footprint(&self.needs(rows, size), &self.recomputed)
     }
 
-    /// Has the backward pass compute as few layers again as let it stay within `budget` bytes, those first that save most
-    /// by it; all if that is too little.
+    /// Has the backward pass compute as few layers again as let it stay within `budget` bytes, those first that save
+    /// most by it; all if that is too little.
     pub fn fit(&mut self, rows: usize, size: (usize, usize), budget: u64) {
         let walk = self.needs(rows, size);
         let mut layers: Vec<usize> = (self.first_site..self.layers.len())

@@ -170,8 +170,8 @@ impl UNet {
         })
     }
 
-    /// Computes in `dtype`: f32, or half precision, f16 or bf16. Weights are cast where they are used; norms, softmax, the
-    /// sums of weight gradients, and what comes in and goes out are f32 all the same.
+    /// Computes in `dtype`: f32, or half precision, f16 or bf16. Weights are cast where they are used; norms, softmax,
+    /// the sums of weight gradients, and what comes in and goes out are f32 all the same.
     pub fn compute_in(&mut self, dtype: DType) {
         self.dtype = dtype;
     }
@@ -222,8 +222,8 @@ impl UNet {
         self.leave(&hidden)
     }
 
-    /// `context` with the keys and values of every cross-attention, which are the same in all steps. It is of use as long as
-    /// the weights stay what they are.
+    /// `context` with the keys and values of every cross-attention, which are the same in all steps. It is of use as
+    /// long as the weights stay what they are.
     ///
     /// # Errors
     /// If the embedding has not [`UNet::context_width`].

@@ -290,8 +290,8 @@ impl Transformer {
         LayerNeeds {
             input: width,
             inside: 3 * self.blocks.len() as u64 * width,
-            // Back through the gated layer: its output, four times as wide, and the gradient of both halves behind it; and
-            // the norm's output, the gradient and one more to add up.
+            // Back through the gated layer: its output, four times as wide, and the gradient of both halves behind it;
+            // and the norm's output, the gradient and one more to add up.
             working: (4 + 8 + 3) * width,
         }
     }

@@ -188,8 +188,8 @@ fn to_highest(values: &[f32]) -> Vec<f32> {
     values.iter().map(slope).collect()
 }
 
-/// Weight of the kernel's side taps, 1 in the middle, before normalising: `exp(-1/(2σ)²)` at σ = 0.5. This is a Gaussian
-/// of σ = 1/√2, for the published code divides by 2σ inside the square.
+/// Weight of the kernel's side taps, 1 in the middle, before normalising: `exp(-1/(2σ)²)` at σ = 0.5. This is a
+/// Gaussian of σ = 1/√2, for the published code divides by 2σ inside the square.
 const SIDE: f32 = 0.367_879_44;
 
 /// Calls `f(pixel, weight, source)` for each of a pixel's nine taps, whose mirror image is taken beyond a border.

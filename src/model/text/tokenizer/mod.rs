@@ -123,8 +123,8 @@ impl Tokenizer {
         Ok(ids.to_vec())
     }
 
-    /// The places in [`Tokenizer::encode`]'s result of the tokens of stretches of the prompt, in bytes, in order and none
-    /// over another; those that are cut are left out.
+    /// The places in [`Tokenizer::encode`]'s result of the tokens of stretches of the prompt, in bytes, in order and
+    /// none over another; those that are cut are left out.
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
