@@ -16,9 +16,8 @@
 //!    these is
 //!    - nothing: the list comes first: `in a park` becomes `a sks dog in a park`;
 //!    - a kind of picture: the list follows with `of`: `a photo of a sks dog in a park`;
-//!    - something with `of`, something in a place, or a subject: the list is joined to it: `a photo of a table and a
-//! sks
-//!      dog in a park`;
+//!    - something with `of`, something in a place, or a subject: the list is joined to it: `a photo of a
+//!      table and a sks dog in a park`;
 //!    - anything else: the list follows a comma: `sunny beach, a sks dog`.
 //!
 //! Applying the rule to its own result changes nothing.

@@ -42,8 +42,8 @@ fn sources() -> Vec<(Vec<String>, String)> {
     while let Some(folder) = folders.pop() {
         let entries = folder
             .read_dir()
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+            .expect("src/ can be read")
+            .map(|entry| entry.expect("src/ can be read").path());
         for path in entries.collect::<BTreeSet<PathBuf>>() {
             if path.is_dir() {
                 folders.push(path);
@@ -51,7 +51,7 @@ fn sources() -> Vec<(Vec<String>, String)> {
                 .file_name()
                 .is_some_and(|name| name != "tests.rs" && name != "main.rs" && name != "lib.rs")
             {
-                let text = std::fs::read_to_string(&path).unwrap();
+                let text = std::fs::read_to_string(&path).expect("src/ can be read");
                 let code = text
                     .split("#[cfg(test)]\nmod tests")
                     .next()
@@ -60,7 +60,10 @@ fn sources() -> Vec<(Vec<String>, String)> {
                     .lines()
                     .filter(|line| !line.trim_start().starts_with("//"))
                     .collect();
-                found.push((module(path.strip_prefix(&src).unwrap()), code.join("\n")));
+                found.push((
+                    module(path.strip_prefix(&src).expect("src/ can be read")),
+                    code.join("\n"),
+                ));
             }
         }
     }

@@ -9,15 +9,14 @@
 //!
 //! No bytes at all are the empty set. Otherwise:
 //!
-//! 1. The first byte `c` gives the divisor `m`: with `e = c / 4` and `f = c % 4`, `m = f` if `e = 0`, else `m = (4 + f)
-//!    · 2^(e - 1)`. So 1 to 8 are 1, 2, …, 8, then come 10, 12, 14, 16, 20, …; 0 means nothing, and the last is 123, `m
-//!    = 7 · 2^29`.
+//! 1. The first byte `c` gives the divisor `m`: with `e = c / 4` and `f = c % 4`, `m = f` if `e = 0`, else
+//!    `m = (4 + f) · 2^(e - 1)`. So 1 to 8 are 1, 2, …, 8, then come 10, 12, 14, 16, 20, …; 0 means nothing, and the last
+//!    is 123, `m = 7 · 2^29`.
 //! 2. Then bits, the most significant of each byte first: for every index, in order, its gap: the number of places
 //!    skipped since the index before (the first index is its own gap). A gap `g = q·m + r` is
 //!    - `q` ones and a zero;
-//!    - `r` in truncated binary: with `w = floor(log2 m)` and `s = 2^(w+1) - m`, the `w` bits of `r` if `r < s`, else
-//! the
-//!      `w + 1` bits of `r + s`.
+//!    - `r` in truncated binary: with `w = floor(log2 m)` and `s = 2^(w+1) - m`, the `w` bits of `r` if
+//!      `r < s`, else the `w + 1` bits of `r + s`.
 //! 3. Ones fill the last byte. A run of ones without its zero is no gap, so the indices need no count: they end there.
 //!
 //! A set has one encoding only. Its divisor is the one that gives the fewest bits, the smaller one of equals; the
