@@ -161,7 +161,7 @@ pub(crate) fn check_distinct(subjects: &[(&Subject, &str)]) -> Result<()> {
                 "subjects",
                 expected,
                 format!("{} and {}", shown(subjects[first]), shown(subjects[second])),
-                "a prompt cannot tell these apart: find one of them again with another `--token`, as in                  `cones find --token zwx`",
+                "a prompt cannot tell these apart: find one of them again with another `--token`, as in `cones find --token zwx`",
             ));
         }
     }
