@@ -39,9 +39,11 @@ RUNS = [
         [*FIND, DOG],
         ["generate", "--concepts", "dog.idx", "--heatmap", "dog", "--steps", "6", "a photo in a park"],
         ["generate", "--concepts", "dog.idx", "--layers", "up_blocks.*", "--steps", "6", "-o", "up.png", "a park"]]),
-    ("generate, attend-and-excite", [["generate", "--attend-excite=dog,crown", "--steps", "4", "a dog and a crown"]]),
-    ("generate, wide, negative", [["generate", "--size", "96x64", "--negative", "blue", "--guidance", "4", "--steps", "6",
-                                   "--seed", "7", "a red car in the snow"]]),
+    ("generate, attend-and-excite", [
+        ["generate", "--attend-excite=dog,crown", "--steps", "4", "a dog and a crown"]]),
+    ("generate, wide, negative", [
+        ["generate", "--size", "96x64", "--negative", "blue", "--guidance", "4", "--steps", "6", "--seed", "7",
+         "a red car in the snow"]]),
     ("merge and tune", [
         [*FIND, DOG],
         ["find", "--subject", "bear", "--steps", "12", "--batch", "2", PANDA],

@@ -146,6 +146,7 @@ fn an_arrow_that_runs_up_is_seen() {
 const KNOWN: &[&str] = &[
     "index::concept and index::provenance",
     "index::concept and index::set",
+    "index::concept and index::subject",
     "model::resnet and model::unet",
     "sampling::samplers and sampling::schedule",
     "sampling::samplers and sampling::timesteps",
