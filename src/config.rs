@@ -1,9 +1,11 @@
 //! Strict reading of a model's JSON files: every key is used, known to change nothing, or refused.
 //!
 //! In diffusers and transformers an absent key has its default, and `null` is a value that reaches the constructor: few
-//! keys take it, and what it means to one of these is seldom the default. So `null` is a value here too. [`Keys::or`],
-//! [`Keys::size`] and [`Keys::only`] refuse it, [`Keys::flag`] takes it for false as Python does, and
-//! [`Keys::optional`] is for keys whose own word for "none" it is.
+//! keys take it, and what it means to one of these is seldom the default. So `null` is a value here too.
+//! [`ConfigReader::or`],
+//! [`ConfigReader::size`] and [`ConfigReader::only`] refuse it, [`ConfigReader::flag`] takes it for false as Python
+//! does, and
+//! [`ConfigReader::optional`] is for keys whose own word for "none" it is.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -15,12 +17,12 @@ use crate::{Error, Result};
 
 /// The keys of one configuration file that have not been accounted for yet.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub(crate) struct ConfigReader {
     file: String,
     map: Map<String, Value>,
 }
 
-impl Keys {
+impl ConfigReader {
     /// Reads `text`, the contents of `file`, which must be a JSON object; an infinity or NaN, which Python writes and
     /// JSON does not have, becomes a string.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self> {
@@ -294,7 +296,7 @@ mod tests {
 
     #[test]
     fn every_key_is_accounted_for() {
-        let mut keys = Keys::parse(
+        let mut keys = ConfigReader::parse(
             "config.json",
             r#"{"a": 1.0, "b": null, "_c": 5, "d": false, "e": "x"}"#,
         )
@@ -309,7 +311,7 @@ mod tests {
 
     #[test]
     fn unsupported_values_are_named() {
-        let mut keys = Keys::parse("config.json", r#"{"act_fn": "relu"}"#).unwrap();
+        let mut keys = ConfigReader::parse("config.json", r#"{"act_fn": "relu"}"#).unwrap();
         let error = keys
             .only("act_fn", &[json!("silu"), json!("swish")])
             .unwrap_err()
@@ -323,7 +325,8 @@ mod tests {
     /// Absent, null, false and a value, by each way to read a key.
     #[test]
     fn null_is_a_value() {
-        let keys = || Keys::parse("f", r#"{"null": null, "false": false, "one": 1}"#).unwrap();
+        let keys =
+            || ConfigReader::parse("f", r#"{"null": null, "false": false, "one": 1}"#).unwrap();
         let null = |result: Result<()>| {
             let text = result.unwrap_err().to_string();
             assert!(

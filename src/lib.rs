@@ -53,10 +53,12 @@ mod shown;
 
 pub use allocation::keep_freed_memory;
 pub use error::{Error, Result};
-pub use files::{create as create_file, place as file_place, replace as write_file};
+pub use files::{create as create_file, place as file_place, replace as atomic_write};
 pub use picture::{
-    Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256, list,
-    read_metadata,
+    Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256,
+    list_images, read_metadata,
 };
-pub use pipeline::{AttentionOptions, Defaults, Drawing, Needs, Pipeline, Progress, SampleOptions};
+pub use pipeline::{
+    AttentionOptions, Defaults, Drawing, MemoryEstimate, Pipeline, Progress, SampleOptions,
+};
 pub use shown::{escaped, escaped_json, escaped_lines};

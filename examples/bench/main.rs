@@ -16,7 +16,7 @@ use candle_core::{Device, Tensor};
 use cones::Pipeline;
 use cones::checkpoint::Source;
 use cones::index::SiteSelection;
-use cones::model::Context as Prompt;
+use cones::model::Conditioning as Prompt;
 use cones::sampling::Generator;
 
 const BATCH: usize = 2;
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let seconds = match part.as_str() {
         "load" => {
             let (_, prompt) = inputs(&pipeline)?;
-            pipeline.unet().project(&prompt)?;
+            pipeline.unet().precompute_kv(&prompt)?;
             start.elapsed().as_secs_f64()
         }
         "forward" => forward(&pipeline, repeats)?,
@@ -70,7 +70,7 @@ fn inputs(pipeline: &Pipeline) -> Result<(Tensor, Prompt)> {
 /// As `generate` does it: keys and values of the prompts are computed before the first step.
 fn forward(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
     let (x, prompt) = inputs(pipeline)?;
-    let prompt = pipeline.unet().project(&prompt)?;
+    let prompt = pipeline.unet().precompute_kv(&prompt)?;
     best(repeats, || {
         pipeline.unet().forward(&x, &[TIMESTEP; BATCH], &prompt)?;
         Ok(())

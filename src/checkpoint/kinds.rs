@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::files::{foreign, regular};
 use crate::{Error, Result};
 
@@ -97,7 +97,7 @@ const COMPONENTS: [(&str, &[&str]); 5] = [
 /// # Errors
 /// If they are not, naming what the model is.
 pub(super) fn check_index(file: &str, text: &str) -> Result<()> {
-    let mut keys = Keys::parse(file, text)?;
+    let mut keys = ConfigReader::parse(file, text)?;
     let hint = "pass a model of Stable Diffusion 1.x or 2.x that draws pictures from text";
     let refuse = |found: String| Err(Error::file(file, WANTED, found, hint));
     match keys.take("_class_name") {
@@ -180,7 +180,7 @@ pub(super) fn of_folder(folder: &Path) -> Result<(String, String)> {
     let alone = |what: &str| Ok((what.to_owned(), whole.to_owned()));
     let config = folder.join("config.json");
     if config.is_file() {
-        let mut keys = Keys::parse("config.json", &text(&config)?)?;
+        let mut keys = ConfigReader::parse("config.json", &text(&config)?)?;
         let first = |value: Value| match value {
             Value::Array(list) => list.first().and_then(Value::as_str).map(str::to_owned),
             Value::String(name) => Some(name),

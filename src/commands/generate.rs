@@ -53,7 +53,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     }
     warn_of_missing_words(&pipeline, &prompt, &ui);
     for text in [&prompt, &args.negative] {
-        let cut = pipeline.tokenizer().cut(text)?;
+        let cut = pipeline.tokenizer().truncated(text)?;
         if cut > 0 {
             ui.warn(&format!("the last {cut} tokens of \"{text}\" do not fit into the model's text length and are cut"));
         }
@@ -77,7 +77,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     warn_of_size(&pipeline, (width, height), &ui);
     let budget = Budget::new(args.memory.bytes);
     let excite = !attention.excite.is_empty();
-    let needs = pipeline.fit_drawing(&options, paths.len(), excite, budget.bytes())?;
+    let needs = pipeline.plan_drawing(&options, paths.len(), excite, budget.bytes())?;
     budget.check(&needs, &ui)?;
     if args.memory.dry_run {
         let what = format!(

@@ -116,7 +116,7 @@ fn table(index: &NeuronIndex) -> BTreeMap<(String, &'static str), [Count; 2]> {
         };
         let count = &mut rows.entry((site.block(), kind)).or_default()[column];
         count.shut += neurons.count() as u64;
-        count.total += neurons.universe();
+        count.total += neurons.weight_count();
     }
     rows
 }
@@ -270,7 +270,7 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
 fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value {
     let one = |o: &Overlap| {
         json!({
-            "first": o.first(), "second": o.second(), "universe": o.universe(), "shared": o.shared(),
+            "first": o.first(), "second": o.second(), "universe": o.weight_count(), "shared": o.shared(),
             "expected": o.expected(), "deviation": o.deviation(), "ratio": o.ratio(),
             "jaccard": o.jaccard(), "z_score": o.z_score(),
         })

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use cones::find::{Examples, Lesson};
+use cones::find::{DreamBoothData, PromptedLatents};
 use cones::index::Subject;
 use cones::prompt::article;
-use cones::{Picture, Pipeline, file_sha256, list};
+use cones::{Picture, Pipeline, file_sha256, list_images};
 
 use super::class_images;
 use crate::report::ui::Ui;
@@ -47,7 +47,7 @@ pub(crate) fn hashes(
     ui: &Ui,
 ) -> anyhow::Result<Vec<String>> {
     let given = match class {
-        ClassImages::Given(folder) => list(&[folder.to_path_buf()])?.files,
+        ClassImages::Given(folder) => list_images(&[folder.to_path_buf()])?.files,
         ClassImages::Needless | ClassImages::Drawn(..) => Vec::new(),
     };
     let mut meter = ui.meter("looking at photos");
@@ -67,8 +67,8 @@ pub(crate) fn prepare(
     photos: &[PathBuf],
     class: &ClassImages,
     ui: &Ui,
-) -> anyhow::Result<Lesson> {
-    Ok(Lesson {
+) -> anyhow::Result<DreamBoothData> {
+    Ok(DreamBoothData {
         subject: of_subject(pipeline, subject, photos, ui)?,
         class: of_class(pipeline, subject, class, ui)?,
     })
@@ -80,8 +80,8 @@ pub(crate) fn of_subject(
     subject: &Subject,
     photos: &[PathBuf],
     ui: &Ui,
-) -> anyhow::Result<Examples> {
-    let tokens = pipeline.tokenizer().words(&subject.token)?;
+) -> anyhow::Result<PromptedLatents> {
+    let tokens = pipeline.tokenizer().tokenize(&subject.token)?;
     if tokens.len() != 1 {
         ui.warn(&format!(
             "`{}` is {} tokens to this model: an identifier of one token binds better",
@@ -101,11 +101,11 @@ pub(crate) fn of_class(
     subject: &Subject,
     class: &ClassImages,
     ui: &Ui,
-) -> anyhow::Result<Option<Examples>> {
+) -> anyhow::Result<Option<PromptedLatents>> {
     let [_, prompt] = prompts(subject);
     let paths = match class {
         ClassImages::Needless => return Ok(None),
-        ClassImages::Given(folder) => list(&[folder.to_path_buf()])?.files,
+        ClassImages::Given(folder) => list_images(&[folder.to_path_buf()])?.files,
         ClassImages::Drawn(count, beside) => {
             class_images::cached(pipeline, &subject.noun, &prompt, *count, beside, ui)?
         }
@@ -119,7 +119,7 @@ fn examples(
     paths: &[PathBuf],
     prompt: &str,
     ui: &Ui,
-) -> anyhow::Result<Examples> {
+) -> anyhow::Result<PromptedLatents> {
     let context = pipeline.embed(&[prompt])?;
     let mut meter = ui.meter("encoding pictures");
     let latents = paths.iter().enumerate().map(|(i, path)| {
@@ -128,5 +128,5 @@ fn examples(
     });
     let latents = latents.collect::<cones::Result<Vec<_>>>()?;
     meter.finish();
-    Ok(Examples { latents, context })
+    Ok(PromptedLatents { latents, context })
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use cones::find::tuning::Open;
-use cones::find::{Lesson, Step, rows_at_once};
-use cones::index::{NeuronIndex, Provenance, Scope, Site, SiteIndices, SiteSelection, Subject};
+use cones::find::tuning::TrainableSet;
+use cones::find::{DreamBoothData, Step, rows_at_once};
+use cones::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection, Subject};
 use cones::nn::Weight;
 use cones::pipeline::shut;
 use cones::{LeftOut, Pipeline, escaped};
@@ -64,7 +64,7 @@ pub(crate) fn run(
         steps,
         half: args.batch,
         rate: args.rate,
-        prior_weight: prior_weight(args.prior_weight),
+        prior_loss_weight: prior_weight(args.prior_weight),
         scope: union.provenance().scope,
         seed: global.seed,
     };
@@ -80,7 +80,7 @@ pub(crate) fn run(
     outputs::check_free(&args.output, &provenance, args.force)?;
     let open = open(&union, &pipeline, args.all_positions)?;
     let budget = Budget::new(args.memory);
-    let numbers: u64 = union.sites().map(|(_, set)| set.universe()).sum();
+    let numbers: u64 = union.sites().map(|(_, set)| set.weight_count()).sum();
     let subjects = union.provenance().subjects.len();
     let side = pipeline.unet().sample_size();
     let kinds = match union.provenance().scope {
@@ -89,7 +89,7 @@ pub(crate) fn run(
     };
     let rows = rows_at_once(subjects * kinds * args.batch, (side, side));
     let arrays = cones::find::tuning::arrays(subjects);
-    let needs = pipeline.fit_steps(rows, numbers * arrays, budget.bytes());
+    let needs = pipeline.plan_steps(rows, numbers * arrays, budget.bytes());
     let height = pipeline.size().1;
     let largest = photos.iter().map(|(_, read)| read.memory(height)).max();
     let needs = needs.reading(largest.unwrap_or(0));
@@ -130,7 +130,7 @@ pub(crate) fn run(
         .zip(examples)
         .map(|(of, subject)| {
             let class = of_class(&pipeline, of, &class, ui)?;
-            Ok(Lesson { subject, class })
+            Ok(DreamBoothData { subject, class })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut done = Vec::with_capacity(steps);
@@ -207,7 +207,7 @@ fn open(
     union: &NeuronIndex,
     pipeline: &Pipeline,
     all: bool,
-) -> anyhow::Result<BTreeMap<Site, Open>> {
+) -> anyhow::Result<BTreeMap<Site, TrainableSet>> {
     let weights = pipeline.unet().site_weights(SiteSelection::All);
     // Also says whether the index fits the model, before anything as large as its shapes claim is made.
     shut(&weights, union)?;
@@ -216,7 +216,7 @@ fn open(
         .map(|(site, set)| {
             let open = match all {
                 true => every_weight(set, &weights[site])?,
-                false => Open {
+                false => TrainableSet {
                     neurons: set.clone(),
                     values: match set.values() {
                         Some(values) => {
@@ -232,11 +232,11 @@ fn open(
 }
 
 /// All weights of a site, each of all subjects that its neurons have.
-fn every_weight(set: &SiteIndices, weight: &Weight) -> anyhow::Result<Open> {
-    let all: Vec<u32> = (0..set.universe() as u32).collect();
+fn every_weight(set: &NeuronSet, weight: &Weight) -> anyhow::Result<TrainableSet> {
+    let all: Vec<u32> = (0..set.weight_count() as u32).collect();
     let owners = vec![all.clone(); set.owners().len()];
-    Ok(Open {
-        neurons: SiteIndices::new(set.shape(), all)?.with_owners(owners)?,
+    Ok(TrainableSet {
+        neurons: NeuronSet::new(set.shape(), all)?.with_owners(owners)?,
         values: weight.tensor()?.flatten_all()?.to_vec1()?,
     })
 }
@@ -256,7 +256,7 @@ fn provenance(
         ("tune_steps", options.steps.to_string()),
         ("tune_batch", options.half.to_string()),
         ("tune_rate", options.rate.to_string()),
-        ("tune_prior_weight", options.prior_weight.to_string()),
+        ("tune_prior_weight", options.prior_loss_weight.to_string()),
         ("tune_seed", options.seed.to_string()),
     ] {
         provenance.settings.insert(key.to_owned(), value);
@@ -267,11 +267,11 @@ fn provenance(
 /// The index of the tuned values.
 fn tuned(
     provenance: Provenance,
-    open: BTreeMap<Site, Open>,
+    open: BTreeMap<Site, TrainableSet>,
     values: &BTreeMap<Site, Vec<f32>>,
 ) -> anyhow::Result<NeuronIndex> {
     let mut index = NeuronIndex::new(provenance)?;
-    for (site, Open { neurons, .. }) in open {
+    for (site, TrainableSet { neurons, .. }) in open {
         let bits = values[&site]
             .iter()
             .map(|&v| f16::from_f32(v).to_bits())

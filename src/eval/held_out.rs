@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::find::Lesson;
+use crate::find::DreamBoothData;
 use crate::find::loss::Batch;
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
@@ -35,7 +35,7 @@ impl HeldOut {
     /// If there are no pictures of the subject or of the class.
     pub fn new(
         schedule: &ScheduleConfig,
-        lesson: &Lesson,
+        lesson: &DreamBoothData,
         count: usize,
         seed: u64,
     ) -> Result<Self> {

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::adam::Adam;
 use super::loss::Batch;
-use super::loss::{Lesson, Step};
+use super::loss::{DreamBoothData, Step};
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
@@ -33,7 +33,7 @@ pub struct Options {
     /// Step size η: by how much one step moves a share whose gradient is steady.
     pub rate: f64,
     /// Weight of the class pictures in the loss.
-    pub prior_weight: f64,
+    pub prior_loss_weight: f64,
     /// Which sites to search.
     pub sites: SiteSelection,
     /// At which tokens of the prompt the mask acts.
@@ -126,7 +126,7 @@ impl Mask {
 pub fn soft_mask(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &Lesson,
+    lesson: &DreamBoothData,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
@@ -144,7 +144,7 @@ pub fn soft_mask(
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &Lesson,
+    lesson: &DreamBoothData,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
@@ -159,7 +159,7 @@ fn run(
             schedule,
             std::slice::from_ref(lesson),
             options.half,
-            options.prior_weight,
+            options.prior_loss_weight,
             options.seed.wrapping_add(k as u64),
             k,
         )?;

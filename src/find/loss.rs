@@ -6,42 +6,42 @@ use candle_core::Tensor;
 
 use super::empirical_denoiser::expected_picture;
 use crate::index::{Scope, Site, SiteSelection};
-use crate::model::{Context, UNet};
+use crate::model::{Conditioning, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result};
 
 /// Pictures of one prompt, ready for the loss.
 #[derive(Debug, Clone)]
-pub struct Examples {
+pub struct PromptedLatents {
     /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
     pub latents: Vec<Tensor>,
     /// The prompt, of one row.
-    pub context: Context,
+    pub context: Conditioning,
 }
 
-impl Examples {
+impl PromptedLatents {
     /// The numbers of each picture.
     pub(super) fn values(&self) -> Result<Vec<Vec<f32>>> {
         self.latents.iter().map(values).collect()
     }
 
     /// Picture `i` of the endless repetition of the pictures, and the prompt.
-    fn get(&self, i: usize) -> (&Tensor, &Context) {
+    fn get(&self, i: usize) -> (&Tensor, &Conditioning) {
         (&self.latents[i % self.latents.len()], &self.context)
     }
 }
 
 /// What one subject is learned from: pictures of it, and pictures of its class that must stay as they are.
 #[derive(Debug, Clone)]
-pub struct Lesson {
+pub struct DreamBoothData {
     /// The photos, with the prompt that has the token.
-    pub subject: Examples,
+    pub subject: PromptedLatents,
     /// Pictures of the class, with the prompt that has the noun alone; none where that prompt cannot change, because
     /// what is shut is shut at the subject's words.
-    pub class: Option<Examples>,
+    pub class: Option<PromptedLatents>,
 }
 
-impl Lesson {
+impl DreamBoothData {
     /// # Errors
     /// If one of the two has no pictures.
     pub(crate) fn check(&self) -> Result<()> {
@@ -61,7 +61,7 @@ impl Lesson {
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) fn class(&self) -> Result<&Examples> {
+    pub(crate) fn class(&self) -> Result<&PromptedLatents> {
         self.class
             .as_ref()
             .ok_or_else(|| Error::value("pictures of the class", "at least one", "none"))
@@ -95,7 +95,7 @@ pub(crate) struct Batch {
     /// r of them.
     timesteps: Vec<f32>,
     /// Of r prompts.
-    context: Context,
+    context: Conditioning,
     /// The noise or the velocity, `[r, c, h, w]`.
     pub(crate) target: Tensor,
     /// What is expected of the target for such noisy pictures, if it is known: gradients are taken towards it.
@@ -109,8 +109,8 @@ impl Batch {
     /// first both timesteps, then the noise.
     pub(crate) fn pair(
         schedule: &ScheduleConfig,
-        lesson: &Lesson,
-        prior_weight: f64,
+        lesson: &DreamBoothData,
+        prior_loss_weight: f64,
         seed: u64,
         k: usize,
     ) -> Result<Self> {
@@ -122,8 +122,8 @@ impl Batch {
             &rows.map(|row| row.0),
             &timesteps,
             &mut generator,
-            Context::cat(&rows.map(|row| row.1))?,
-            vec![1.0, prior_weight as f32],
+            Conditioning::cat(&rows.map(|row| row.1))?,
+            vec![1.0, prior_loss_weight as f32],
         )
     }
 
@@ -135,15 +135,18 @@ impl Batch {
     /// The k sees to it that every picture meets every part.
     pub(super) fn stratified(
         schedule: &ScheduleConfig,
-        lessons: &[Lesson],
+        lessons: &[DreamBoothData],
         half: usize,
-        prior_weight: f64,
+        prior_loss_weight: f64,
         seed: u64,
         k: usize,
     ) -> Result<Self> {
         let (mut latents, mut contexts, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for lesson in lessons {
-            let class = lesson.class.as_ref().map(|class| (class, prior_weight));
+            let class = lesson
+                .class
+                .as_ref()
+                .map(|class| (class, prior_loss_weight));
             for (examples, weight) in [(&lesson.subject, 1.0)].into_iter().chain(class) {
                 for i in 0..half {
                     let (picture, prompt) = examples.get(k * half + i);
@@ -159,7 +162,7 @@ impl Batch {
         for (i, t) in timesteps.iter_mut().enumerate() {
             *t = (((i + k) % half) as i64 * length + *t) / parts;
         }
-        let context = Context::cat(&contexts)?;
+        let context = Conditioning::cat(&contexts)?;
         Self::new(
             schedule,
             &latents,
@@ -173,7 +176,7 @@ impl Batch {
     /// Picture `k` of some, at a timestep that was chosen.
     pub(super) fn single(
         schedule: &ScheduleConfig,
-        examples: &Examples,
+        examples: &PromptedLatents,
         weight: f64,
         timestep: usize,
         k: usize,
@@ -181,7 +184,7 @@ impl Batch {
     ) -> Result<Self> {
         let (picture, prompt) = examples.get(k);
         let timesteps = [timestep as i64];
-        let prompt = Context::cat(&[prompt])?;
+        let prompt = Conditioning::cat(&[prompt])?;
         let weights = vec![weight as f32];
         Self::new(schedule, &[picture], &timesteps, generator, prompt, weights)
     }
@@ -219,7 +222,7 @@ impl Batch {
         latents: &[&Tensor],
         timesteps: &[i64],
         generator: &mut Generator,
-        context: Context,
+        context: Conditioning,
         weights: Vec<f32>,
     ) -> Result<Self> {
         let latents = Tensor::cat(latents, 0)?;

@@ -12,5 +12,5 @@ mod scores_file;
 pub mod selection;
 pub mod tuning;
 
-pub use loss::{Examples, Lesson, Step, rows_at_once};
+pub use loss::{DreamBoothData, PromptedLatents, Step, rows_at_once};
 pub use scores_file::Scores;

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::importance::Importance;
 use super::loss::Batch;
-use super::loss::{Examples, Lesson, Step};
+use super::loss::{DreamBoothData, PromptedLatents, Step};
 use super::selection::{Selection, Stability, stability};
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::UNet;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// How the samples of a step are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Draws {
+pub enum BatchSampling {
     /// One picture of the subject and one of the class with independent timesteps, as published.
     Pairs,
     /// So many pictures of each, with timesteps from equal parts of the schedule.
@@ -32,11 +32,11 @@ pub struct Options {
     /// Steps K, or the most there may be.
     pub steps: usize,
     /// How the samples of a step are drawn.
-    pub draws: Draws,
-    /// Step size ρ of the update in mask space; 0 with [`Draws::Importance`].
+    pub draws: BatchSampling,
+    /// Step size ρ of the update in mask space; 0 with [`BatchSampling::Importance`].
     pub rho: f64,
     /// Weight λ of the class pictures in the loss.
-    pub prior_weight: f64,
+    pub prior_loss_weight: f64,
     /// Which sites to score.
     pub sites: SiteSelection,
     /// At which tokens of the prompt the neurons are to be shut: at which they are scored.
@@ -58,7 +58,7 @@ pub struct Scores {
     pub stability: Option<Stability>,
 }
 
-impl Draws {
+impl BatchSampling {
     /// Arrays as large as all sites searched that are alive at once: weights, sums, gradients and scores.
     pub fn arrays(self) -> u64 {
         match self {
@@ -77,7 +77,7 @@ impl Draws {
     }
 }
 
-/// Pictures in a step of [`Draws::Importance`].
+/// Pictures in a step of [`BatchSampling::Importance`].
 const PICTURES: usize = 5;
 
 /// Steps between two looks at the stability.
@@ -97,12 +97,12 @@ const LOOK_EVERY: usize = 20;
 pub fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &Lesson,
+    lesson: &DreamBoothData,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
     lesson.check()?;
-    if options.draws == Draws::Importance && options.rho > 0.0 {
+    if options.draws == BatchSampling::Importance && options.rho > 0.0 {
         let expected = "0: importance sampling is at the model's own weights";
         return Err(Error::value("rho", expected, options.rho));
     }
@@ -112,7 +112,7 @@ pub fn algorithm1(
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &Lesson,
+    lesson: &DreamBoothData,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
@@ -120,8 +120,8 @@ fn run(
     // S of the even and of the odd steps: their sum is the paper's.
     let mut halves = [Half::default(), Half::default()];
     let mut sampler = match options.draws {
-        Draws::Importance => Some(Sampler::new(schedule, lesson, options)?),
-        Draws::Pairs | Draws::Stratified(_) => None,
+        BatchSampling::Importance => Some(Sampler::new(schedule, lesson, options)?),
+        BatchSampling::Pairs | BatchSampling::Stratified(_) => None,
     };
     let mut taken = 0;
     for k in 0..options.steps {
@@ -175,10 +175,18 @@ fn run(
 }
 
 /// The samples of step `k` where they do not depend on the steps before.
-fn batch(schedule: &ScheduleConfig, lesson: &Lesson, options: &Options, k: usize) -> Result<Batch> {
-    let (seed, weight) = (options.seed.wrapping_add(k as u64), options.prior_weight);
+fn batch(
+    schedule: &ScheduleConfig,
+    lesson: &DreamBoothData,
+    options: &Options,
+    k: usize,
+) -> Result<Batch> {
+    let (seed, weight) = (
+        options.seed.wrapping_add(k as u64),
+        options.prior_loss_weight,
+    );
     match options.draws {
-        Draws::Stratified(half) => Batch::stratified(
+        BatchSampling::Stratified(half) => Batch::stratified(
             schedule,
             std::slice::from_ref(lesson),
             half,
@@ -186,7 +194,9 @@ fn batch(schedule: &ScheduleConfig, lesson: &Lesson, options: &Options, k: usize
             seed,
             k,
         ),
-        Draws::Pairs | Draws::Importance => Batch::pair(schedule, lesson, weight, seed, k),
+        BatchSampling::Pairs | BatchSampling::Importance => {
+            Batch::pair(schedule, lesson, weight, seed, k)
+        }
     }
 }
 
@@ -214,20 +224,24 @@ fn update(
     Ok(())
 }
 
-/// Draws the samples of [`Draws::Importance`]: of the subject and of the class, whichever is behind what the sizes of
-/// its gradients ask for.
+/// Draws the samples of [`BatchSampling::Importance`]: of the subject and of the class, whichever is behind what the
+/// sizes of its gradients ask for.
 struct Sampler<'a> {
     schedule: &'a ScheduleConfig,
     options: &'a Options,
     /// Subject and class, with their weights in the loss.
-    kinds: [(&'a Examples, f64); 2],
+    kinds: [(&'a PromptedLatents, f64); 2],
     /// The numbers of their pictures.
     pictures: [Vec<Vec<f32>>; 2],
     importance: [Importance; 2],
 }
 
 impl<'a> Sampler<'a> {
-    fn new(schedule: &'a ScheduleConfig, lesson: &'a Lesson, options: &'a Options) -> Result<Self> {
+    fn new(
+        schedule: &'a ScheduleConfig,
+        lesson: &'a DreamBoothData,
+        options: &'a Options,
+    ) -> Result<Self> {
         let timesteps = schedule.num_train_timesteps();
         let mut generator = Generator::new(options.seed);
         let places = generator.randint(0, i64::from(u32::MAX), 2)?;
@@ -236,7 +250,7 @@ impl<'a> Sampler<'a> {
         Ok(Self {
             schedule,
             options,
-            kinds: [(subject, 1.0), (class, options.prior_weight)],
+            kinds: [(subject, 1.0), (class, options.prior_loss_weight)],
             pictures: [subject.values()?, class.values()?],
             importance: [of(places[0]), of(places[1])],
         })

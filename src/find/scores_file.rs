@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::selection::{Selection, select};
-use crate::index::{NeuronIndex, Provenance, Site, SiteIndices};
+use crate::index::{NeuronIndex, NeuronSet, Provenance, Site};
 use crate::{Error, Result};
 
 /// The score of every neuron of some sites.
@@ -129,7 +129,7 @@ impl Scores {
             ..provenance.clone()
         })?;
         for (site, chosen) in select(&self.values, Selection::Density(density))? {
-            let indices = SiteIndices::new(self.shapes[&site], chosen)?;
+            let indices = NeuronSet::new(self.shapes[&site], chosen)?;
             index.insert(site, indices)?;
         }
         Ok(index)

@@ -11,8 +11,8 @@ use candle_core::Tensor;
 use super::adam::Adam;
 use super::learned::cooled;
 use super::loss::Batch;
-use super::loss::{Lesson, Step};
-use crate::index::{Scope, Site, SiteIndices, SiteSelection};
+use super::loss::{DreamBoothData, Step};
+use crate::index::{NeuronSet, Scope, Site, SiteSelection};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
 use crate::{Error, Result};
@@ -27,7 +27,7 @@ pub struct Options {
     /// Step size, as a share of the root mean square of a site's weights.
     pub rate: f64,
     /// Weight of the class pictures in the loss.
-    pub prior_weight: f64,
+    pub prior_loss_weight: f64,
     /// At which tokens of the prompts the values hold.
     pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
@@ -52,9 +52,9 @@ const EPSILON: f64 = 1e-8;
 
 /// The neurons of a site that are trained, and the values from which they start, one for each.
 #[derive(Debug, Clone)]
-pub struct Open {
+pub struct TrainableSet {
     /// Which they are, and whose.
-    pub neurons: SiteIndices,
+    pub neurons: NeuronSet,
     /// Their values.
     pub values: Vec<f32>,
 }
@@ -62,14 +62,14 @@ pub struct Open {
 /// The weights of a site and the state of its open neurons' optimiser.
 struct Training {
     weight: Tensor,
-    open: Open,
+    open: TrainableSet,
     adam: Adam,
     /// Root mean square of the weights.
     scale: f64,
 }
 
 impl Training {
-    fn new(weight: Tensor, open: Open) -> Result<Self> {
+    fn new(weight: Tensor, open: TrainableSet) -> Result<Self> {
         let values: Vec<f32> = weight.flatten_all()?.to_vec1()?;
         let squares: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum();
         Ok(Self {
@@ -124,15 +124,15 @@ impl Training {
 pub fn values(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lessons: &[Lesson],
-    open: BTreeMap<Site, Open>,
+    lessons: &[DreamBoothData],
+    open: BTreeMap<Site, TrainableSet>,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
     if lessons.is_empty() {
         return Err(Error::value("subjects to tune on", "at least one", "none"));
     }
-    lessons.iter().try_for_each(Lesson::check)?;
+    lessons.iter().try_for_each(DreamBoothData::check)?;
     let weights = unet.site_weights(SiteSelection::All);
     let mut sites = BTreeMap::new();
     for (site, open) in open {
@@ -164,7 +164,7 @@ pub fn values(
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lessons: &[Lesson],
+    lessons: &[DreamBoothData],
     sites: &mut BTreeMap<Site, Training>,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
@@ -181,7 +181,7 @@ fn run(
             schedule,
             lessons,
             options.half,
-            options.prior_weight,
+            options.prior_loss_weight,
             seed,
             k,
         )?;
@@ -235,12 +235,12 @@ mod tests {
     #[test]
     fn only_open_neurons_move_each_by_the_gradients_of_its_subjects() {
         let weight = Tensor::new(&[[1.0f32, 2.0, -2.0]], &Device::Cpu).unwrap();
-        let neurons = SiteIndices::new([1, 3], vec![0, 2])
+        let neurons = NeuronSet::new([1, 3], vec![0, 2])
             .unwrap()
             .with_owners(vec![vec![0], vec![0, 1]])
             .unwrap();
         let values = vec![0.0, 0.5];
-        let mut training = Training::new(weight, Open { neurons, values }).unwrap();
+        let mut training = Training::new(weight, TrainableSet { neurons, values }).unwrap();
         let mut sum = vec![0.0; 2];
         let gradient = |g: [f32; 3]| Tensor::new(&[g], &Device::Cpu).unwrap();
         for (subject, g) in [[1.0, 5.0, 7.0], [0.25, 5.0, -3.0]].into_iter().enumerate() {

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::container::{Dtype, Tensor, Tensors, serialize, tensors_sha256};
 use super::provenance::Provenance;
 use super::scope::Scope;
-use super::set::SiteIndices;
+use super::set::NeuronSet;
 use super::site::Site;
 use crate::files;
 use crate::{Error, Result};
@@ -22,7 +22,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeuronIndex {
     pub(super) provenance: Provenance,
-    pub(super) sites: BTreeMap<Site, SiteIndices>,
+    pub(super) sites: BTreeMap<Site, NeuronSet>,
 }
 
 impl NeuronIndex {
@@ -43,7 +43,7 @@ impl NeuronIndex {
     /// # Errors
     /// [`Error::Index`] if the site is there already, or its neurons' owners are not those that the provenance asks
     /// for: with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
-    pub fn insert(&mut self, site: Site, indices: SiteIndices) -> Result<()> {
+    pub fn insert(&mut self, site: Site, indices: NeuronSet) -> Result<()> {
         if self.provenance.scope == Scope::Words && !site.is_cross() {
             return Err(wrong(
                 format!("site `{site}`"),
@@ -92,12 +92,12 @@ impl NeuronIndex {
     }
 
     /// The sites in order of name.
-    pub fn sites(&self) -> impl ExactSizeIterator<Item = (&Site, &SiteIndices)> {
+    pub fn sites(&self) -> impl ExactSizeIterator<Item = (&Site, &NeuronSet)> {
         self.sites.iter()
     }
 
     /// One site, if it was searched.
-    pub fn site(&self, site: &Site) -> Option<&SiteIndices> {
+    pub fn site(&self, site: &Site) -> Option<&NeuronSet> {
         self.sites.get(site)
     }
 
@@ -110,7 +110,7 @@ impl NeuronIndex {
     pub fn total(&self) -> u64 {
         self.sites
             .values()
-            .fold(0, |total, site| total.saturating_add(site.universe()))
+            .fold(0, |total, site| total.saturating_add(site.weight_count()))
     }
 
     /// Shut neurons / all neurons of the sites; 0 without sites.
@@ -215,7 +215,7 @@ impl NeuronIndex {
     /// # Errors
     /// [`Error::Index`] if it would be larger than 1 GiB.
     pub fn to_plain_bytes(&self) -> Result<Vec<u8>> {
-        let tensor = |set: &SiteIndices| Tensor {
+        let tensor = |set: &NeuronSet| Tensor {
             dtype: Dtype::U32,
             bytes: set.iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>(),
         };
@@ -304,7 +304,7 @@ pub(super) mod tests {
             index
                 .insert(
                     site.clone(),
-                    SiteIndices::new(*shape, indices.to_vec()).unwrap(),
+                    NeuronSet::new(*shape, indices.to_vec()).unwrap(),
                 )
                 .unwrap();
         }
@@ -319,7 +319,7 @@ pub(super) mod tests {
         );
         assert_eq!((index.shut(), index.total(), index.density()), (3, 30, 0.1));
         assert_eq!(
-            index.site(&site(0)).map(SiteIndices::indices),
+            index.site(&site(0)).map(NeuronSet::indices),
             Some(vec![0, 1, 2])
         );
         assert_eq!(index.site(&site(2)), None);
@@ -335,18 +335,18 @@ pub(super) mod tests {
             ([2, 2], vec![1, 1]),
             ([2, 2], vec![1, 0]),
         ] {
-            SiteIndices::new(shape, indices).unwrap_err();
+            NeuronSet::new(shape, indices).unwrap_err();
         }
-        SiteIndices::new([1 << 16, (1 << 16) + 1], vec![]).unwrap_err();
-        SiteIndices::new([1 << 16, 1 << 16], vec![u32::MAX]).unwrap();
-        let set = SiteIndices::new([2, 2], vec![0, 3]).unwrap();
+        NeuronSet::new([1 << 16, (1 << 16) + 1], vec![]).unwrap_err();
+        NeuronSet::new([1 << 16, 1 << 16], vec![u32::MAX]).unwrap();
+        let set = NeuronSet::new([2, 2], vec![0, 3]).unwrap();
         set.clone().with_values(vec![1]).unwrap_err();
         set.clone().with_values(vec![1, 0x7c00]).unwrap_err();
         set.clone().with_values(vec![1, 0xfe00]).unwrap_err();
         set.with_values(vec![1, 0xfbff]).unwrap();
         let mut index = concept("dog", &[(site(0), [4, 5], &[0])]);
         index
-            .insert(site(0), SiteIndices::new([4, 5], vec![]).unwrap())
+            .insert(site(0), NeuronSet::new([4, 5], vec![]).unwrap())
             .unwrap_err();
     }
 

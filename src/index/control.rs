@@ -3,7 +3,7 @@
 
 use super::concept::NeuronIndex;
 use super::provenance::Provenance;
-use super::set::SiteIndices;
+use super::set::NeuronSet;
 use crate::Result;
 use crate::sampling::Generator;
 
@@ -21,19 +21,19 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
     })?;
     let mut generator = Generator::new(seed);
     for (site, neurons) in concept.sites() {
-        let (count, universe) = (neurons.count(), neurons.universe());
+        let (count, weight_count) = (neurons.count(), neurons.weight_count());
         // Of a set of more than half, what is left out is drawn.
-        let inverted = count as u64 > universe / 2;
+        let inverted = count as u64 > weight_count / 2;
         let drawn = if inverted {
-            universe as usize - count
+            weight_count as usize - count
         } else {
             count
         };
-        let mut chosen = vec![false; universe as usize];
+        let mut chosen = vec![false; weight_count as usize];
         let mut missing = drawn;
         while missing > 0 {
             // Random places until there are enough different ones: at least half of them are free.
-            for place in generator.randint(0, universe as i64, missing)? {
+            for place in generator.randint(0, weight_count as i64, missing)? {
                 if !std::mem::replace(&mut chosen[place as usize], true) {
                     missing -= 1;
                 }
@@ -43,7 +43,7 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
             .zip(&chosen)
             .filter_map(|(i, &chosen)| (chosen != inverted).then_some(i))
             .collect();
-        let random = SiteIndices::new(neurons.shape(), indices)?;
+        let random = NeuronSet::new(neurons.shape(), indices)?;
         control.insert(site.clone(), random.with_owners(neurons.owners())?)?;
     }
     Ok(control)
@@ -77,7 +77,7 @@ mod tests {
         for (i, &count) in counts.iter().enumerate() {
             let site =
                 format!("down_blocks.{i}.attentions.0.transformer_blocks.0.attn2.to_k.weight");
-            let indices = SiteIndices::new([10, 20], (0..count).collect()).unwrap();
+            let indices = NeuronSet::new([10, 20], (0..count).collect()).unwrap();
             index.insert(site.parse().unwrap(), indices).unwrap();
         }
         index
@@ -88,7 +88,7 @@ mod tests {
         let concept = concept(&[0, 1, 30, 150, 200]);
         let control = random_control(&concept, 7).unwrap();
         let counts = |index: &NeuronIndex| {
-            let count = |(_, s): (_, &SiteIndices)| s.count();
+            let count = |(_, s): (_, &NeuronSet)| s.count();
             index.sites().map(count).collect::<Vec<_>>()
         };
         assert_eq!(counts(&control), [0, 1, 30, 150, 200]);

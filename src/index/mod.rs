@@ -23,7 +23,7 @@ pub use layers::LayerSelection;
 pub use overlap::{Overlap, OverlapReport};
 pub use provenance::{Provenance, Source};
 pub use scope::Scope;
-pub use set::SiteIndices;
+pub use set::NeuronSet;
 pub use site::{Projection, Site, SiteSelection};
 pub use subject::Subject;
 pub use union::distinct;

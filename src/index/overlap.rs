@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use super::concept::{NeuronIndex, wrong};
-use super::set::SiteIndices;
+use super::set::NeuronSet;
 use super::site::Site;
 use crate::Result;
 
@@ -20,17 +20,17 @@ pub struct Overlap {
     first: u64,
     second: u64,
     shared: u64,
-    universe: u64,
+    weight_count: u64,
     expected: f64,
     variance: f64,
 }
 
 impl Overlap {
     /// Of the numbers of one set of weights: those shut by each and by both, and all.
-    fn of(first: u64, second: u64, shared: u64, universe: u64) -> Self {
-        let (k1, k2, n) = (first as f64, second as f64, universe as f64);
-        let expected = if universe == 0 { 0.0 } else { k1 * k2 / n };
-        let variance = if universe < 2 {
+    fn of(first: u64, second: u64, shared: u64, weight_count: u64) -> Self {
+        let (k1, k2, n) = (first as f64, second as f64, weight_count as f64);
+        let expected = if weight_count == 0 { 0.0 } else { k1 * k2 / n };
+        let variance = if weight_count < 2 {
             0.0
         } else {
             expected * ((n - k1) / n) * ((n - k2) / (n - 1.0))
@@ -39,7 +39,7 @@ impl Overlap {
             first,
             second,
             shared,
-            universe,
+            weight_count,
             expected,
             variance,
         }
@@ -61,8 +61,8 @@ impl Overlap {
     }
 
     /// All weights that could have been neurons.
-    pub fn universe(&self) -> u64 {
-        self.universe
+    pub fn weight_count(&self) -> u64 {
+        self.weight_count
     }
 
     /// Shared neurons / neurons of either; nothing if neither has any.
@@ -96,7 +96,7 @@ impl Overlap {
     /// The same numbers as if all weights were of one site: chance then also chooses the sites.
     #[must_use]
     pub fn pooled(&self) -> Self {
-        Self::of(self.first, self.second, self.shared, self.universe)
+        Self::of(self.first, self.second, self.shared, self.weight_count)
     }
 }
 
@@ -131,7 +131,7 @@ impl OverlapReport {
             total.first += one.first;
             total.second += one.second;
             total.shared += one.shared;
-            total.universe = total.universe.saturating_add(one.universe);
+            total.weight_count = total.weight_count.saturating_add(one.weight_count);
             total.expected += one.expected;
             total.variance += one.variance;
             sites.push((site.clone(), one));
@@ -151,11 +151,7 @@ impl OverlapReport {
 }
 
 /// The overlap in one site.
-fn compare(
-    site: &Site,
-    first: Option<&SiteIndices>,
-    second: Option<&SiteIndices>,
-) -> Result<Overlap> {
+fn compare(site: &Site, first: Option<&NeuronSet>, second: Option<&NeuronSet>) -> Result<Overlap> {
     if let (Some(first), Some(second)) = (first, second)
         && first.shape() != second.shape()
     {
@@ -172,11 +168,16 @@ fn compare(
             hint,
         ));
     }
-    let universe = first.or(second).map_or(0, SiteIndices::universe);
-    let count = |set: Option<&SiteIndices>| set.map_or(0, |set| set.count() as u64);
+    let weight_count = first.or(second).map_or(0, NeuronSet::weight_count);
+    let count = |set: Option<&NeuronSet>| set.map_or(0, |set| set.count() as u64);
     let both = first.zip(second);
     let shared = both.map_or(0, |(first, second)| shared(first.iter(), second.iter()));
-    Ok(Overlap::of(count(first), count(second), shared, universe))
+    Ok(Overlap::of(
+        count(first),
+        count(second),
+        shared,
+        weight_count,
+    ))
 }
 
 /// The number of indices in both of two ascending sets.
@@ -213,7 +214,7 @@ mod tests {
         assert_eq!(names, [&site(0), &site(1), &site(2)]);
         let one = report.sites()[0].1;
         assert_eq!(
-            (one.first(), one.second(), one.shared(), one.universe()),
+            (one.first(), one.second(), one.shared(), one.weight_count()),
             (5, 4, 2, 20)
         );
         assert_eq!(one.jaccard(), Some(2.0 / 7.0));
@@ -229,7 +230,7 @@ mod tests {
                 absent.first(),
                 absent.second(),
                 absent.shared(),
-                absent.universe()
+                absent.weight_count()
             ),
             (1, 0, 0, 10)
         );
@@ -245,7 +246,7 @@ mod tests {
                 total.first(),
                 total.second(),
                 total.shared(),
-                total.universe()
+                total.weight_count()
             ),
             (6, 4, 2, 39)
         );

@@ -9,14 +9,14 @@ use crate::Result;
 /// The set is held as it is coded in a file, so that an index takes about as much memory as its file; what gives
 /// positions decodes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteIndices {
+pub struct NeuronSet {
     shape: [u32; 2],
     indices: Coded,
     values: Option<Vec<u16>>,
     owners: Vec<Coded>,
 }
 
-impl SiteIndices {
+impl NeuronSet {
     /// A set of flat row-major positions in a matrix of `shape` = `[out, in]`.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl SiteIndices {
     }
 
     /// The same neurons, each of one or more subjects: `owners` has for each subject the places in
-    /// [`SiteIndices::indices`] of its neurons, ascending. Without owners, all neurons are every subject's.
+    /// [`NeuronSet::indices`] of its neurons, ascending. Without owners, all neurons are every subject's.
     ///
     /// # Errors
     /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set,
@@ -83,7 +83,7 @@ impl SiteIndices {
         self.with_coded_owners(owners)
     }
 
-    /// [`SiteIndices::with_owners`] of places that are coded already.
+    /// [`NeuronSet::with_owners`] of places that are coded already.
     pub(super) fn with_coded_owners(mut self, owners: Vec<Coded>) -> Result<Self> {
         if owners.is_empty() {
             return Ok(self);
@@ -101,7 +101,7 @@ impl SiteIndices {
         Ok(self)
     }
 
-    /// For each subject the places in [`SiteIndices::indices`] of its neurons; empty where all neurons are every
+    /// For each subject the places in [`NeuronSet::indices`] of its neurons; empty where all neurons are every
     /// subject's.
     pub fn owners(&self) -> Vec<Vec<u32>> {
         self.owners.iter().map(Coded::to_vec).collect()
@@ -112,7 +112,7 @@ impl SiteIndices {
         &self.owners
     }
 
-    /// The neurons of a subject, or all, ascending: the place of each in [`SiteIndices::indices`], and its position.
+    /// The neurons of a subject, or all, ascending: the place of each in [`NeuronSet::indices`], and its position.
     pub(crate) fn neurons_of(
         &self,
         subject: Option<usize>,
@@ -158,7 +158,7 @@ impl SiteIndices {
     }
 
     /// The number of weights of the site.
-    pub fn universe(&self) -> u64 {
+    pub fn weight_count(&self) -> u64 {
         weights(self.shape)
     }
 
@@ -183,7 +183,7 @@ impl SiteIndices {
     /// All neurons of both, of all subjects; they must not [conflict](Self::conflict).
     pub(super) fn union(&self, other: &Self) -> Result<Self> {
         let indices = merged(self.iter(), other.iter());
-        let union = Self::of(self.shape, Coded::new(indices, self.universe())?)?;
+        let union = Self::of(self.shape, Coded::new(indices, self.weight_count())?)?;
         if self.values.is_none() && other.values.is_none() {
             return Ok(union);
         }

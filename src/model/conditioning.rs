@@ -10,26 +10,26 @@ use crate::index::Site;
 
 /// Text embeddings, with the tokens of subjects whose neurons are shut at their own words only.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct Conditioning {
     /// `[b, t, e]`
     embedding: Tensor,
     /// For each subject, u8 `[b, t, 1]`: 1 at the tokens of its words.
     words: Vec<Tensor>,
-    /// By the site of K; see [`UNet::project`](super::unet::UNet::project).
+    /// By the site of K; see [`UNet::precompute_kv`](super::unet::UNet::precompute_kv).
     projected: Arc<BTreeMap<Site, KeysValues>>,
 }
 
 /// K and V of one cross-attention, `[b, t, width]` each.
 pub(super) type KeysValues = (Tensor, Tensor);
 
-impl From<Tensor> for Context {
+impl From<Tensor> for Conditioning {
     /// Embeddings `[b, t, e]` in which no words are a subject's own.
     fn from(embedding: Tensor) -> Self {
         Self::new(embedding, Vec::new())
     }
 }
 
-impl Context {
+impl Conditioning {
     fn new(embedding: Tensor, words: Vec<Tensor>) -> Self {
         Self {
             embedding,
@@ -156,12 +156,12 @@ impl Context {
 mod tests {
     use super::*;
 
-    fn context(rows: &[f32], places: &[Vec<Vec<usize>>]) -> Context {
+    fn context(rows: &[f32], places: &[Vec<Vec<usize>>]) -> Conditioning {
         let x = Tensor::from_slice(rows, (rows.len() / 3, 3, 1), &Device::Cpu).unwrap();
-        Context::with_words(x, places).unwrap()
+        Conditioning::with_words(x, places).unwrap()
     }
 
-    fn words(context: &Context) -> Vec<Vec<u8>> {
+    fn words(context: &Conditioning) -> Vec<Vec<u8>> {
         let flat = |w: &Tensor| w.flatten_all().unwrap().to_vec1().unwrap();
         context.words().iter().map(flat).collect()
     }
@@ -177,8 +177,8 @@ mod tests {
         let four = two.repeat(2).unwrap();
         assert_eq!(words(&four)[0], [0, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(four.embedding().dims(), [4, 3, 1]);
-        let plain = Context::from(two.embedding().narrow(0, 0, 1).unwrap());
-        let all = Context::cat(&[&plain, &two]).unwrap();
+        let plain = Conditioning::from(two.embedding().narrow(0, 0, 1).unwrap());
+        let all = Conditioning::cat(&[&plain, &two]).unwrap();
         assert_eq!(words(&all)[1], [0, 0, 0, 0, 0, 0, 1, 0, 0]);
         assert_eq!(all.embedding().dims(), [3, 3, 1]);
     }

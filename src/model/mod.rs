@@ -14,7 +14,7 @@ mod vae;
 
 pub use clip::Clip;
 pub use clip::preprocess::Preprocessing;
-pub use conditioning::Context;
+pub use conditioning::Conditioning;
 pub(crate) use finite::Origin;
 pub use text::encoder::TextEncoder;
 pub use text::tokenizer::Tokenizer;

@@ -8,7 +8,7 @@ use super::resnet::{Resnet, ResnetShape, Upsample};
 use super::unet::footprint::{Footprint, bytes};
 use crate::checkpoint::TensorFile;
 use crate::checkpoint::kinds::described;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
 use crate::{Error, Result};
 
@@ -55,7 +55,7 @@ pub struct Vae {
 }
 
 /// That the file is of an `AutoencoderKL`: told first, so that no key is blamed that is right for what it is.
-fn check_kind(file: &str, keys: &mut Keys) -> Result<()> {
+fn check_kind(file: &str, keys: &mut ConfigReader) -> Result<()> {
     match keys.take("_class_name") {
         None => Ok(()),
         Some(class) if class == "AutoencoderKL" || class == "FlaxAutoencoderKL" => Ok(()),
@@ -87,7 +87,7 @@ impl Vae {
         file: TensorFile,
         device: &Device,
     ) -> Result<Self> {
-        let mut keys = Keys::parse_diffusers(config_file, config)?;
+        let mut keys = ConfigReader::parse_diffusers(config_file, config)?;
         check_kind(config_file, &mut keys)?;
         let widths: Vec<usize> = keys.or("block_out_channels", vec![64])?;
         let n = widths.len();

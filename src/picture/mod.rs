@@ -13,7 +13,7 @@ mod write;
 
 pub use contact_sheet::sheet;
 pub use file::file_sha256;
-pub use folder::{Checked, LeftOut, Photos, list};
+pub use folder::{Checked, LeftOut, Photos, list_images};
 pub use heat_map::HeatMap;
 pub(crate) use resample::Window;
 pub use write::{Metadata, a1111_parameters, read_metadata};

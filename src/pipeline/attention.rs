@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::Pipeline;
-use crate::model::{AttentionMap, AttentionStore, Context, UNet};
+use crate::model::{AttentionMap, AttentionStore, Conditioning, UNet};
 use crate::prompt::{occurrences, words_of};
 use crate::sampling::AttendExcite;
 use crate::sampling::Step;
@@ -93,7 +93,7 @@ impl Attention {
     pub(super) fn excite(
         &self,
         unet: &UNet,
-        prompt: &Context,
+        prompt: &Conditioning,
         size: (usize, usize, usize, usize),
         step: &Step,
         latents: &mut [f32],
@@ -115,7 +115,7 @@ fn latent_loss(
     unet: &UNet,
     x: &Tensor,
     timestep: f32,
-    prompt: &Context,
+    prompt: &Conditioning,
     tokens: &[usize],
 ) -> Result<Loss> {
     let attended = unet.attend(x, &[timestep], prompt)?;
@@ -154,7 +154,7 @@ impl Pipeline {
             };
             return Err(Error::value("word", expected, format!("`{word}`")));
         }
-        let places = self.tokenizer.places(prompt, &spans)?;
+        let places = self.tokenizer.positions(prompt, &spans)?;
         if places.is_empty() {
             let expected = "one in the part of the prompt that fits into the model's text length";
             return Err(Error::value(

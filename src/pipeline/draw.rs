@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::attention::{Attention, AttentionOptions, Drawing};
-use crate::model::{AttentionStore, Context};
+use crate::model::{AttentionStore, Conditioning};
 use crate::sampling::{Generator, Sampler, Step, sample};
 use crate::{Error, HeatMap, Picture, Result};
 
@@ -131,7 +131,7 @@ impl Pipeline {
         self.schedule.check(options.sampler, options.steps)?;
         let attention = Attention::new(self, prompt, attention)?;
         let guided = options.guidance > 1.0;
-        let canvas = Canvas {
+        let canvas = DenoiseRun {
             pipeline: self,
             options,
             context: if guided {
@@ -189,18 +189,18 @@ impl Pipeline {
 }
 
 /// What all pictures of one prompt are drawn with.
-struct Canvas<'a> {
+struct DenoiseRun<'a> {
     pipeline: &'a Pipeline,
     options: &'a SampleOptions,
     /// The negative prompt, if guided, and the prompt.
-    context: Context,
+    context: Conditioning,
     guided: bool,
     /// Width and height of the latents.
     size: (usize, usize),
     attention: Attention,
 }
 
-impl Canvas<'_> {
+impl DenoiseRun<'_> {
     /// Runs the sampler: latents `[b, c, h, w]`, one row for each seed, and the heat of each word in each.
     fn sample(
         &self,
@@ -225,8 +225,8 @@ impl Canvas<'_> {
         };
         let latents = draw();
         let mut heat = vec![vec![HeatMap::new(); self.attention.heat.len()]; seeds.len()];
-        let context = unet.project(&self.context.repeat(seeds.len())?)?; // negative rows first, as in diffusers
-        let prompt = unet.project(&self.context.narrow(usize::from(self.guided), 1)?)?;
+        let context = unet.precompute_kv(&self.context.repeat(seeds.len())?)?; // negative rows first, as in diffusers
+        let prompt = unet.precompute_kv(&self.context.narrow(usize::from(self.guided), 1)?)?;
         let denoise = |step: &Step, x: &mut [f32]| -> Result<Vec<f32>> {
             for latents in x.chunks_exact_mut(each) {
                 let size = (1, shape.1, shape.2, shape.3);
@@ -258,7 +258,7 @@ impl Canvas<'_> {
         &self,
         step: &Step,
         x: &Tensor,
-        context: &Context,
+        context: &Conditioning,
         heat: &mut [Vec<HeatMap>],
     ) -> Result<Vec<f32>> {
         let (unet, rows) = (&self.pipeline.unet, x.dim(0)?);

@@ -61,7 +61,7 @@ fn masked(
         let weight = weight.tensor()?;
         let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
         for (place, index) in own {
-            // `SiteIndices` holds only indices within the shape, a value for each or none, and places among them.
+            // `NeuronSet` holds only indices within the shape, a value for each or none, and places among them.
             values[index as usize] = neurons
                 .values()
                 .map_or(0.0, |v| f16::from_bits(v[place as usize]).to_f32());

@@ -10,7 +10,7 @@ const PROCESS: u64 = 64 << 20;
 
 /// What a run needs at its peak, in bytes: an estimate from the shapes of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
+pub struct MemoryEstimate {
     /// The weights. They are mapped from their files and read there, so that the system can take this memory back.
     pub weights: u64,
     /// What passes through the networks need.
@@ -21,7 +21,7 @@ pub struct Needs {
     pub photos: u64,
 }
 
-impl Needs {
+impl MemoryEstimate {
     /// All of it.
     pub fn total(&self) -> u64 {
         (self.weights + self.pass.total() + self.method).max(self.photos) + PROCESS
@@ -51,16 +51,16 @@ impl Needs {
 impl Pipeline {
     /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within
     /// `budget` bytes if that is possible, at the price of layers that are computed again.
-    pub fn fit_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> Needs {
+    pub fn plan_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> MemoryEstimate {
         let side = self.unet.sample_size();
-        let others = Needs {
+        let others = MemoryEstimate {
             weights: self.weights,
             pass: Footprint::default(),
             method: numbers * size_of::<f32>() as u64,
             photos: 0,
         };
         let rest = budget.saturating_sub(others.total());
-        self.unet.fit(rows, (side, side), rest);
+        self.unet.plan_memory(rows, (side, side), rest);
         let pixels = side * self.vae.factor();
         let encoder = self.vae.encode_footprint((pixels, pixels));
         let steps = self.unet.backward_footprint(rows, (side, side));
@@ -69,23 +69,23 @@ impl Pipeline {
             true => encoder,
             false => steps,
         };
-        Needs { pass, ..others }
+        MemoryEstimate { pass, ..others }
     }
 
-    /// Makes ready for drawing `count` pictures, with attend-and-excite or without: as [`Pipeline::fit_steps`].
+    /// Makes ready for drawing `count` pictures, with attend-and-excite or without: as [`Pipeline::plan_steps`].
     ///
     /// # Errors
     /// If the size cannot be drawn.
-    pub fn fit_drawing(
+    pub fn plan_drawing(
         &mut self,
         options: &SampleOptions,
         count: usize,
         excite: bool,
         budget: u64,
-    ) -> Result<Needs> {
+    ) -> Result<MemoryEstimate> {
         let (width, height) = self.latent_size(options.size)?;
         let size = (height, width);
-        let others = Needs {
+        let others = MemoryEstimate {
             weights: self.weights,
             pass: Footprint::default(),
             method: 0,
@@ -96,10 +96,10 @@ impl Pipeline {
         let mut pass = larger(forward, self.vae.decode_footprint(size));
         if excite {
             self.unet
-                .fit(1, size, budget.saturating_sub(others.total()));
+                .plan_memory(1, size, budget.saturating_sub(others.total()));
             pass = larger(pass, self.unet.backward_footprint(1, size));
         }
-        Ok(Needs { pass, ..others })
+        Ok(MemoryEstimate { pass, ..others })
     }
 }
 

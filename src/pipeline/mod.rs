@@ -8,7 +8,7 @@ mod memory;
 pub use attention::{AttentionOptions, Drawing};
 pub use draw::{Progress, SampleOptions};
 pub use mask::{shut, shut_of};
-pub use memory::Needs;
+pub use memory::MemoryEstimate;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Pages;
 use crate::checkpoint::Source;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::index::{NeuronIndex, Scope, Site, SiteSelection, Subject};
-use crate::model::{Context, Origin, TextEncoder, Tokenizer, UNet, Vae};
+use crate::model::{Conditioning, Origin, TextEncoder, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
 use crate::prompt::phrases_in;
 use crate::sampling::{Prediction, ScheduleConfig};
@@ -155,7 +155,7 @@ impl Pipeline {
         let Some(text) = source.text(FILE)? else {
             return Ok(Defaults::default());
         };
-        let mut keys = Keys::parse(FILE, &text)?;
+        let mut keys = ConfigReader::parse(FILE, &text)?;
         let defaults = Defaults {
             steps: keys.setting("steps", 1..=1_000_000)?,
             guidance: keys.setting("guidance", 0.0..=1e6)?,
@@ -332,7 +332,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
-    pub fn embed(&self, prompts: &[&str]) -> Result<Context> {
+    pub fn embed(&self, prompts: &[&str]) -> Result<Conditioning> {
         let ids = prompts
             .iter()
             .map(|p| self.tokenizer.encode(p))
@@ -348,7 +348,7 @@ impl Pipeline {
         let what = || "text embedding".to_owned();
         self.origins.text.check(what, &numbers)?;
         self.pages.text.release();
-        Context::with_words(embedding, &places)
+        Conditioning::with_words(embedding, &places)
     }
 
     /// For each marked subject the places of its words in a prompt's tokens; there may be none.
@@ -363,7 +363,7 @@ impl Pipeline {
         let spans = phrases_in(prompt, &phrases).into_iter();
         spans
             .take(self.marked.len())
-            .map(|spans| self.tokenizer.places(prompt, &spans))
+            .map(|spans| self.tokenizer.positions(prompt, &spans))
             .collect()
     }
 

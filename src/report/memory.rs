@@ -1,6 +1,6 @@
 //! What a run needs of memory: chosen, said before it starts, or said instead of starting.
 
-use cones::{LeftOut, Needs};
+use cones::{LeftOut, MemoryEstimate};
 use serde_json::json;
 
 use super::ui::Ui;
@@ -35,7 +35,7 @@ impl Budget {
     }
 
     /// Refuses what is more than the user allows, and warns of what is more than is free.
-    pub(crate) fn check(&self, needs: &Needs, ui: &Ui) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, needs: &MemoryEstimate, ui: &Ui) -> anyhow::Result<()> {
         if let Some(told) = self.told {
             needs.within(told)?;
         }
@@ -51,7 +51,7 @@ impl Budget {
 }
 
 /// One line on what a run needs.
-pub(crate) fn line(needs: &Needs) -> String {
+pub(crate) fn line(needs: &MemoryEstimate) -> String {
     let mut parts = vec![
         format!("weights {}", human(needs.weights)),
         format!("layers {}", human(needs.pass.total())),
@@ -87,7 +87,7 @@ pub(crate) fn dry_run(
     global: &Global,
     ui: &Ui,
     what: &str,
-    needs: &Needs,
+    needs: &MemoryEstimate,
     left_out: &[LeftOut],
 ) -> anyhow::Result<()> {
     if global.json {

@@ -9,7 +9,7 @@ use super::ui::Ui;
 
 /// The pictures of files and folders, and what decoding them has shown.
 pub(crate) fn read(paths: &[PathBuf], ui: &Ui) -> anyhow::Result<(Photos, Checked)> {
-    let photos = cones::list(paths)?;
+    let photos = cones::list_images(paths)?;
     if let Some(note) = photos.left_out_note() {
         ui.note(&note);
     }

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use crate::Result;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 
-impl Keys {
+impl ConfigReader {
     /// A whole number in `range`.
     pub(super) fn integer(&mut self, key: &str, range: RangeInclusive<i64>) -> Result<Option<i64>> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// What a sampler walks along, from noise to picture.
 #[derive(Debug)]
-pub(super) struct Grid {
+pub(super) struct Timesteps {
     /// One of each call of the model, within 0..1000; fractional for the Euler samplers only.
     pub(super) timesteps: Vec<f32>,
     /// The noise level `σ = √((1-ᾱ)/ᾱ)` of each timestep and of the end; empty for DDIM and PNDM,
@@ -22,7 +22,7 @@ pub(super) struct Grid {
     pub(super) prk_calls: usize,
 }
 
-impl Grid {
+impl Timesteps {
     /// The grid of a run of `sampler` in so many steps.
     ///
     /// Every step calls the model once, but for PNDM: it calls once more in its first step, or,

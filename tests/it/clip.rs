@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use cones::checkpoint::Source;
 use cones::model::Clip;
-use cones::{Picture, list};
+use cones::{Picture, list_images};
 use serde_json::Value;
 
 /// Unit vectors out of small f32 networks, and their cosines: measured 4.5e-7. A wrong rule shows at 1e-2 and more.
@@ -50,7 +50,7 @@ fn pixels_and_features_are_transformers() {
         serde_json::from_str(&std::fs::read_to_string(golden("cases.json")).unwrap()).unwrap();
     let prompts: Vec<String> = serde_json::from_value(cases["prompts"].clone()).unwrap();
     let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-    let photos = list(&[golden("photos")]).unwrap().files;
+    let photos = list_images(&[golden("photos")]).unwrap().files;
     let pictures: Vec<Picture> = photos
         .iter()
         .map(|path| Picture::read_whole(path).unwrap())

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 use cones::index::{Site, SiteSelection};
-use cones::model::Context;
+use cones::model::Conditioning;
 use cones::nn::by_candle;
 
 use super::attend;
@@ -47,7 +47,7 @@ fn half_precision_is_near() {
         let [x, context, target] =
             ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part).clone());
         let timesteps = golden.timesteps();
-        let context = Context::from(context);
+        let context = Conditioning::from(context);
         let (unet, _) = golden.pipeline.unet_mut();
         let mut pass = |dtype| -> (Tensor, BTreeMap<Site, Tensor>) {
             unet.compute_in(dtype);

@@ -6,8 +6,8 @@ use std::path::Path;
 use candle_core::Device;
 use cones::checkpoint::Source;
 use cones::eval::{FIRST_SEED, HeldOut};
-use cones::find::{Examples, Lesson};
-use cones::{Picture, Pipeline, list};
+use cones::find::{DreamBoothData, PromptedLatents};
+use cones::{Picture, Pipeline, list_images};
 use serde_json::Value;
 
 use crate::cli::{cones, fails, find, golden, json, ok, repository};
@@ -318,8 +318,8 @@ fn held_out_losses_are_those_of_find() {
         let want = numbers(&settings["losses"]);
         let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
         let pipeline = Pipeline::load(&source, &Device::Cpu).unwrap();
-        let examples = |folder: &str, prompt: &str| Examples {
-            latents: list(&[golden(folder).into()])
+        let examples = |folder: &str, prompt: &str| PromptedLatents {
+            latents: list_images(&[golden(folder).into()])
                 .unwrap()
                 .files
                 .iter()
@@ -328,7 +328,7 @@ fn held_out_losses_are_those_of_find() {
                 .unwrap(),
             context: pipeline.embed(&[prompt]).unwrap(),
         };
-        let lesson = Lesson {
+        let lesson = DreamBoothData {
             subject: examples("photos/subject", "a photo of a sks dog"),
             class: Some(examples("photos/class", "a photo of a dog")),
         };

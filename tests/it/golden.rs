@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use cones::checkpoint::Source;
-use cones::find::paper::{Draws, Options, algorithm1};
+use cones::find::paper::{BatchSampling, Options, algorithm1};
 use cones::find::selection::Selection;
-use cones::find::{Examples, Lesson};
+use cones::find::{DreamBoothData, PromptedLatents};
 use cones::index::Scope;
 use cones::index::{Site, SiteSelection};
-use cones::model::{Context, UNet};
-use cones::{Picture, Pipeline, SampleOptions, list};
+use cones::model::{Conditioning, UNet};
+use cones::{Picture, Pipeline, SampleOptions, list_images};
 use serde_json::Value;
 
 // What is allowed is at most ten times the worst that was measured, over all models, by the kernels and by candle's
@@ -227,9 +227,9 @@ pub(super) fn projected_contexts_give_the_same_output() {
             .unwrap();
         let [x, context] =
             ["x", "context"].map(|part| golden.tensor(&format!("unet.{case}.{part}")).clone());
-        let (timesteps, context) = (numbers(timesteps), Context::from(context));
+        let (timesteps, context) = (numbers(timesteps), Conditioning::from(context));
         let (unet, _) = golden.pipeline.unet_mut();
-        let projected = unet.project(&context).unwrap();
+        let projected = unet.precompute_kv(&context).unwrap();
         let output = |unet: &UNet, context| values(&unet.forward(&x, &timesteps, context).unwrap());
         let before = output(unet, &context);
         assert_eq!(output(unet, &projected), before, "{name}");
@@ -275,7 +275,7 @@ pub(super) fn gradients_of_every_site_are_equal() {
         let timesteps = golden.timesteps();
         let [x, context, target] =
             ["grad.x", "grad.context", "grad.target"].map(|part| golden.tensor(part));
-        let context = Context::from(context.clone());
+        let context = Conditioning::from(context.clone());
         let all = unet.site_tensors(SiteSelection::All).unwrap();
         let mut found = BTreeMap::new();
         for selection in [
@@ -371,7 +371,7 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
         let mut golden = Golden::open(name);
         let photos = |which: &str| {
             let folder = golden_dir().join("photos").join(which);
-            list(&[folder]).unwrap().files
+            list_images(&[folder]).unwrap().files
         };
         let (subject, class) = (photos("subject"), photos("class"));
         for (case, settings) in golden.cases["find"].as_object().unwrap().clone() {
@@ -380,7 +380,7 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                 format!("a photo of a {} {}", text("token"), text("noun")),
                 format!("a photo of a {}", text("noun")),
             ];
-            let examples = |paths: &[PathBuf], prompt: &str| Examples {
+            let examples = |paths: &[PathBuf], prompt: &str| PromptedLatents {
                 latents: paths
                     .iter()
                     .map(|p| {
@@ -392,15 +392,15 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                     .collect(),
                 context: golden.pipeline.embed(&[prompt]).unwrap(),
             };
-            let lesson = Lesson {
+            let lesson = DreamBoothData {
                 subject: examples(&subject, &prompts[0]),
                 class: Some(examples(&class, &prompts[1])),
             };
             let options = Options {
                 steps: settings["steps"].as_u64().unwrap() as usize,
-                draws: Draws::Pairs,
+                draws: BatchSampling::Pairs,
                 rho: settings["rho"].as_f64().unwrap(),
-                prior_weight: settings["prior_weight"].as_f64().unwrap(),
+                prior_loss_weight: settings["prior_weight"].as_f64().unwrap(),
                 sites: text("sites").parse().unwrap(),
                 scope: Scope::Prompt,
                 seed: settings["seed"].as_u64().unwrap(),

@@ -43,12 +43,12 @@ fn read(bytes: &[u8], what: &str) -> Result<NeuronIndex> {
     assert!(time <= TIME, "{what}: {time:?} for a file of {length}");
     if let Ok(index) = &result {
         for (_, set) in index.sites() {
-            let (indices, universe) = (set.indices(), set.universe());
+            let (indices, weight_count) = (set.indices(), set.weight_count());
             assert!(indices.is_sorted_by(|a, b| a < b), "{what}");
             assert!(
                 indices
                     .last()
-                    .is_none_or(|&last| u64::from(last) < universe),
+                    .is_none_or(|&last| u64::from(last) < weight_count),
                 "{what}"
             );
             assert!(

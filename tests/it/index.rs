@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use cones::index::{NeuronIndex, Provenance, Site, SiteIndices, Subject};
+use cones::index::{NeuronIndex, NeuronSet, Provenance, Site, Subject};
 
 /// A small generator (splitmix64): tests that choose at random choose the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
@@ -65,7 +65,7 @@ pub(crate) fn concept(noun: &str, seed: u64) -> NeuronIndex {
             index
                 .insert(
                     site(block, projection),
-                    SiteIndices::new([24, 32], indices).unwrap(),
+                    NeuronSet::new([24, 32], indices).unwrap(),
                 )
                 .unwrap();
         }
@@ -103,7 +103,7 @@ fn python_reads_the_same_indices() {
         let indices = (0..50).map(|i| (last * i * i / 2401) as u32).collect();
         let site = site(&format!("up_blocks.{}", at + 20), "to_k");
         large
-            .insert(site, SiteIndices::new(shape, indices).unwrap())
+            .insert(site, NeuronSet::new(shape, indices).unwrap())
             .unwrap();
     }
     for (name, index) in [("plain", &large), ("tuned", &tuned(&large, 2))] {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cones::index::{NeuronIndex, Site, SiteIndices};
+use cones::index::{NeuronIndex, NeuronSet, Site};
 use serde_json::Value;
 
 use super::cli::{fails, find, find_learned, golden, json, ok, repository};
@@ -15,7 +15,7 @@ type Sets = BTreeMap<String, ([u32; 2], Vec<u32>)>;
 
 fn sets(dir: &Path, index: &str) -> Sets {
     let index = NeuronIndex::read(&dir.join(index)).unwrap();
-    let site = |(site, set): (&Site, &SiteIndices)| {
+    let site = |(site, set): (&Site, &NeuronSet)| {
         (site.to_string(), (set.shape(), set.indices().to_vec()))
     };
     index.sites().map(site).collect()

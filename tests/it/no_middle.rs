@@ -9,7 +9,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cones::index::{LayerSelection, Site, SiteSelection};
-use cones::model::Context;
+use cones::model::Conditioning;
 use cones::{AttentionOptions, Pipeline, SampleOptions};
 
 use super::configs::{copy, golden, load};
@@ -42,7 +42,7 @@ fn no_middle_block_is_as_in_diffusers() {
     let file = golden().join("no-middle.safetensors");
     let golden: HashMap<String, Tensor> =
         candle_core::safetensors::load(file, &Device::Cpu).unwrap();
-    let context = Context::from(golden["context"].clone());
+    let context = Conditioning::from(golden["context"].clone());
     let (x, timesteps) = (&golden["x"], [87.0, 640.0]);
 
     let unet = model.unet();
@@ -72,7 +72,7 @@ fn no_middle_block_is_as_in_diffusers() {
     // Layers that are computed again change nothing; less memory is then planned for.
     let whole = unet.backward_footprint(2, (16, 16));
     let (unet, _) = model.unet_mut();
-    unet.fit(2, (16, 16), 0);
+    unet.plan_memory(2, (16, 16), 0);
     assert!(unet.backward_footprint(2, (16, 16)).total() < whole.total());
     let (_, saved) = unet.forward_saving(x, &timesteps, &context).unwrap();
     let again = unet.backward(saved, &grad, SiteSelection::All).unwrap();

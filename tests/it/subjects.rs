@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cones::index::{NeuronIndex, Provenance, Scope, SiteIndices, Source, Subject};
+use cones::index::{NeuronIndex, NeuronSet, Provenance, Scope, Source, Subject};
 use cones::prompt::{occurrences, place_subjects};
 
 use crate::alloc::peak_of;
@@ -26,7 +26,7 @@ fn bound(token: &str, noun: &str, neuron: u32) -> NeuronIndex {
         ..concept("dog", 0).provenance().clone()
     })
     .unwrap();
-    let set = SiteIndices::new([24, 32], vec![neuron]).unwrap();
+    let set = NeuronSet::new([24, 32], vec![neuron]).unwrap();
     index.insert(site("mid_block", "to_v"), set).unwrap();
     index
 }
@@ -371,7 +371,7 @@ fn no_text_of_an_index_steers_a_terminal() {
 /// The neurons of a matrix of 4,096 by 4,096 from one on: 2 MB.
 fn dense(noun: &str, first: u32) -> NeuronIndex {
     let mut index = NeuronIndex::new(concept(noun, 1).provenance().clone()).unwrap();
-    let set = SiteIndices::new([4096, 4096], (first..1 << 24).collect()).unwrap();
+    let set = NeuronSet::new([4096, 4096], (first..1 << 24).collect()).unwrap();
     index.insert(site("mid_block", "to_k"), set).unwrap();
     index
 }

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
 use cones::checkpoint::Source;
-use cones::find::tuning::Open;
-use cones::find::{Examples, Lesson, learned, tuning};
-use cones::index::{Scope, Site, SiteIndices, SiteSelection, Subject};
-use cones::{Picture, Pipeline, list};
+use cones::find::tuning::TrainableSet;
+use cones::find::{DreamBoothData, PromptedLatents, learned, tuning};
+use cones::index::{NeuronSet, Scope, Site, SiteSelection, Subject};
+use cones::{Picture, Pipeline, list_images};
 use serde_json::Value;
 
 use super::cli::{golden, json};
@@ -78,9 +78,9 @@ impl Golden {
     }
 }
 
-fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
-    let examples = |folder: &str, prompt: &Value| Examples {
-        latents: list(&[golden(&format!("photos/{folder}")).into()])
+fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
+    let examples = |folder: &str, prompt: &Value| PromptedLatents {
+        latents: list_images(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
             .files
             .iter()
@@ -91,7 +91,7 @@ fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<Lesson> {
     };
     let listed = settings["lessons"].as_array().unwrap().iter();
     listed
-        .map(|prompts| Lesson {
+        .map(|prompts| DreamBoothData {
             subject: examples("subject", &prompts[0]),
             class: prompts.get(1).map(|prompt| examples("class", prompt)),
         })
@@ -142,7 +142,7 @@ fn soft_masks(kind: &str) {
             steps: number("steps") as usize,
             half: number("half") as usize,
             rate: number("rate"),
-            prior_weight: number("prior_weight"),
+            prior_loss_weight: number("prior_weight"),
             sites: SiteSelection::Cross,
             scope,
             seed: number("seed") as u64,
@@ -181,12 +181,12 @@ fn tuned_values(kind: &str) {
             steps: number("steps") as usize,
             half: number("half") as usize,
             rate: number("rate"),
-            prior_weight: number("prior_weight"),
+            prior_loss_weight: number("prior_weight"),
             scope,
             seed: number("seed") as u64,
         };
         let weights = pipeline.unet().site_tensors(SiteSelection::Cross).unwrap();
-        let open: BTreeMap<Site, Open> = weights
+        let open: BTreeMap<Site, TrainableSet> = weights
             .into_iter()
             .map(|(site, weight)| (site, open(&weight, scope)))
             .collect();
@@ -209,14 +209,14 @@ fn tuned_values(kind: &str) {
     }
 }
 
-fn open(weight: &Tensor, scope: Scope) -> Open {
+fn open(weight: &Tensor, scope: Scope) -> TrainableSet {
     let (rows, columns) = weight.dims2().unwrap();
     let values: Vec<f32> = weight.flatten_all().unwrap().to_vec1().unwrap();
     let shape = [rows as u32, columns as u32];
     let all = 0..values.len() as u32;
     if scope == Scope::Prompt {
-        let neurons = SiteIndices::new(shape, all.collect()).unwrap();
-        return Open { neurons, values };
+        let neurons = NeuronSet::new(shape, all.collect()).unwrap();
+        return TrainableSet { neurons, values };
     }
     let union: Vec<u32> = all.filter(|i| i % 3 == 0 || i % 4 == 0).collect();
     let every = |n| {
@@ -227,9 +227,9 @@ fn open(weight: &Tensor, scope: Scope) -> Open {
             .collect()
     };
     let owners = vec![every(3), every(4)];
-    Open {
+    TrainableSet {
         values: vec![0.0; union.len()],
-        neurons: SiteIndices::new(shape, union)
+        neurons: NeuronSet::new(shape, union)
             .and_then(|set| set.with_owners(owners))
             .unwrap(),
     }

@@ -16,7 +16,7 @@ use cones::index::{NeuronIndex, Scope, SiteSelection, Subject};
 use cones::model::Clip;
 use cones::picture::sheet;
 use cones::pipeline::shut;
-use cones::{Error, Picture, Pipeline, SampleOptions, list};
+use cones::{Error, Picture, Pipeline, SampleOptions, list_images};
 
 use super::lesson::{ClassImages, class_count, hashes, prepare};
 use super::outputs::Outputs;
@@ -35,7 +35,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let index = read_index(&args.index)?;
     let subject = subject(&index, args.subject.as_deref())?;
     let prompts = prompts(args.prompts.as_deref(), &subject)?;
-    let photo_paths = list(&args.images)?.files;
+    let photo_paths = list_images(&args.images)?.files;
     let inputs = [
         Some(&args.index),
         args.prompts.as_ref(),
@@ -85,7 +85,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     }
     let clip = encoder(global, args)?;
     for prompt in &prompts {
-        let cut = pipeline.tokenizer().cut(&prompt.used)? + clip.cut(&prompt.described)?;
+        let cut =
+            pipeline.tokenizer().truncated(&prompt.used)? + clip.truncated(&prompt.described)?;
         if cut > 0 {
             ui.warn(&format!(
                 "the end of \"{}\" does not fit into the text length of the model or the encoder and is cut",

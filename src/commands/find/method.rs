@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use cones::find::gram::{Gram, TEMPLATES};
-use cones::find::paper::Draws;
+use cones::find::paper::BatchSampling;
 use cones::find::rounding::{Soft, round};
 use cones::find::selection::{Selection, Stability, select};
-use cones::find::{Lesson, Step, learned, paper, rows_at_once};
+use cones::find::{DreamBoothData, Step, learned, paper, rows_at_once};
 use cones::index::{Scope, Site, SiteSelection, Subject};
 use cones::prompt::article;
-use cones::{Needs, Pipeline};
+use cones::{MemoryEstimate, Pipeline};
 
 use super::super::lesson::prior_weight;
 use crate::cli::{FindArgs, Global, Method};
@@ -56,7 +56,7 @@ impl Plan {
         pipeline: &mut Pipeline,
         sites: SiteSelection,
         budget: &Budget,
-    ) -> Needs {
+    ) -> MemoryEstimate {
         let (rows, arrays) = match self {
             Self::Paper(options) => (options.draws.rows(), options.draws.arrays()),
             Self::Learned(options, _) => (options.rows(), learned::ARRAYS),
@@ -64,7 +64,7 @@ impl Plan {
         let numbers = neurons(pipeline, sites);
         let side = pipeline.unet().sample_size();
         let rows = rows_at_once(rows, (side, side));
-        pipeline.fit_steps(rows, numbers * arrays, budget.bytes())
+        pipeline.plan_steps(rows, numbers * arrays, budget.bytes())
     }
 
     /// The method's own settings, for the file. How many steps there are is open where the choice may settle before.
@@ -72,9 +72,9 @@ impl Plan {
         match self {
             Self::Paper(options) => {
                 let draws = match options.draws {
-                    Draws::Pairs => "pairs".to_owned(),
-                    Draws::Stratified(half) => format!("strata of {half}"),
-                    Draws::Importance => "importance".to_owned(),
+                    BatchSampling::Pairs => "pairs".to_owned(),
+                    BatchSampling::Stratified(half) => format!("strata of {half}"),
+                    BatchSampling::Importance => "importance".to_owned(),
                 };
                 let choice = match options.selection {
                     Selection::Threshold(t) => ("threshold", t.to_string()),
@@ -104,7 +104,7 @@ impl Plan {
         &self,
         pipeline: &mut Pipeline,
         subject: &Subject,
-        lesson: &Lesson,
+        lesson: &DreamBoothData,
         ui: &Ui,
     ) -> anyhow::Result<Found> {
         match self {
@@ -129,15 +129,19 @@ fn paper_options(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> paper
     };
     let published = pipeline.defaults().find_steps.unwrap_or(PAPER_STEPS);
     let (draws, steps, rho) = match (args.accelerated, args.batch) {
-        (true, _) => (Draws::Importance, published.div_ceil(ACCELERATION), 0.0),
-        (false, Some(half)) => (Draws::Stratified(half), published, PAPER_RHO),
-        (false, None) => (Draws::Pairs, published, PAPER_RHO),
+        (true, _) => (
+            BatchSampling::Importance,
+            published.div_ceil(ACCELERATION),
+            0.0,
+        ),
+        (false, Some(half)) => (BatchSampling::Stratified(half), published, PAPER_RHO),
+        (false, None) => (BatchSampling::Pairs, published, PAPER_RHO),
     };
     paper::Options {
         steps: args.steps.unwrap_or(steps),
         draws,
         rho: args.rho.unwrap_or(rho),
-        prior_weight: prior_weight(args.prior_weight),
+        prior_loss_weight: prior_weight(args.prior_weight),
         sites: args.sites(),
         scope: args.scope(),
         seed: global.seed,
@@ -151,7 +155,7 @@ fn learned_options(global: &Global, args: &FindArgs) -> learned::Options {
         steps: args.steps.unwrap_or(learned::STEPS),
         half: args.batch.unwrap_or(learned::HALF),
         rate: args.rate,
-        prior_weight: prior_weight(args.prior_weight),
+        prior_loss_weight: prior_weight(args.prior_weight),
         sites: args.sites(),
         scope: args.scope(),
         seed: global.seed,
@@ -172,7 +176,7 @@ pub(super) struct Found {
 fn paper(
     options: &paper::Options,
     pipeline: &mut Pipeline,
-    lesson: &Lesson,
+    lesson: &DreamBoothData,
     ui: &Ui,
 ) -> anyhow::Result<Found> {
     let mut steps = Vec::with_capacity(options.steps);
@@ -198,7 +202,7 @@ fn learned(
     density: f64,
     pipeline: &mut Pipeline,
     subject: &Subject,
-    lesson: &Lesson,
+    lesson: &DreamBoothData,
     ui: &Ui,
 ) -> anyhow::Result<Found> {
     // Before the steps, so that a prompt that cannot be embedded is known then.

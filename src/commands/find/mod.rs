@@ -7,8 +7,8 @@ use std::path::Path;
 
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
 use cones::find::Scores;
-use cones::index::{NeuronIndex, Provenance, Scope, Site, SiteIndices, Subject};
-use cones::{LeftOut, Pipeline, escaped, list};
+use cones::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, Subject};
+use cones::{LeftOut, Pipeline, escaped, list_images};
 use serde_json::json;
 
 use self::method::{Found, Plan, neurons};
@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         token: args.token.clone(),
     };
     let output = args.output();
-    let inputs = list(&args.images)?.files;
+    let inputs = list_images(&args.images)?.files;
     let mut outputs = Outputs::beside(&inputs).file("--output", &output);
     if let Some(path) = &args.scores {
         Outputs::beside([]).file("--scores", path).spare_indices()?;
@@ -117,7 +117,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let mut index = NeuronIndex::new(provenance)?;
     for (site, chosen) in found.neurons.clone() {
         let shape = shapes[&site];
-        index.insert(site, SiteIndices::new(shape, chosen)?)?;
+        index.insert(site, NeuronSet::new(shape, chosen)?)?;
     }
     let mut saved = Saved::default();
     saved.write(&output, &index.to_bytes()?);

@@ -22,7 +22,7 @@ pub(crate) struct Saved {
 impl Saved {
     /// Writes a result that took long to get; where that fails, elsewhere.
     pub(crate) fn write(&mut self, path: &Path, bytes: &[u8]) {
-        match cones::write_file(path, bytes) {
+        match cones::atomic_write(path, bytes) {
             Ok(()) => self.written.push(path.to_owned()),
             Err(error) => {
                 let problem = format!("{:#}", anyhow::Error::from(error));

@@ -9,9 +9,9 @@
 //!
 //! No bytes at all are the empty set. Otherwise:
 //!
-//! 1. The first byte `c` gives the divisor `m`: with `e = c / 4` and `f = c % 4`, `m = f` if `e = 0`, else
-//!    `m = (4 + f) · 2^(e - 1)`. So 1 to 8 are 1, 2, …, 8, then come 10, 12, 14, 16, 20, …; 0 means nothing, and the last
-//!    is 123, `m = 7 · 2^29`.
+//! 1. The first byte `c` gives the divisor `m`: with `e = c / 4` and `f = c % 4`, `m = f` if `e = 0`, else `m = (4 + f)
+//!    · 2^(e - 1)`. So 1 to 8 are 1, 2, …, 8, then come 10, 12, 14, 16, 20, …; 0 means nothing, and the last is 123, `m
+//!    = 7 · 2^29`.
 //! 2. Then bits, the most significant of each byte first: for every index, in order, its gap: the number of places
 //!    skipped since the index before (the first index is its own gap). A gap `g = q·m + r` is
 //!    - `q` ones and a zero;

@@ -40,7 +40,7 @@ use super::container;
 use super::container::{Dtype, Strings, Tensor, Tensors, damaged};
 use super::provenance::Provenance;
 use super::scope::Scope;
-use super::set::SiteIndices;
+use super::set::NeuronSet;
 use super::site::Site;
 use crate::shown::shown;
 use crate::{Error, Result};
@@ -142,11 +142,11 @@ fn belongs_to(name: &str, owners: usize) -> Option<&str> {
 
 /// The neurons with the subjects that they belong to.
 fn with_owners(
-    set: SiteIndices,
+    set: NeuronSet,
     site: &str,
     owners: usize,
     tensors: &Tensors<&[u8]>,
-) -> Result<SiteIndices> {
+) -> Result<NeuronSet> {
     let (neurons, mut all) = (set.count(), Vec::new());
     for subject in 0..owners {
         let name = owner_tensor(site, subject);
@@ -176,11 +176,11 @@ fn site_indices(
     tensor: &Tensor<&[u8]>,
     values: Option<&Tensor<&[u8]>>,
     most: u64,
-) -> Result<SiteIndices> {
+) -> Result<NeuronSet> {
     typed("indices", tensor, Dtype::U8)?;
-    let universe = u64::from(shape[0]) * u64::from(shape[1]);
+    let weight_count = u64::from(shape[0]) * u64::from(shape[1]);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let set = SiteIndices::of(shape, Coded::read(tensor.bytes, universe, most)?)?;
+    let set = NeuronSet::of(shape, Coded::read(tensor.bytes, weight_count, most)?)?;
     let Some(values) = values else { return Ok(set) };
     typed("values", values, Dtype::F16)?;
     let (values, _) = values.bytes.as_chunks();

@@ -11,7 +11,7 @@ fn sample() -> NeuronIndex {
             (site(1), [20, 50], &[]),
         ],
     );
-    let set = SiteIndices::new([8, 8], vec![5, 63])
+    let set = NeuronSet::new([8, 8], vec![5, 63])
         .unwrap()
         .with_values(vec![0x3c00, 0x8001])
         .unwrap();

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use super::codec::Coded;
 use super::concept::{NeuronIndex, wrong};
 use super::provenance::{Provenance, Source};
-use super::set::SiteIndices;
+use super::set::NeuronSet;
 use super::site::Site;
 use super::subject::{Subject, check_distinct};
 use crate::Result;
@@ -104,7 +104,7 @@ impl NeuronIndex {
 /// The places in `union` of the neurons of a subject. All parts that hold it hold the same.
 fn owned(
     site: &Site,
-    union: &SiteIndices,
+    union: &NeuronSet,
     subject: &Subject,
     parts: &[&NeuronIndex],
 ) -> Result<Coded> {
@@ -123,7 +123,7 @@ fn owned(
 }
 
 /// The union of two sets of one site.
-fn unite(site: &Site, ours: &SiteIndices, theirs: &SiteIndices) -> Result<SiteIndices> {
+fn unite(site: &Site, ours: &NeuronSet, theirs: &NeuronSet) -> Result<NeuronSet> {
     if ours.shape() != theirs.shape() {
         let hint = "the indices are of models of different sizes; merge indices of one model";
         return Err(wrong(

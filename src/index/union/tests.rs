@@ -7,7 +7,7 @@ use super::super::scope::Scope;
 use super::*;
 
 /// What a union is on: the sets alone.
-fn sets(index: &NeuronIndex) -> Vec<(&Site, &SiteIndices)> {
+fn sets(index: &NeuronIndex) -> Vec<(&Site, &NeuronSet)> {
     index.sites().collect()
 }
 
@@ -140,7 +140,7 @@ fn other_models_and_shapes_are_refused() {
 fn tuned_values_are_kept_where_nothing_contradicts_them() {
     let tuned = |noun, indices: &[u32], values: &[u16]| {
         let mut index = concept(noun, &[]);
-        let set = SiteIndices::new([4, 5], indices.to_vec())
+        let set = NeuronSet::new([4, 5], indices.to_vec())
             .unwrap()
             .with_values(values.to_vec())
             .unwrap();
@@ -184,7 +184,7 @@ fn concepts(noun: &'static str) -> impl Strategy<Value = NeuronIndex> {
     sets.prop_map(move |sets| {
         let mut index = concept(noun, &[]);
         for (block, set) in sets {
-            let set = SiteIndices::new([10, 10], set.into_iter().collect()).unwrap();
+            let set = NeuronSet::new([10, 10], set.into_iter().collect()).unwrap();
             index.insert(site(block), set).unwrap();
         }
         index

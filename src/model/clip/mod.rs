@@ -16,7 +16,7 @@ use super::text::tokenizer::Tokenizer;
 use crate::checkpoint::Pages;
 use crate::checkpoint::kinds::described;
 use crate::checkpoint::{Source, within};
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::nn::Linear;
 use crate::{Error, Picture, Result};
 
@@ -86,7 +86,7 @@ impl Clip {
         device: &Device,
     ) -> Result<Self> {
         let file = within(dir, "config.json");
-        let mut keys = Keys::parse(&file, &source.required_text(&file)?)?;
+        let mut keys = ConfigReader::parse(&file, &source.required_text(&file)?)?;
         if let Some(other) = keys.word("model_type").filter(|kind| *kind != "clip") {
             let class = keys.first_word("architectures").unwrap_or(other);
             let found = format!(
@@ -179,8 +179,8 @@ impl Clip {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn cut(&self, text: &str) -> Result<usize> {
-        self.tokenizer.cut(text)
+    pub fn truncated(&self, text: &str) -> Result<usize> {
+        self.tokenizer.truncated(text)
     }
 
     /// Embeds pictures: unit vectors, `[b][d]`. They are asked for one at a time, and none is kept.
@@ -259,7 +259,7 @@ impl EndToken {
 }
 
 /// The configuration of one tower. `text_config_dict`, where there is one, stands in for `text_config`.
-fn tower(keys: &mut Keys, which: &str) -> Result<Keys> {
+fn tower(keys: &mut ConfigReader, which: &str) -> Result<ConfigReader> {
     let (plain, instead) = (format!("{which}_config"), format!("{which}_config_dict"));
     if keys.has(&instead) {
         keys.ignore(&[&plain]);

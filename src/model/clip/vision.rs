@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 
 use super::super::loader::Weights;
 use super::super::text::layers::{Stack, StackConfig};
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::nn::{LayerNorm, Linear};
 use crate::{Error, Result};
 
@@ -32,7 +32,7 @@ pub(crate) struct VisionEncoder {
 
 impl VisionEncoder {
     /// Takes the tower's weights, `vision_model.…`, by its configuration.
-    pub(in crate::model) fn build(mut keys: Keys, weights: &mut Weights) -> Result<Self> {
+    pub(in crate::model) fn build(mut keys: ConfigReader, weights: &mut Weights) -> Result<Self> {
         let size = keys.size("image_size", 224, 1)?;
         if size > MAX_SIZE {
             return Err(keys.error("image_size", format!("at most {MAX_SIZE} pixels"), size));

@@ -6,7 +6,7 @@ use super::super::loader::Weights;
 use super::layers::{Stack, StackConfig, causal_mask};
 use crate::checkpoint::TensorFile;
 use crate::checkpoint::kinds::described;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::nn::LayerNorm;
 use crate::{Error, Result};
 
@@ -30,7 +30,7 @@ impl TextEncoder {
         file: TensorFile,
         device: &Device,
     ) -> Result<Self> {
-        let mut keys = Keys::parse(config_file, config)?;
+        let mut keys = ConfigReader::parse(config_file, config)?;
         let mut weights = Weights::new(file, device);
         // As CLIPTextModel does of what holds more: both towers of a CLIP, or a projection behind the text's.
         weights.ignore(&["text_projection."]);
@@ -65,7 +65,7 @@ impl TextEncoder {
 
     /// Takes the encoder's weights, which have the prefix `root`, by its configuration.
     pub(in crate::model) fn build(
-        mut keys: Keys,
+        mut keys: ConfigReader,
         weights: &mut Weights,
         root: &str,
     ) -> Result<Self> {

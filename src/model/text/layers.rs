@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::loader::Weights;
 use crate::Result;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::nn::{LayerNorm, Linear, gelu, quick_gelu};
 
 /// The activation of the feed-forward layers.
@@ -33,7 +33,7 @@ impl StackConfig {
     /// Takes the keys of a stack out of a tower's configuration; what is absent is transformers' default for a tower
     /// of this `width`, feed-forward width and number of heads.
     pub(in crate::model) fn take(
-        keys: &mut Keys,
+        keys: &mut ConfigReader,
         [width, inner, heads]: [usize; 3],
         model_type: &str,
     ) -> Result<Self> {

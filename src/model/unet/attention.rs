@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 
-use super::super::conditioning::{Context, KeysValues};
+use super::super::conditioning::{Conditioning, KeysValues};
 use super::super::loader::Weights;
 use crate::index::{Site, SiteSelection};
 use crate::nn::{AttentionGrad, Linear, Weight, attention, attention_backward, attention_map};
@@ -188,7 +188,7 @@ impl Attention {
     pub(in crate::model) fn forward(
         &self,
         x: &Tensor,
-        context: Option<&Context>,
+        context: Option<&Conditioning>,
         residual: &Tensor,
         store: Option<&mut AttentionStore>,
     ) -> Result<Tensor> {
@@ -204,7 +204,7 @@ impl Attention {
     fn project_all(
         &self,
         x: &Tensor,
-        context: Option<&Context>,
+        context: Option<&Conditioning>,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let (k, v) = match context {
             Some(context) => match context.projected(&self.to_k.site) {
@@ -217,9 +217,9 @@ impl Attention {
     }
 
     /// K and V of a context, by the site of K.
-    pub(in crate::model) fn project(
+    pub(in crate::model) fn precompute_kv(
         &self,
-        context: &Context,
+        context: &Conditioning,
         dtype: DType,
     ) -> Result<(Site, KeysValues)> {
         let both = self.keys_and_values(&context.embedding_as(dtype)?, context.words())?;
@@ -241,7 +241,7 @@ impl Attention {
     pub(in crate::model) fn backward(
         &self,
         x: &Tensor,
-        context: Option<&Context>,
+        context: Option<&Conditioning>,
         grad: AttentionGrad,
         sites: &mut SiteGradients,
     ) -> Result<Tensor> {

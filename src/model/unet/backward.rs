@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 
-use super::super::conditioning::Context;
+use super::super::conditioning::Conditioning;
 use super::super::resnet::ResnetSaved;
 use super::attention::{AttentionStore, Owner, SiteGradients};
-use super::transformer::{Pass, Reach, TransformerSaved};
-use super::{Layer, State, UNet};
+use super::transformer::{BackwardPass, BackwardUntil, TransformerSaved};
+use super::{ForwardPass, Layer, UNet};
 use crate::Result;
 use crate::index::{Site, SiteSelection};
 use crate::nn::AttentionGrad;
@@ -34,7 +34,7 @@ pub struct Saved {
     /// The output before the last norm.
     last: Tensor,
     time: Tensor,
-    context: Context,
+    context: Conditioning,
 }
 
 /// Where the UNet's coarsest cross-attentions look, and what [`UNet::latent_gradient`] needs.
@@ -50,7 +50,7 @@ pub struct Attended {
     maps: usize,
     layers: Vec<LayerSaved>,
     time: Tensor,
-    context: Context,
+    context: Conditioning,
 }
 
 impl UNet {
@@ -62,7 +62,7 @@ impl UNet {
         &self,
         x: &Tensor,
         timesteps: &[f32],
-        context: &Context,
+        context: &Conditioning,
     ) -> Result<(Tensor, Saved)> {
         let mut layers = Vec::with_capacity(self.layers.len());
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
@@ -138,7 +138,7 @@ impl UNet {
             .norm_out
             .backward(&saved.last, &self.conv_out.backward(&grad)?)?;
         let mut walk = Walk {
-            pass: Pass {
+            pass: BackwardPass {
                 context: &saved.context,
                 sites: SiteGradients::new(selection, owner, saved.context.words().len()),
             },
@@ -149,9 +149,9 @@ impl UNet {
         let layers = self.layers.iter().zip(saved.layers).enumerate();
         for (i, (layer, saved)) in layers.skip(self.first_site).rev() {
             let reach = if i == self.first_site {
-                Reach::Sites
+                BackwardUntil::Sites
             } else {
-                Reach::Input
+                BackwardUntil::Input
             };
             walk.back(layer, saved, None, reach)?;
         }
@@ -214,7 +214,12 @@ impl UNet {
     ///
     /// # Errors
     /// If the shapes do not fit the model.
-    pub fn attend(&self, x: &Tensor, timesteps: &[f32], context: &Context) -> Result<Attended> {
+    pub fn attend(
+        &self,
+        x: &Tensor,
+        timesteps: &[f32],
+        context: &Conditioning,
+    ) -> Result<Attended> {
         let recorded = self.coarsest();
         let end = recorded.last().map_or(0, |last| last + 1);
         let mut store = AttentionStore::default();
@@ -258,7 +263,7 @@ impl UNet {
         let scale = self.scaled(grad)?.1;
         let share = (grad * (scale / attended.maps as f64))?;
         let mut walk = Walk {
-            pass: Pass {
+            pass: BackwardPass {
                 context: &attended.context,
                 sites: SiteGradients::none(),
             },
@@ -269,7 +274,7 @@ impl UNet {
         let layers = self.layers.iter().zip(attended.layers).enumerate();
         for (i, (layer, saved)) in layers.rev() {
             let map = recorded.contains(&i).then_some(&share);
-            walk.back(layer, saved, map, Reach::Input)?;
+            walk.back(layer, saved, map, BackwardUntil::Input)?;
         }
         match walk.gradient {
             Some(g) => Ok((self.conv_in.backward(&g)?.to_dtype(DType::F32)? / scale)?),
@@ -282,7 +287,7 @@ impl UNet {
 
 /// A walk through the layers in reverse.
 struct Walk<'a> {
-    pass: Pass<'a>,
+    pass: BackwardPass<'a>,
     time: &'a Tensor,
     /// ∂L/∂ what was kept on the way down.
     skips: Vec<Tensor>,
@@ -297,11 +302,11 @@ impl Walk<'_> {
         layer: &Layer,
         saved: LayerSaved,
         map: Option<&Tensor>,
-        reach: Reach,
+        reach: BackwardUntil,
     ) -> Result<()> {
         let saved = match saved {
             LayerSaved::Input(x) => {
-                let mut state = State::again(self.time, self.pass.context);
+                let mut state = ForwardPass::again(self.time, self.pass.context);
                 state.run(layer, x, None)?.1
             }
             saved => saved,

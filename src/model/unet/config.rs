@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::checkpoint::kinds::described;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::{Error, Result};
 
 /// One level of the UNet on the way down, and its mirror on the way up.
@@ -51,7 +51,7 @@ const WITHOUT: [&str; 2] = ["DownBlock2D", "UpBlock2D"];
 
 impl UNetConfig {
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self> {
-        let mut keys = Keys::parse_diffusers(file, text)?;
+        let mut keys = ConfigReader::parse_diffusers(file, text)?;
         let version = keys.or("_diffusers_version", String::new())?;
         let (in_channels, out_channels) = check_kind(file, &mut keys)?;
         let widths: Vec<usize> = keys.or("block_out_channels", vec![320, 640, 1280, 1280])?;
@@ -131,7 +131,7 @@ impl UNetConfig {
 
 /// What a UNet is that is not Stable Diffusion's for text to picture: told first, so that no key is blamed that is
 /// right for what it is. Else its channels in and out.
-fn check_kind(file: &str, keys: &mut Keys) -> Result<(usize, usize)> {
+fn check_kind(file: &str, keys: &mut ConfigReader) -> Result<(usize, usize)> {
     const WANTED: &str = "the UNet of a Stable Diffusion 1.x or 2.x model for text to picture";
     let refuse = |found: String| {
         let hint = "pass a model that draws pictures from text alone, such as the one that this was made from";
@@ -159,7 +159,7 @@ fn check_kind(file: &str, keys: &mut Keys) -> Result<(usize, usize)> {
         (from, to) if to == 2 * from => return kind("a UNet that predicts variances too"),
         _ => return kind("a UNet that takes something beside latents and text"),
     }
-    let word = |keys: &Keys, key: &str| keys.word(key).map(str::to_owned);
+    let word = |keys: &ConfigReader, key: &str| keys.word(key).map(str::to_owned);
     match word(keys, "addition_embed_type").as_deref() {
         Some("text_time") => return refuse("the UNet of Stable Diffusion XL".to_owned()),
         Some(other) => {
@@ -197,7 +197,7 @@ fn check_kind(file: &str, keys: &mut Keys) -> Result<(usize, usize)> {
 }
 
 /// Height and width of the latents that the model was trained on.
-fn sample_size(keys: &mut Keys, version: &str) -> Result<usize> {
+fn sample_size(keys: &mut ConfigReader, version: &str) -> Result<usize> {
     let sides: OneOrMore = keys.or("sample_size", OneOrMore::One(64))?;
     let side = match sides {
         // Written by diffusers of before 0.9, it is put right by StableDiffusionPipeline.
@@ -225,7 +225,7 @@ fn is_before_0_9(version: &str) -> bool {
 }
 
 /// Width of the text embedding: one for all levels.
-fn context(keys: &mut Keys, n: usize) -> Result<usize> {
+fn context(keys: &mut ConfigReader, n: usize) -> Result<usize> {
     const KEY: &str = "cross_attention_dim";
     let widths = per_level(keys, KEY, 1280, n)?;
     match widths.iter().find(|width| **width != widths[0]) {
@@ -235,7 +235,7 @@ fn context(keys: &mut Keys, n: usize) -> Result<usize> {
 }
 
 /// Whether there is a middle block: null is none, as in the small models that were distilled without one.
-fn middle(keys: &mut Keys) -> Result<bool> {
+fn middle(keys: &mut ConfigReader) -> Result<bool> {
     const KEY: &str = "mid_block_type";
     match keys.take(KEY) {
         None => Ok(true),
@@ -246,7 +246,7 @@ fn middle(keys: &mut Keys) -> Result<bool> {
 }
 
 /// Options that have one supported value, and those that change nothing here.
-fn refuse_unsupported(keys: &mut Keys, n: usize) -> Result<()> {
+fn refuse_unsupported(keys: &mut ConfigReader, n: usize) -> Result<()> {
     keys.only("act_fn", &[json!("silu"), json!("swish")])?;
     keys.only("attention_type", &[json!("default"), Value::Null])?;
     keys.only("conv_in_kernel", &[json!(3)])?;
@@ -274,7 +274,7 @@ fn refuse_unsupported(keys: &mut Keys, n: usize) -> Result<()> {
 
 /// For each block whether it has transformers.
 fn block_types(
-    keys: &mut Keys,
+    keys: &mut ConfigReader,
     key: &str,
     default: impl Iterator<Item = &'static str>,
     n: usize,
@@ -300,7 +300,7 @@ fn block_types(
     names.iter().map(attends).collect()
 }
 
-fn per_level(keys: &mut Keys, key: &str, default: usize, n: usize) -> Result<Vec<usize>> {
+fn per_level(keys: &mut ConfigReader, key: &str, default: usize, n: usize) -> Result<Vec<usize>> {
     let values = match keys.or(key, OneOrMore::One(default))? {
         OneOrMore::One(value) => vec![value; n],
         OneOrMore::More(values) => values,

@@ -16,7 +16,7 @@ use self::backward::LayerSaved;
 use self::config::UNetConfig;
 use self::layers::Builder;
 use self::transformer::Transformer;
-use super::conditioning::Context;
+use super::conditioning::Conditioning;
 use super::finite::Origin;
 use super::loader::Weights;
 use super::resnet::{Resnet, Upsample};
@@ -50,7 +50,7 @@ pub struct UNet {
     pub(in crate::model) conv_out: Conv2d,
     /// Index in `layers` of the first transformer: no gradient is needed before it.
     pub(in crate::model) first_site: usize,
-    /// For each layer whether a backward pass computes it again: see [`UNet::fit`].
+    /// For each layer whether a backward pass computes it again: see [`UNet::plan_memory`].
     pub(in crate::model) recomputed: Vec<bool>,
     /// What activations and gradients are computed in.
     pub(in crate::model) dtype: DType,
@@ -60,17 +60,17 @@ pub struct UNet {
 }
 
 /// What the layers of one forward pass share.
-pub(in crate::model) struct State<'a> {
+pub(in crate::model) struct ForwardPass<'a> {
     /// The timestep embedding, `[b, e]`.
     pub(in crate::model) time: Tensor,
-    context: &'a Context,
+    context: &'a Conditioning,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
     skips: Vec<Tensor>,
 }
 
-impl<'a> State<'a> {
+impl<'a> ForwardPass<'a> {
     /// The state of a layer that neither keeps nor takes a skip, to compute it again.
-    pub(in crate::model) fn again(time: &Tensor, context: &'a Context) -> Self {
+    pub(in crate::model) fn again(time: &Tensor, context: &'a Conditioning) -> Self {
         Self {
             time: time.clone(),
             context,
@@ -214,7 +214,7 @@ impl UNet {
     ///
     /// # Errors
     /// If the shapes do not fit the model.
-    pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Context) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Conditioning) -> Result<Tensor> {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, None)?;
@@ -227,11 +227,11 @@ impl UNet {
     ///
     /// # Errors
     /// If the embedding has not [`UNet::context_width`].
-    pub fn project(&self, context: &Context) -> Result<Context> {
+    pub fn precompute_kv(&self, context: &Conditioning) -> Result<Conditioning> {
         let projected = self
             .transformers()
             .flat_map(Transformer::cross_attentions)
-            .map(|attention| attention.project(context, self.dtype))
+            .map(|attention| attention.precompute_kv(context, self.dtype))
             .collect::<Result<_>>()?;
         Ok(context.with_projected(projected))
     }
@@ -244,7 +244,7 @@ impl UNet {
         &self,
         x: &Tensor,
         timesteps: &[f32],
-        context: &Context,
+        context: &Conditioning,
         store: &mut AttentionStore,
     ) -> Result<Tensor> {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
@@ -259,11 +259,11 @@ impl UNet {
         &self,
         x: &Tensor,
         timesteps: &[f32],
-        context: &'a Context,
-    ) -> Result<(Tensor, State<'a>)> {
+        context: &'a Conditioning,
+    ) -> Result<(Tensor, ForwardPass<'a>)> {
         // So that a run on weights that change ends with its next step, and not with its last.
         self.pages.check_unchanged()?;
-        let state = State {
+        let state = ForwardPass {
             time: self.embed_time(timesteps, x.device())?,
             context,
             skips: Vec::new(),
@@ -383,7 +383,7 @@ impl UNet {
     }
 
     /// Gives each subject weights of its own, of the same shapes, for these sites: they are used at the tokens that a
-    /// [`Context`] has as the words of the subject of that number. An empty list takes all of them back.
+    /// [`Conditioning`] has as the words of the subject of that number. An empty list takes all of them back.
     ///
     /// # Errors
     /// If the model has no such site that sees text, or its shape is another.

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::super::conditioning::Context;
+use super::super::conditioning::Conditioning;
 use super::super::loader::Weights;
 use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
 use super::footprint::{LayerNeeds, bytes};
@@ -11,7 +11,7 @@ use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
 
 /// How far a backward pass goes into a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum BackwardUntil {
     /// To its input: something before it needs a gradient.
     Input,
     /// To its first site only: it holds the first site of the network.
@@ -20,8 +20,8 @@ pub(crate) enum Reach {
 
 /// What a backward pass reads and collects beside the gradient that it carries.
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
-    pub(in crate::model) context: &'a Context,
+pub(crate) struct BackwardPass<'a> {
+    pub(in crate::model) context: &'a Conditioning,
     pub(in crate::model) sites: SiteGradients,
 }
 
@@ -82,7 +82,7 @@ impl Block {
     fn forward(
         &self,
         x: &Tensor,
-        context: &Context,
+        context: &Conditioning,
         store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, BlockSaved)> {
         let after_self = self
@@ -112,9 +112,9 @@ impl Block {
     fn backward(
         &self,
         saved: &BlockSaved,
-        pass: &mut Pass,
+        pass: &mut BackwardPass,
         grad: AttentionGrad,
-        reach: Reach,
+        reach: BackwardUntil,
     ) -> Result<Option<Tensor>> {
         let after_cross = match grad.output {
             Some(grad) => {
@@ -136,7 +136,7 @@ impl Block {
             },
             &mut pass.sites,
         )?;
-        if reach == Reach::Sites && pass.sites.are_cross() {
+        if reach == BackwardUntil::Sites && pass.sites.are_cross() {
             return Ok(None);
         }
         let g = self.norm2.backward(&saved.after_self, &g)?;
@@ -154,7 +154,7 @@ impl Block {
             grad,
             &mut pass.sites,
         )?;
-        if reach == Reach::Sites {
+        if reach == BackwardUntil::Sites {
             return Ok(None);
         }
         Ok(Some((after_self + self.norm1.backward(&saved.x, &g)?)?))
@@ -226,7 +226,7 @@ impl Transformer {
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        context: &Context,
+        context: &Conditioning,
         mut store: Option<&mut AttentionStore>,
     ) -> Result<(Tensor, TransformerSaved)> {
         if let Some(store) = &mut store {
@@ -256,14 +256,14 @@ impl Transformer {
     pub(crate) fn backward(
         &self,
         saved: &TransformerSaved,
-        pass: &mut Pass,
+        pass: &mut BackwardPass,
         grad: AttentionGrad,
-        reach: Reach,
+        reach: BackwardUntil,
     ) -> Result<Option<Tensor>> {
         let after = |g: &Tensor| self.proj_out.backward_from_channels(g);
         let mut g = grad.output.map(after).transpose()?;
         for (i, (block, saved)) in self.blocks.iter().zip(&saved.blocks).enumerate().rev() {
-            let reach = if i == 0 { reach } else { Reach::Input };
+            let reach = if i == 0 { reach } else { BackwardUntil::Input };
             let grad = AttentionGrad {
                 output: g.as_ref(),
                 map: grad.map,

@@ -52,7 +52,7 @@ const NAMES: usize = 5;
 ///
 /// # Errors
 /// If a path does not exist, a folder holds no picture, or there is no path.
-pub fn list(paths: &[PathBuf]) -> Result<Photos> {
+pub fn list_images(paths: &[PathBuf]) -> Result<Photos> {
     if paths.is_empty() {
         let expected = "at least one file or folder";
         return Err(Error::value("pictures", expected, "none"));

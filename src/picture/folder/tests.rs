@@ -35,7 +35,7 @@ fn pictures_are_known_by_content() {
         ("j.txt", PNG),
     ];
     let dir = folder(&taken);
-    let photos = list(&[dir.path().to_owned()]).unwrap();
+    let photos = list_images(&[dir.path().to_owned()]).unwrap();
     assert_eq!(names(&photos.files), taken.map(|(name, _)| name));
     assert_eq!(photos.left_out_note(), None);
 }
@@ -63,7 +63,7 @@ fn captions_and_what_systems_leave_are_passed_over() {
     for name in [".cache", "@eaDir", "__MACOSX"] {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
-    let photos = list(&[dir.path().to_owned()]).unwrap();
+    let photos = list_images(&[dir.path().to_owned()]).unwrap();
     assert_eq!(
         (names(&photos.files), photos.left_out),
         (vec!["a.png"], Vec::new())
@@ -89,7 +89,7 @@ fn what_is_left_out_is_counted_by_kind_and_named_once() {
     std::fs::create_dir(dir.path().join("more")).unwrap();
     let twice = [dir.path().to_owned(), dir.path().join(".")];
     assert_eq!(
-        list(&twice).unwrap().left_out_note().unwrap(),
+        list_images(&twice).unwrap().left_out_note().unwrap(),
         "2 photos; left out 1 AVIF, 1 BMP, 1 GIF, 2 HEIC, 1 TIFF, 1 WebP, 1 empty file, 1 folder, 1 other file, 1 \
          video: c.heic, d.heif, e.avif, f.jpg, g.gif, and 6 more"
     );
@@ -99,7 +99,7 @@ fn what_is_left_out_is_counted_by_kind_and_named_once() {
 fn a_folder_without_pictures_says_what_it_holds() {
     let dir = folder(&[("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")]);
     std::fs::create_dir_all(dir.path().join("x")).unwrap();
-    let error = list(&[dir.path().to_owned()]).unwrap_err();
+    let error = list_images(&[dir.path().to_owned()]).unwrap_err();
     assert!(
         error
             .to_string()
@@ -108,14 +108,14 @@ fn a_folder_without_pictures_says_what_it_holds() {
     );
     assert!(error.hint().unwrap().starts_with("convert"), "{error}");
     assert!(
-        list(&[dir.path().join("x")])
+        list_images(&[dir.path().join("x")])
             .unwrap_err()
             .hint()
             .unwrap()
             .starts_with("put")
     );
-    assert!(list(&[dir.path().join("missing")]).is_err());
-    assert!(list(&[]).is_err());
+    assert!(list_images(&[dir.path().join("missing")]).is_err());
+    assert!(list_images(&[]).is_err());
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn what_promises_a_picture_is_not_left_out() {
         ("a.jpe", b"{}"),
     ] {
         let dir = folder(&[("b.png", PNG), (name, bytes)]);
-        let photos = list(&[dir.path().to_owned()]).unwrap();
+        let photos = list_images(&[dir.path().to_owned()]).unwrap();
         let error = photos.check(|_, _| Ok(())).unwrap_err().to_string();
         assert!(error.contains(name), "{name}: {error}");
     }
@@ -138,7 +138,7 @@ fn what_promises_a_picture_is_not_left_out() {
 fn one_file_spelled_twice_counts_once() {
     let dir = folder(&[("a.png", PNG)]);
     let spelled = dir.path().join("..").join(dir.path().file_name().unwrap());
-    let photos = list(&[dir.path().to_owned(), spelled.join("a.png"), spelled]).unwrap();
+    let photos = list_images(&[dir.path().to_owned(), spelled.join("a.png"), spelled]).unwrap();
     assert_eq!(photos.files.len(), 1);
 }
 
@@ -152,7 +152,7 @@ fn the_same_picture_twice_is_said() {
     for copy in ["c.png", "d.jpg"] {
         std::fs::copy(file("a.png"), file(copy)).unwrap();
     }
-    let checked = list(&[dir.path().to_owned()])
+    let checked = list_images(&[dir.path().to_owned()])
         .unwrap()
         .check(|_, _| Ok(()))
         .unwrap();
@@ -174,7 +174,7 @@ fn pipes_devices_and_links_are_never_waited_for() {
             .success()
     );
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.png")).unwrap();
-    let photos = list(&[dir.path().to_owned()]).unwrap();
+    let photos = list_images(&[dir.path().to_owned()]).unwrap();
     let note = photos.left_out_note().unwrap();
     assert_eq!(
         note,
@@ -195,7 +195,7 @@ fn pipes_devices_and_links_are_never_waited_for() {
     }
     std::os::unix::fs::symlink("nowhere", dir.path().join("broken.png")).unwrap();
     assert!(
-        list(&[dir.path().to_owned()]).is_err(),
+        list_images(&[dir.path().to_owned()]).is_err(),
         "a broken link is a picture less"
     );
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::schedule::{Prediction, ScheduleConfig, Spacing};
-use super::timesteps::Grid;
+use super::timesteps::Timesteps;
 use crate::{Error, Result};
 
 /// A way from noise to picture.
@@ -125,7 +125,7 @@ pub fn sample<E: From<Error>>(
     let run = Run {
         config,
         sampler,
-        grid: &Grid::new(config, sampler, steps)?,
+        grid: &Timesteps::new(config, sampler, steps)?,
     };
     let (timesteps, n) = (&run.grid.timesteps, latents.len());
     let model = |index: usize, x: &mut [f32]| {
@@ -169,7 +169,7 @@ type Level = (f32, f32);
 struct Run<'a> {
     config: &'a ScheduleConfig,
     sampler: Sampler,
-    grid: &'a Grid,
+    grid: &'a Timesteps,
 }
 
 impl Run<'_> {

@@ -1,6 +1,6 @@
 //! Pseudo numerical methods for diffusion models (Liu et al. 2022).
 
-use super::super::timesteps::Grid;
+use super::super::timesteps::Timesteps;
 use super::Run;
 use crate::{Error, Result};
 
@@ -17,7 +17,7 @@ impl Run<'_> {
         mut x: Vec<f32>,
         mut model: impl FnMut(usize, &mut [f32]) -> Result<Vec<f32>, E>,
     ) -> Result<Vec<f32>, E> {
-        let Grid {
+        let Timesteps {
             timesteps,
             stride,
             prk_calls,

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use super::betas::{BetaSchedule, alphas_cumprod, betas, zero_terminal_snr};
 use super::samplers::Sampler;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::{Error, Result};
 use support::Refusal;
 
@@ -82,7 +82,7 @@ impl ScheduleConfig {
     /// One that is supported by some samplers only is an error when [`ScheduleConfig::check`] or a
     /// run asks for another.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let mut keys = Keys::parse_diffusers(file, text)?;
+        let mut keys = ConfigReader::parse_diffusers(file, text)?;
         support::check_class(file, &mut keys)?;
         let steps = keys
             .integer("num_train_timesteps", 2..=100_000)?
@@ -235,7 +235,7 @@ impl ScheduleConfig {
     /// spacing cannot take; [`Error::Config`] if the file has a value that this sampler heeds and
     /// does not support.
     pub fn check(&self, sampler: Sampler, steps: usize) -> Result<()> {
-        super::timesteps::Grid::new(self, sampler, steps).map(|_| ())
+        super::timesteps::Timesteps::new(self, sampler, steps).map(|_| ())
     }
 
     /// [`Error::Config`] if the file has a value that `sampler` heeds and does not support.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::samplers::Sampler;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::{Error, Result};
 
 /// A value of the file that some samplers would need and do not support.
@@ -38,7 +38,7 @@ pub(super) const CLASSES: &[&str] = &[
 ];
 
 /// That the file is of one of [`CLASSES`], as far as it says: told first, for the keys of others mean other things.
-pub(super) fn check_class(file: &str, keys: &mut Keys) -> Result<()> {
+pub(super) fn check_class(file: &str, keys: &mut ConfigReader) -> Result<()> {
     let found = match keys.take("_class_name") {
         None => return Ok(()),
         Some(Value::String(class)) if CLASSES.contains(&class.as_str()) => return Ok(()),
@@ -62,7 +62,7 @@ fn about(class: &str) -> &'static str {
     }
 }
 
-/// Keys of those classes that change nothing in any sampler here.
+/// ConfigReader of those classes that change nothing in any sampler here.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "disable_corrector",
     "dynamic_thresholding_ratio",
@@ -80,7 +80,7 @@ const DPM: &[Sampler] = &[Sampler::DpmPp2M];
 const EULER: &[Sampler] = &[Sampler::Euler];
 const DPM_EULER: &[Sampler] = &[Sampler::DpmPp2M, Sampler::Euler];
 
-/// Keys that are supported at some values only: the key, these values as JSON, and the samplers
+/// ConfigReader that are supported at some values only: the key, these values as JSON, and the samplers
 /// that heed it.
 const SWITCHES: &[(&str, &[&str], &[Sampler])] = &[
     // diffusers reads "deis", "logrho", "bh1" and "bh2", which other classes write, as its own
@@ -121,7 +121,7 @@ const SWITCHES: &[(&str, &[&str], &[Sampler])] = &[
 
 /// Takes all [`SWITCHES`] out of `keys`: those that no sampler supports are an error, the others
 /// are returned.
-pub(super) fn refusals(keys: &mut Keys) -> Result<Vec<Refusal>> {
+pub(super) fn refusals(keys: &mut ConfigReader) -> Result<Vec<Refusal>> {
     let mut refusals = Vec::new();
     for &(key, supported, samplers) in SWITCHES {
         let Some(found) = keys.take(key).map(|value| value.to_string()) else {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::checkpoint::{Source, within};
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::picture::Window;
 use crate::{Error, Picture, Result};
 
@@ -53,13 +53,13 @@ impl Preprocessing {
         let [newer, older] =
             ["processor_config.json", "preprocessor_config.json"].map(|file| within(dir, file));
         if let Some(text) = source.text(&newer)? {
-            let mut keys = Keys::parse(&newer, &text)?;
+            let mut keys = ConfigReader::parse(&newer, &text)?;
             if keys.has("image_processor") {
                 return Self::parse(keys.section("image_processor")?, side);
             }
         }
         match source.text(&older)? {
-            Some(text) => Self::parse(Keys::parse(&older, &text)?, side),
+            Some(text) => Self::parse(ConfigReader::parse(&older, &text)?, side),
             None => Err(Error::Model {
                 model: source.name().to_owned(),
                 problem: format!("no `{older}`, and no `{newer}` with an `image_processor`"),
@@ -72,7 +72,7 @@ impl Preprocessing {
 
     /// An absent key has the default of `CLIPImageProcessor`. For null Python's rule holds: a step that is null is left
     /// out, and no other key may be null.
-    fn parse(mut keys: Keys, side: usize) -> Result<Self> {
+    fn parse(mut keys: ConfigReader, side: usize) -> Result<Self> {
         for key in ["image_processor_type", "feature_extractor_type"] {
             keys.only(key, &CLASSES.map(Value::from))?;
         }
@@ -208,7 +208,7 @@ impl fmt::Display for Preprocessing {
 }
 
 /// Whether a step is done; null leaves it out.
-fn flag(keys: &mut Keys, key: &str) -> Result<bool> {
+fn flag(keys: &mut ConfigReader, key: &str) -> Result<bool> {
     match keys.take(key) {
         None => Ok(true),
         Some(Value::Null) => Ok(false),
@@ -219,7 +219,7 @@ fn flag(keys: &mut Keys, key: &str) -> Result<bool> {
 
 /// Finite numbers for a step, or one that stands for all; where the step is left out, they do not matter.
 fn numbers<const N: usize>(
-    keys: &mut Keys,
+    keys: &mut ConfigReader,
     key: &str,
     default: [f64; N],
     used: bool,

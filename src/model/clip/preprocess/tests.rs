@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 
 fn parse(text: &str) -> Result<Preprocessing> {
-    Preprocessing::parse(Keys::parse("preprocessor_config.json", text)?, 30)
+    Preprocessing::parse(ConfigReader::parse("preprocessor_config.json", text)?, 30)
 }
 
 /// `tests/golden/make_rules.py` makes the same picture, and says what transformers makes of it by each set of files.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokenizers::AddedToken;
 
 use crate::Result;
-use crate::config::Keys;
+use crate::config::ConfigReader;
 
 /// A token as a file gives it: a text alone, or with its form. Two forms of one text are two tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +111,11 @@ impl AddedTokens {
     }
 
     /// `added_tokens_decoder` of `tokenizer_config.json`: tokens by their ids.
-    pub(in crate::model) fn of_decoder(&mut self, config: &Keys, decoder: Value) -> Result<()> {
+    pub(in crate::model) fn of_decoder(
+        &mut self,
+        config: &ConfigReader,
+        decoder: Value,
+    ) -> Result<()> {
         const KEY: &str = "added_tokens_decoder";
         let expected = "an object of tokens by id";
         let Value::Object(tokens) = decoder else {
@@ -129,7 +133,7 @@ impl AddedTokens {
     /// `added_tokens.json`: ids by text.
     pub(in crate::model) fn of_added_tokens(
         &mut self,
-        file: &Keys,
+        file: &ConfigReader,
         special: &[&str],
     ) -> Result<()> {
         for (content, value) in file.entries() {
@@ -152,7 +156,7 @@ impl AddedTokens {
     }
 
     /// `added_tokens` of `tokenizer.json`: a list of tokens with their ids.
-    pub(in crate::model) fn of_json(&mut self, json: &mut Keys) -> Result<()> {
+    pub(in crate::model) fn of_json(&mut self, json: &mut ConfigReader) -> Result<()> {
         const KEY: &str = "added_tokens";
         let expected = "a list of tokens with `id` and `content`";
         let tokens = match json.take(KEY) {

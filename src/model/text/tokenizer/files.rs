@@ -28,7 +28,7 @@ use super::added::{AddedTokens, Token};
 use super::vocabulary::Vocabulary;
 use crate::Result;
 use crate::checkpoint::{Source, within};
-use crate::config::Keys;
+use crate::config::ConfigReader;
 
 /// The special tokens by role, in the order in which they are added, and what they are where no file says.
 const ROLES: [(&str, Option<&str>); 7] = [
@@ -134,15 +134,16 @@ impl Files {
     }
 }
 
-fn open(source: &Source, file: &str) -> Result<Option<Keys>> {
+fn open(source: &Source, file: &str) -> Result<Option<ConfigReader>> {
     let text = source.text(file)?;
-    text.map(|text| Keys::parse(file, &text)).transpose()
+    text.map(|text| ConfigReader::parse(file, &text))
+        .transpose()
 }
 
 /// The keys of `tokenizer_config.json`, and those that stand in for them.
 struct Settings {
-    config: Keys,
-    map: Option<Keys>,
+    config: ConfigReader,
+    map: Option<ConfigReader>,
     /// The config's `added_tokens_decoder`, null too; without it the other files are read.
     decoder: Option<Value>,
 }
@@ -159,7 +160,7 @@ impl Settings {
         let file = within(dir, "tokenizer_config.json");
         let mut config = match open(source, &file)? {
             Some(config) => config,
-            None => Keys::parse(&file, "{}")?,
+            None => ConfigReader::parse(&file, "{}")?,
         };
         let decoder = config.take("added_tokens_decoder");
         let map = match decoder {
@@ -204,7 +205,7 @@ impl Settings {
     }
 
     /// The file that a setting is from.
-    fn keys(&self, from: From) -> &Keys {
+    fn keys(&self, from: From) -> &ConfigReader {
         match (from, &self.map) {
             (From::Map, Some(map)) => map,
             _ => &self.config,
@@ -295,7 +296,7 @@ impl Settings {
     }
 
     /// Where texts are cut or filled: what is said here, else in a section of `tokenizer.json`.
-    fn side(&mut self, key: &str, json: Option<&mut Keys>, section: &str) -> Result<Side> {
+    fn side(&mut self, key: &str, json: Option<&mut ConfigReader>, section: &str) -> Result<Side> {
         let parse = |value: &Value| match value.as_str() {
             Some("left" | "Left") => Some(Side::Left),
             Some("right" | "Right") => Some(Side::Right),

@@ -79,7 +79,7 @@ impl Tokenizer {
     /// # Errors
     /// If the text cannot be split into tokens.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
-        let words = self.words(prompt)?;
+        let words = self.tokenize(prompt)?;
         let kept = self.kept(words.len());
         let padding = vec![self.pad; self.length - kept.len() - 2];
         let ids = [&[self.start], &words[kept], &[self.end]].concat();
@@ -102,8 +102,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn cut(&self, prompt: &str) -> Result<usize> {
-        let count = self.words(prompt)?.len();
+    pub fn truncated(&self, prompt: &str) -> Result<usize> {
+        let count = self.tokenize(prompt)?.len();
         Ok(count - self.kept(count).len())
     }
 
@@ -112,7 +112,7 @@ impl Tokenizer {
     /// # Errors
     /// If the text cannot be split into tokens, or has one for which diffusers puts several vectors
     /// (`maybe_convert_prompt` in `loaders/textual_inversion.py`).
-    pub fn words(&self, text: &str) -> Result<Vec<u32>> {
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(unsplit)?;
         let ids = encoding.get_ids();
         if let Some(id) = ids.iter().find(|id| self.several.contains(id)) {
@@ -128,7 +128,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn places(&self, prompt: &str, spans: &[Range<usize>]) -> Result<Vec<usize>> {
+    pub fn positions(&self, prompt: &str, spans: &[Range<usize>]) -> Result<Vec<usize>> {
         if spans.is_empty() {
             return Ok(Vec::new());
         }

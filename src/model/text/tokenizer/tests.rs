@@ -156,7 +156,7 @@ fn textual_inversions_of_several_vectors_are_refused_and_those_of_one_are_tokens
     let added = json!({"<cat>": 606, "<cat>_1": 607, "<dog>": 608});
     let files = Map::from_iter([("added_tokens.json".to_owned(), added)]);
     let tokenizer = load(folder(&files).path(), 77).unwrap();
-    assert_eq!(tokenizer.words("<dog>").unwrap(), [608]);
+    assert_eq!(tokenizer.tokenize("<dog>").unwrap(), [608]);
     for prompt in ["a <cat> in the park", "<CAT>"] {
         let error = tokenizer.encode(prompt).unwrap_err().to_string();
         assert!(error.contains("\"<cat>\""), "{error}");
@@ -169,7 +169,7 @@ fn places_are_those_of_the_words_in_the_ids() {
     let ids_of_dog = |config: Value| {
         let files = Map::from_iter([("tokenizer_config.json".to_owned(), config)]);
         let tokenizer = load(folder(&files).path(), 8).unwrap();
-        let dog = tokenizer.words("dog").unwrap();
+        let dog = tokenizer.tokenize("dog").unwrap();
         for prompt in [
             "a dog",
             "a photo of a dog",
@@ -178,10 +178,10 @@ fn places_are_those_of_the_words_in_the_ids() {
             let ids = tokenizer.encode(prompt).unwrap();
             let at = prompt.rfind("dog").unwrap();
             let places = tokenizer
-                .places(prompt, std::slice::from_ref(&(at..at + 3)))
+                .positions(prompt, std::slice::from_ref(&(at..at + 3)))
                 .unwrap();
             let found: Vec<u32> = places.iter().map(|&place| ids[place]).collect();
-            let fits = tokenizer.cut(prompt).unwrap() == 0 || config_cuts_left(&tokenizer);
+            let fits = tokenizer.truncated(prompt).unwrap() == 0 || config_cuts_left(&tokenizer);
             assert_eq!(
                 found,
                 if fits { dog.clone() } else { Vec::new() },

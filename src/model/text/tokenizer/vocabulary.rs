@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::Vocab;
 
 use crate::checkpoint::{Source, within};
-use crate::config::Keys;
+use crate::config::ConfigReader;
 use crate::{Error, Result};
 
 /// What ends the last token of each word.
@@ -23,7 +23,11 @@ pub(in crate::model) struct Vocabulary {
 impl Vocabulary {
     /// The `model` of `tokenizer.json`. transformers' `CLIPTokenizer` takes its vocabulary and merges alone; what would
     /// make other words of them is refused.
-    pub(in crate::model) fn of_json(source: &Source, file: &str, mut model: Keys) -> Result<Self> {
+    pub(in crate::model) fn of_json(
+        source: &Source,
+        file: &str,
+        mut model: ConfigReader,
+    ) -> Result<Self> {
         model.only("type", &[json!("BPE")])?;
         let suffix = model.take("end_of_word_suffix").unwrap_or(Value::Null);
         if suffix != END_OF_WORD {
