@@ -2,16 +2,18 @@
 
     python make_model.py sd15                   # or any folder in the diffusers layout, f32
     cargo build --release --examples
-    python compare.py sd15 --bench ../../target/release/examples/bench [--rounds 3]
+    python compare.py sd15 --bench ../../target/release/examples/bench [--rounds 3] [--device cuda] [--dtype f16]
 
 Every measurement is a process of its own, the two programs take turns, and the best of each is compared. Prints a
-Markdown table. PyTorch's peaks are of the network measured alone, those of cones of the whole process.
+Markdown table. PyTorch's peaks are of the network measured alone, those of cones of the whole process; on a GPU both
+are of the card's memory in use, above what was in use before. `--json FILE` also has the figures in full.
 """
 import argparse
 import json
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -29,24 +31,49 @@ def sample_size(model):
     return json.loads((Path(model) / "unet/config.json").read_text())["sample_size"]
 
 
-def torch_part(model, part, repeats):
-    start = time.perf_counter()
+class CardMemory:
+    """The most of a GPU's memory that was in use while this ran, above what was in use before."""
+
+    def __enter__(self):
+        import pynvml
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.used = lambda: pynvml.nvmlDeviceGetMemoryInfo(card).used
+        self.before, self.peak, self.running = self.used(), 0, True
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+        return self
+
+    def watch(self):
+        while self.running:
+            self.peak = max(self.peak, self.used() - self.before)
+            time.sleep(0.005)
+
+    def __exit__(self, *_):
+        self.running = False
+        self.watcher.join()
+
+
+def torch_part(model, part, repeats, device, dtype):
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    loaded = time.perf_counter()
+    start = time.perf_counter()
+    dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype]
     if part == "decode":
-        network = AutoencoderKL.from_pretrained(model, subfolder="vae").eval().requires_grad_(False)
+        network = AutoencoderKL.from_pretrained(model, subfolder="vae")
         side, channels = sample_size(model), network.config.latent_channels
     else:
-        network = UNet2DConditionModel.from_pretrained(model, subfolder="unet").eval().requires_grad_(False)
+        network = UNet2DConditionModel.from_pretrained(model, subfolder="unet", torch_dtype=dtype)
         side, channels = network.config.sample_size, network.config.in_channels
-    load_seconds = time.perf_counter() - loaded
+    network = network.eval().requires_grad_(False).to(device)
+    load_seconds = time.perf_counter() - start
     torch.manual_seed(0)
+    randn = lambda *shape: torch.randn(*shape, device=device, dtype=network.dtype)
     if part == "decode":
-        x = torch.randn(1, channels, side, side)
+        x = randn(1, channels, side, side)
         run = lambda: network.decode(x).sample
     else:
-        x, context = torch.randn(2, channels, side, side), torch.randn(2, 77, network.config.cross_attention_dim)
+        x, context = randn(2, channels, side, side), randn(2, 77, network.config.cross_attention_dim)
         run = lambda: network(x, 500, context).sample
     if part == "step":
         for name, weight in network.named_parameters():
@@ -57,13 +84,20 @@ def torch_part(model, part, repeats):
         for _ in range(repeats):
             begun = time.perf_counter()
             run()
+            if device == "cuda":
+                torch.cuda.synchronize()
             best = min(best, time.perf_counter() - begun)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": best, "load_seconds": load_seconds, "peak_memory_bytes": peak}))
 
 
-def measure(command):
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+def measure(command, device):
+    run = lambda: json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    if device == "cpu":
+        return run()
+    with CardMemory() as memory:
+        row = run()
+    return {**row, "peak_memory_bytes": memory.peak}
 
 
 def main():
@@ -72,24 +106,35 @@ def main():
     parser.add_argument("--bench", default="bench")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1, help="in each process")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", default="f32", choices=["f32", "f16", "bf16"], help="in which the UNet computes")
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
+    parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--torch-part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.torch_part:
-        return torch_part(options.model, options.torch_part, options.repeats)
+        return torch_part(options.model, options.torch_part, options.repeats, options.device, options.dtype)
     print("| " + " | ".join(COLUMNS) + " |\n| --- |" + " ---: |" * 6)
-    torch_command = [sys.executable, __file__, options.model, "--repeats", str(options.repeats), "--torch-part"]
-    for part in PARTS:
+    where = ["--device", options.device, "--dtype", options.dtype]
+    torch_command = [sys.executable, __file__, options.model, "--repeats", str(options.repeats), *where, "--torch-part"]
+    bench = lambda part, repeats: measure(
+        [options.bench, options.model, part, str(repeats), options.device, options.dtype], options.device)
+    table = {}
+    for part in options.parts.split(","):
         ours, theirs = [], []
         for _ in range(options.rounds):
-            ours.append(measure([options.bench, options.model, part, str(options.repeats)]))
-            theirs.append(measure([*torch_command, part]))
+            ours.append(bench(part, options.repeats))
+            theirs.append(measure([*torch_command, part], options.device))
         least = lambda rows, key: min(row[key] for row in rows)
         a, b = least(ours, "seconds"), least(theirs, "seconds")
         m, n = least(ours, "peak_memory_bytes"), least(theirs, "peak_memory_bytes")
-        print(f"| {TITLES[part]} | {a:.2f} s | {b:.2f} s | {a / b:.2f} |",
+        table[part] = {"cones": {"seconds": a, "bytes": m}, "pytorch": {"seconds": b, "bytes": n}}
+        print(f"| {TITLES[part]} | {a:.3g} s | {b:.3g} s | {a / b:.2f} |",
               f"{m / 2**30:.2f} GiB | {n / 2**30:.2f} GiB | {m / n:.2f} |", flush=True)
-    starts = [measure([options.bench, options.model, "load"])["seconds"] for _ in range(options.rounds)]
-    print(f"| {TITLES['load']} | {min(starts):.2f} s | | | | | |")
+    table["load"] = min(bench("load", 1)["seconds"] for _ in range(options.rounds))
+    print(f"| {TITLES['load']} | {table['load']:.2f} s | | | | | |")
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 //! Times one part of a model, in a process of its own, so that the peak of its memory is that part's.
 //!
-//!     cargo run --release --example bench -- MODEL load|forward|step|decode [REPEATS]
+//!     cargo run --release --example bench -- MODEL load|forward|step|decode [REPEATS [cpu|cuda|metal [f32|f16|bf16]]]
 //!
-//! Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS (3), and `peak_memory_bytes`. `load` is all
-//! that comes before the first step, with the prompt's embedding and its keys and values. The forward pass and the
-//! find step have a batch of two pictures at the model's size; `compare.py` runs PyTorch beside it.
+//! Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS (3), and `peak_memory_bytes`, of the memory
+//! that is not the device's. `load` is all that comes before the first step, with the prompt's embedding and its keys
+//! and values. The forward pass and the find step have a batch of two pictures at the model's size; `compare.py` runs
+//! PyTorch beside it.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use cones::Pipeline;
 use cones::checkpoint::Source;
 use cones::index::SiteSelection;
@@ -26,20 +27,34 @@ fn main() -> Result<()> {
     cones::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, part, rest @ ..] = arguments.as_slice() else {
-        bail!("usage: bench MODEL load|forward|step|decode [REPEATS]");
+        bail!("usage: bench MODEL load|forward|step|decode [REPEATS [DEVICE [DTYPE]]]");
     };
     let repeats: usize = rest
         .first()
         .map_or(Ok(3), |text| text.parse())
         .context("REPEATS is a whole number")?;
+    let device = match rest.get(1).map_or("cpu", String::as_str) {
+        "cpu" => Device::Cpu,
+        "cuda" => Device::new_cuda(0)?,
+        "metal" => Device::new_metal(0)?,
+        other => bail!("expected cpu, cuda or metal, found `{other}`"),
+    };
+    let dtype = match rest.get(2).map_or("f32", String::as_str) {
+        "f32" => DType::F32,
+        "f16" => DType::F16,
+        "bf16" => DType::BF16,
+        other => bail!("expected f32, f16 or bf16, found `{other}`"),
+    };
     let start = Instant::now();
     let source = Source::open(Path::new(model).to_str().context("MODEL is no text")?)?;
-    let pipeline = Pipeline::load(&source, &Device::Cpu)?;
+    let mut pipeline = Pipeline::load(&source, &device)?;
+    pipeline.unet_mut().0.compute_in(dtype);
     let load_seconds = start.elapsed().as_secs_f64();
     let seconds = match part.as_str() {
         "load" => {
             let (_, prompt) = inputs(&pipeline)?;
             pipeline.unet().precompute_kv(&prompt)?;
+            device.synchronize()?;
             start.elapsed().as_secs_f64()
         }
         "forward" => forward(&pipeline, repeats)?,
@@ -63,7 +78,7 @@ fn inputs(pipeline: &Pipeline) -> Result<(Tensor, Prompt)> {
     let side = pipeline.unet().sample_size();
     let shape = (BATCH, pipeline.unet().channels(), side, side);
     let noise = Generator::new(0).randn(shape.0 * shape.1 * shape.2 * shape.3);
-    let x = Tensor::from_vec(noise, shape, &Device::Cpu)?;
+    let x = Tensor::from_vec(noise, shape, pipeline.device())?;
     Ok((x, pipeline.embed(&["", "a photo of a dog in the snow"])?))
 }
 
@@ -71,7 +86,7 @@ fn inputs(pipeline: &Pipeline) -> Result<(Tensor, Prompt)> {
 fn forward(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
     let (x, prompt) = inputs(pipeline)?;
     let prompt = pipeline.unet().precompute_kv(&prompt)?;
-    best(repeats, || {
+    best(repeats, pipeline.device(), || {
         pipeline.unet().forward(&x, &[TIMESTEP; BATCH], &prompt)?;
         Ok(())
     })
@@ -81,7 +96,7 @@ fn forward(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
 fn step(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
     let (x, prompt) = inputs(pipeline)?;
     let unet = pipeline.unet();
-    best(repeats, || {
+    best(repeats, pipeline.device(), || {
         let (output, saved) = unet.forward_saving(&x, &[TIMESTEP; BATCH], &prompt)?;
         unet.backward(saved, &output, SiteSelection::Cross)?;
         Ok(())
@@ -91,17 +106,18 @@ fn step(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
 fn decode(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
     let (x, _) = inputs(pipeline)?;
     let one = x.narrow(0, 0, 1)?;
-    best(repeats, || {
+    best(repeats, pipeline.device(), || {
         pipeline.vae().decode(&one)?;
         Ok(())
     })
 }
 
-fn best(repeats: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+fn best(repeats: usize, device: &Device, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..repeats.max(1) {
         let start = Instant::now();
         run()?;
+        device.synchronize()?;
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(best)

@@ -318,6 +318,11 @@ impl Pipeline {
         self.unet.set_word_weights(own)
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Has contexts mark the words of these subjects, as [`Pipeline::shut`] does for what it shuts.
     pub fn mark(&mut self, subjects: &[Subject]) {
         self.marked = subjects.to_vec();

@@ -9,13 +9,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use cones::checkpoint::Source;
 use cones::sampling::AttendExcite;
 use cones::sampling::attend_excite::attention_loss;
 use cones::sampling::{Generator, Step};
 use cones::{AttentionOptions, Pipeline, SampleOptions};
 use serde_json::Value;
+
+use super::devices::device;
 
 // What is allowed is at most ten times the worst that was measured, by the kernels and by candle's operations: another
 // processor sums in another order. A wrong layer or token shows at 1e-1.
@@ -35,7 +37,7 @@ fn golden_dir() -> PathBuf {
 
 fn pipeline(name: &str) -> Pipeline {
     let source = Source::open(golden_dir().join("models").join(name).to_str().unwrap()).unwrap();
-    Pipeline::load(&source, &Device::Cpu).unwrap()
+    Pipeline::load(&source, &device()).unwrap()
 }
 
 struct Golden {
@@ -48,7 +50,7 @@ impl Golden {
         let json = std::fs::read_to_string(golden_dir().join("attend.json")).unwrap();
         let file = golden_dir().join("attend.safetensors");
         Self {
-            tensors: candle_core::safetensors::load(file, &Device::Cpu).unwrap(),
+            tensors: candle_core::safetensors::load(file, &device()).unwrap(),
             cases: serde_json::from_str(&json).unwrap(),
         }
     }
@@ -235,7 +237,7 @@ fn latent_gradients_equal_finite_differences() {
         for (h, w) in [(16, 16), (12, 20), (11, 15)] {
             let random = |shape: &[usize], seed| {
                 let values = Generator::new(seed).randn(shape.iter().product());
-                Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+                Tensor::from_vec(values, shape, &device()).unwrap()
             };
             let dot = |a: &Tensor, b: &Tensor| {
                 let pairs = flat(a).into_iter().zip(flat(b));

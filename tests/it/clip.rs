@@ -8,11 +8,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use cones::checkpoint::Source;
 use cones::model::Clip;
 use cones::{Picture, list_images};
 use serde_json::Value;
+
+use super::devices::device;
 
 /// Unit vectors out of small f32 networks, and their cosines: measured 4.5e-7. A wrong rule shows at 1e-2 and more.
 const FEATURE: f32 = 4e-6;
@@ -29,7 +31,7 @@ fn golden(path: &str) -> PathBuf {
 }
 
 fn load(folder: &Path) -> cones::Result<Clip> {
-    Clip::load(&Source::encoder(folder.to_str().unwrap())?, &Device::Cpu)
+    Clip::load(&Source::encoder(folder.to_str().unwrap())?, &device())
 }
 
 #[track_caller]
@@ -45,7 +47,7 @@ fn close(name: &str, got: &[f32], want: &Tensor, tolerance: f32) {
 #[test]
 fn pixels_and_features_are_transformers() {
     let want: HashMap<String, Tensor> =
-        candle_core::safetensors::load(golden("golden.safetensors"), &Device::Cpu).unwrap();
+        candle_core::safetensors::load(golden("golden.safetensors"), &device()).unwrap();
     let cases: Value =
         serde_json::from_str(&std::fs::read_to_string(golden("cases.json")).unwrap()).unwrap();
     let prompts: Vec<String> = serde_json::from_value(cases["prompts"].clone()).unwrap();

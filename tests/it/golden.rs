@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use cones::checkpoint::Source;
 use cones::find::paper::{BatchSampling, Options, algorithm1};
 use cones::find::selection::Selection;
@@ -18,6 +18,8 @@ use cones::index::{Site, SiteSelection};
 use cones::model::{Conditioning, UNet};
 use cones::{Picture, Pipeline, SampleOptions, list_images};
 use serde_json::Value;
+
+use super::devices::device;
 
 // What is allowed is at most ten times the worst that was measured, over all models, by the kernels and by candle's
 // operations: another processor sums in another order. A wrong option shows at 1e-2 and more.
@@ -61,10 +63,10 @@ impl Golden {
         let source = Source::open(dir.join("models").join(name).to_str().unwrap()).unwrap();
         Self {
             name,
-            tensors: candle_core::safetensors::load(file, &Device::Cpu).unwrap(),
+            tensors: candle_core::safetensors::load(file, &device()).unwrap(),
             prompts: serde_json::from_value(cases["prompts"].clone()).unwrap(),
             cases: cases["models"][name].clone(),
-            pipeline: Pipeline::load(&source, &Device::Cpu).unwrap(),
+            pipeline: Pipeline::load(&source, &device()).unwrap(),
         }
     }
 
@@ -338,7 +340,7 @@ fn every_site_of_the_checkpoint_has_a_gradient() {
             .map(|entry| entry.unwrap().path())
             .find(|path| path.extension().is_some_and(|e| e == "safetensors"))
             .unwrap();
-        let stored = candle_core::safetensors::load(weights, &Device::Cpu).unwrap();
+        let stored = candle_core::safetensors::load(weights, &device()).unwrap();
         let stored: BTreeMap<Site, Tensor> = stored
             .into_iter()
             .filter_map(|(name, weight)| Some((name.parse().ok()?, weight)))
@@ -507,7 +509,7 @@ pub(super) fn whole_pictures_are_equal() {
 /// The weights of a model with the golden indices at zero, by way of plain indexing.
 fn shut_plainly(name: &str, weights: &BTreeMap<Site, Tensor>) -> BTreeMap<Site, Tensor> {
     let file = golden_dir().join(format!("{name}.shut.safetensors"));
-    let indices = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
+    let indices = candle_core::safetensors::load(file, &device()).unwrap();
     indices
         .iter()
         .map(|(name, indices)| {
@@ -516,7 +518,7 @@ fn shut_plainly(name: &str, weights: &BTreeMap<Site, Tensor>) -> BTreeMap<Site, 
             for i in indices.to_vec1::<u32>().unwrap() {
                 values[i as usize] = 0.0;
             }
-            let weight = Tensor::from_vec(values, weights[&site].shape(), &Device::Cpu).unwrap();
+            let weight = Tensor::from_vec(values, weights[&site].shape(), &device()).unwrap();
             (site, weight)
         })
         .collect()
@@ -539,7 +541,7 @@ fn bf16_files_load() {
     }
     let load = |path: &Path| {
         let source = Source::open(&path.display().to_string()).unwrap();
-        Pipeline::load(&source, &Device::Cpu).unwrap()
+        Pipeline::load(&source, &device()).unwrap()
     };
     let (full, rounded) = (load(&from), load(folder.path()));
     let found = rounded.unet().site_tensors(SiteSelection::All).unwrap();
@@ -560,7 +562,7 @@ fn copy(from: &Path, to: &Path) {
             copy(&from.join(&name), &to.join(&name));
         }
     } else if from.extension().is_some_and(|e| e == "safetensors") {
-        let tensors: HashMap<String, Tensor> = candle_core::safetensors::load(from, &Device::Cpu)
+        let tensors: HashMap<String, Tensor> = candle_core::safetensors::load(from, &device())
             .unwrap()
             .into_iter()
             .map(|(name, t)| match t.dtype() {

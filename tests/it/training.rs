@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use cones::checkpoint::Source;
 use cones::find::tuning::TrainableSet;
 use cones::find::{DreamBoothData, PromptedLatents, learned, tuning};
@@ -16,6 +16,7 @@ use cones::{Picture, Pipeline, list_images};
 use serde_json::Value;
 
 use super::cli::{golden, json};
+use super::devices::device;
 
 /// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several
 /// steps, each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
@@ -38,7 +39,7 @@ impl Golden {
     fn open() -> Self {
         Self {
             cases: json(&std::fs::read_to_string(golden("training.json")).unwrap()),
-            tensors: candle_core::safetensors::load(golden("training.safetensors"), &Device::Cpu)
+            tensors: candle_core::safetensors::load(golden("training.safetensors"), &device())
                 .unwrap(),
         }
     }
@@ -117,7 +118,7 @@ fn mark(pipeline: &mut Pipeline, settings: &Value) -> Scope {
 
 fn pipeline(model: &str) -> Pipeline {
     let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
-    Pipeline::load(&source, &Device::Cpu).unwrap()
+    Pipeline::load(&source, &device()).unwrap()
 }
 
 #[test]
