@@ -48,9 +48,10 @@ export CUDARC_CUDA_VERSION=13000 LIBRARY_PATH="$work/cuda/lib64" LD_LIBRARY_PATH
 export RUSTFLAGS="-L native=$work/cuda/lib64 -C link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs
     -C link-arg=-Wl,--unresolved-symbols=ignore-all"
 cd "$root"
-cargo build --release --locked --features cuda,cudnn --bin cones --example bench
-tests=$(cargo test --release --locked --features cuda,cudnn --test it --no-run 2>&1 | tee /dev/stderr |
-    sed -n 's/.*Executable.*(\(.*\)).*/\1/p')
+# In one command: with two, what they share would be compiled for each.
+cargo build --release --locked --features cuda,cudnn --bin cones --example bench --test it \
+    --message-format json-render-diagnostics > "$work/artifacts.json"
+tests=$(sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p' "$work/artifacts.json")
 
 mkdir -p "$work/pack"
 cp "$work/target/release/cones" "$work/target/release/examples/bench" "$work/pack/"
