@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use cones::Size;
 use cones::index::LayerSelection;
 use cones::sampling::Sampler;
 
@@ -51,7 +52,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) guidance: Option<f64>,
     /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
     #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) size: Option<(u32, u32)>,
+    pub(crate) size: Option<Size>,
     /// How many pictures; picture i has seed SEED + i
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,

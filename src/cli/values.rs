@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use cones::Size;
+
 use super::DeviceName;
 
 /// More threads than this would compute nothing faster on any machine.
@@ -189,13 +191,14 @@ pub(super) fn density(text: &str) -> Result<f64, String> {
 }
 
 /// `512` or `512x768`.
-pub(super) fn size(text: &str) -> Result<(u32, u32), String> {
+pub(super) fn size(text: &str) -> Result<Size, String> {
     let side = |side: &str| side.parse::<u32>().ok().filter(|&s| s > 0);
     let parsed = match text.split_once(['x', 'X']) {
         Some((width, height)) => side(width).zip(side(height)),
         None => side(text).map(|s| (s, s)),
     };
-    parsed.ok_or_else(|| "expected pixels, such as 512 or 512x768".to_owned())
+    let (width, height) = parsed.ok_or("expected pixels, such as 512 or 512x768")?;
+    Ok(Size::new(width as usize, height as usize))
 }
 
 #[cfg(test)]
@@ -244,8 +247,8 @@ mod tests {
         assert_eq!(density("3%"), Ok(0.03));
         assert_eq!(density("0.5"), Ok(0.5));
         assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err());
-        assert_eq!(size("512x768"), Ok((512, 768)));
-        assert_eq!(size("64"), Ok((64, 64)));
+        assert_eq!(size("512x768"), Ok(Size::new(512, 768)));
+        assert_eq!(size("64"), Ok(Size::square(64)));
         assert!(size("0x64").is_err() && size("64x").is_err() && size("-1").is_err());
         assert!(
             at_least_one("0").is_err() && non_negative("-1").is_err() && finite("inf").is_err()

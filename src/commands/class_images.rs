@@ -44,8 +44,7 @@ pub(crate) fn cached(
                 "make the folder of the index writable, or give pictures of the class with `--class-images DIR`",
             ));
         }
-        let (width, height) = pipeline.size();
-        let least = u64::from(width) * u64::from(height) * 3 / 10;
+        let least = pipeline.size().pixels() as u64 * 3 / 10;
         let paths: Vec<PathBuf> = missing.iter().map(|&seed| path(seed)).collect();
         room(paths.iter().map(|path| (path.as_path(), least)))?;
         let mut meter = ui.meter("class pictures");

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cones::index::{NeuronIndex, Scope, Subject};
-use cones::prompt::{fold, occurrences, place_subjects};
-use cones::{Error, Pipeline, Progress, SampleOptions, escaped};
+use cones::prompt::{Marks, fold, occurrences, place_subjects};
+use cones::{Error, Pipeline, Progress, SampleOptions, Size, escaped};
 use serde_json::json;
 
 use super::drawn::{Concept, Drawn};
@@ -46,12 +46,12 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let concepts = once_each(concepts, &ui)?;
     let mut pipeline = load(global, &ui)?;
-    shut(&mut pipeline, &concepts, args, &ui)?;
+    let marks = shut(&mut pipeline, &concepts, args, &ui)?;
     let prompt = prompt(&args.prompt, &concepts, args.raw_prompt);
     if prompt != args.prompt {
         ui.note(&format!("prompt: {prompt}"));
     }
-    warn_of_missing_words(&pipeline, &prompt, &ui);
+    warn_of_missing_words(&marks, &prompt, &ui);
     for text in [&prompt, &args.negative] {
         let cut = pipeline.tokenizer().truncated(text)?;
         if cut > 0 {
@@ -73,8 +73,8 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             attention.excite.join(", ")
         ));
     }
-    let (width, height) = options.size.unwrap_or_else(|| pipeline.size());
-    warn_of_size(&pipeline, (width, height), &ui);
+    let size = options.size.unwrap_or_else(|| pipeline.size());
+    warn_of_size(&pipeline, size, &ui);
     let budget = Budget::new(args.memory.bytes);
     let excite = !attention.excite.is_empty();
     let needs = pipeline.plan_drawing(&options, paths.len(), excite, budget.bytes())?;
@@ -90,7 +90,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         return memory::dry_run(global, &ui, &what, &needs, &[]);
     }
     // A PNG is hardly smaller than a tenth of its pixels.
-    let least = u64::from(width) * u64::from(height) * 3 / 10;
+    let least = size.pixels() as u64 * 3 / 10;
     outputs::room(paths.iter().map(|(_, path)| (path.as_path(), least)))?;
     ui.detail(&memory::line(&needs));
     let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
@@ -106,7 +106,8 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             false => Err(Error::Interrupted),
         }
     };
-    let done = pipeline.draw_each(&prompt, &options, &attention, &seeds, progress, |drawing| {
+    let spec = marks.prompt(&prompt);
+    let done = pipeline.draw_each(spec, &options, &attention, &seeds, progress, |drawing| {
         let (seed, path) = &paths[heat.len()];
         let drawn = Drawn {
             pipeline: &pipeline,
@@ -166,7 +167,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             "sampler": options.sampler.to_string(),
             "steps": options.steps,
             "guidance": options.guidance,
-            "size": format!("{width}x{height}"),
+            "size": size.to_string(),
             "attend_excite": attention.excite,
             "seconds_per_step": seconds_per_step,
             "peak_memory_bytes": peak_memory(),
@@ -200,18 +201,17 @@ fn kept(saved: &Saved, all: usize) -> String {
 }
 
 /// Says where a size is far from the model's own, at which it draws its subjects many times over or cut off.
-fn warn_of_size(pipeline: &Pipeline, (width, height): (u32, u32), ui: &Ui) {
+fn warn_of_size(pipeline: &Pipeline, size: Size, ui: &Ui) {
     /// How many times larger or smaller still is no surprise: 768 pixels of a model of 512.
     const FAR: f64 = 1.5;
     let own = pipeline.size();
-    let far = |side: u32, own: u32| {
-        let times = f64::from(side) / f64::from(own);
+    let far = |side: usize, own: usize| {
+        let times = side as f64 / own as f64;
         !(1.0 / FAR..=FAR).contains(&times)
     };
-    if far(width, own.0) || far(height, own.1) {
+    if far(size.width, own.width) || far(size.height, own.height) {
         ui.warn(&format!(
-            "{width}x{height} is far from the {}x{} pixels that the model was trained on: it may draw things many times or in part",
-            own.0, own.1
+            "{size} is far from the {own} pixels that the model was trained on: it may draw things many times or in part"
         ));
     }
 }
@@ -228,15 +228,16 @@ fn once_each(concepts: Vec<Concept>, ui: &Ui) -> anyhow::Result<Vec<Concept>> {
         .collect())
 }
 
-/// Shuts the union of the concepts, in the layers asked for; each was found on this very model unless `--force`.
+/// Shuts the union of the concepts, in the layers asked for; each was found on this very model unless `--force`. The
+/// marks are those that the prompt needs.
 fn shut(
     pipeline: &mut Pipeline,
     concepts: &[Concept],
     args: &GenerateArgs,
     ui: &Ui,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Marks> {
     if concepts.is_empty() {
-        return Ok(());
+        return Ok(Marks::default());
     }
     let fingerprint = pipeline.fingerprint()?;
     for concept in concepts {
@@ -282,10 +283,9 @@ fn shut(
 }
 
 /// Says what the prompt leaves without effect.
-fn warn_of_missing_words(pipeline: &Pipeline, prompt: &str, ui: &Ui) {
-    for subject in pipeline.marked() {
-        let phrase = subject.phrase();
-        if occurrences(prompt, &phrase).is_empty() {
+fn warn_of_missing_words(marks: &Marks, prompt: &str, ui: &Ui) {
+    for phrase in marks.subjects() {
+        if occurrences(prompt, phrase).is_empty() {
             ui.warn(&format!(
                 "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change nothing"
             ));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cones::find::{DreamBoothData, PromptedLatents};
 use cones::index::Subject;
-use cones::prompt::article;
+use cones::prompt::{Marks, PromptSpec, article};
 use cones::{Picture, Pipeline, file_sha256, list_images};
 
 use super::class_images;
@@ -63,7 +63,7 @@ pub(crate) fn hashes(
 /// Reads the photos and reads or draws the class pictures; these last, as they take long.
 pub(crate) fn prepare(
     pipeline: &Pipeline,
-    subject: &Subject,
+    subject: (&Subject, &Marks),
     photos: &[PathBuf],
     class: &ClassImages,
     ui: &Ui,
@@ -74,10 +74,10 @@ pub(crate) fn prepare(
     })
 }
 
-/// Reads the photos of a subject.
+/// Reads the photos of a subject; their prompt has the marks.
 pub(crate) fn of_subject(
     pipeline: &Pipeline,
-    subject: &Subject,
+    (subject, marks): (&Subject, &Marks),
     photos: &[PathBuf],
     ui: &Ui,
 ) -> anyhow::Result<PromptedLatents> {
@@ -92,13 +92,14 @@ pub(crate) fn of_subject(
     for risk in Subject::risks(&[subject]) {
         ui.warn(&risk);
     }
-    examples(pipeline, photos, &prompts(subject)[0], ui)
+    let [prompt, _] = prompts(subject);
+    examples(pipeline, photos, marks.prompt(prompt), ui)
 }
 
-/// Reads or draws the pictures of its class, if there are to be any.
+/// Reads or draws the pictures of its class, if there are to be any; their prompt has the marks.
 pub(crate) fn of_class(
     pipeline: &Pipeline,
-    subject: &Subject,
+    (subject, marks): (&Subject, &Marks),
     class: &ClassImages,
     ui: &Ui,
 ) -> anyhow::Result<Option<PromptedLatents>> {
@@ -110,14 +111,14 @@ pub(crate) fn of_class(
             class_images::cached(pipeline, &subject.noun, &prompt, *count, beside, ui)?
         }
     };
-    examples(pipeline, &paths, &prompt, ui).map(Some)
+    examples(pipeline, &paths, marks.prompt(prompt), ui).map(Some)
 }
 
 /// Reads pictures at the model's size and encodes them.
 fn examples(
     pipeline: &Pipeline,
     paths: &[PathBuf],
-    prompt: &str,
+    prompt: PromptSpec,
     ui: &Ui,
 ) -> anyhow::Result<PromptedLatents> {
     let context = pipeline.embed(&[prompt])?;

@@ -8,8 +8,8 @@ use cones::find::tuning::TrainableSet;
 use cones::find::{DreamBoothData, Step, rows_at_once};
 use cones::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection, Subject};
 use cones::nn::Weight;
-use cones::pipeline::shut;
-use cones::{LeftOut, Pipeline, escaped};
+use cones::pipeline::{marks_of, shut};
+use cones::{LeftOut, Pipeline, Size, escaped};
 use half::f16;
 
 use super::lesson::{ClassImages, class_count, hashes, of_class, of_subject, prior_weight};
@@ -82,15 +82,15 @@ pub(crate) fn run(
     let budget = Budget::new(args.memory);
     let numbers: u64 = union.sites().map(|(_, set)| set.weight_count()).sum();
     let subjects = union.provenance().subjects.len();
-    let side = pipeline.unet().sample_size();
+    let size = Size::square(pipeline.unet().sample_size());
     let kinds = match union.provenance().scope {
         Scope::Prompt => 2,
         Scope::Words => 1,
     };
-    let rows = rows_at_once(subjects * kinds * args.batch, (side, side));
+    let rows = rows_at_once(subjects * kinds * args.batch, size);
     let arrays = cones::find::tuning::arrays(subjects);
     let needs = pipeline.plan_steps(rows, numbers * arrays, budget.bytes());
-    let height = pipeline.size().1;
+    let height = pipeline.size().height as u32;
     let largest = photos.iter().map(|(_, read)| read.memory(height)).max();
     let needs = needs.reading(largest.unwrap_or(0));
     let left_out: Vec<LeftOut> = photos
@@ -110,15 +110,13 @@ pub(crate) fn run(
     let values: u64 = open.values().map(|open| open.values.len() as u64).sum();
     outputs::room([(args.output.as_path(), 2 * values)])?;
     ui.note(&memory::line(&needs));
-    if provenance.scope == Scope::Words {
-        pipeline.mark(&provenance.subjects);
-    }
+    let marks = marks_of(&[&union]);
     // All photos are read before the pictures of any class are drawn, which takes long.
     let examples = provenance
         .subjects
         .iter()
         .zip(&photos)
-        .map(|(subject, (photos, _))| of_subject(&pipeline, subject, &photos.files, ui))
+        .map(|(subject, (photos, _))| of_subject(&pipeline, (subject, &marks), &photos.files, ui))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let class = match provenance.scope {
         Scope::Prompt => ClassImages::Drawn(class_count(args.class_count), &args.output),
@@ -129,7 +127,7 @@ pub(crate) fn run(
         .iter()
         .zip(examples)
         .map(|(of, subject)| {
-            let class = of_class(&pipeline, of, &class, ui)?;
+            let class = of_class(&pipeline, (of, &marks), &class, ui)?;
             Ok(DreamBoothData { subject, class })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -12,10 +12,11 @@ use cones::eval::{
 };
 use cones::find::Scores;
 use cones::index::random_control;
-use cones::index::{NeuronIndex, Scope, SiteSelection, Subject};
+use cones::index::{NeuronIndex, SiteSelection, Subject};
 use cones::model::Clip;
 use cones::picture::sheet;
-use cones::pipeline::shut;
+use cones::pipeline::{marks_of, shut};
+use cones::prompt::Marks;
 use cones::{Error, Picture, Pipeline, SampleOptions, list_images};
 
 use super::lesson::{ClassImages, class_count, hashes, prepare};
@@ -79,10 +80,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     for dose in &doses {
         shut(&weights, &dose.index)?;
     }
-    if index.provenance().scope == Scope::Words {
-        // The prompts of the losses are embedded once, for all conditions.
-        pipeline.mark(&index.provenance().subjects);
-    }
+    // The prompts of the losses are embedded once, for all conditions.
+    let marks = marks_of(&[&index]);
     let clip = encoder(global, args)?;
     for prompt in &prompts {
         let cut =
@@ -109,7 +108,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
             global,
             args,
             &pipeline,
-            &subject,
+            (&subject, &marks),
             (&photo_paths, &class),
             &ui,
         )?),
@@ -189,13 +188,14 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
     fn measure(&mut self, label: &str, shut: Option<&NeuronIndex>) -> anyhow::Result<Condition> {
-        if let Some(index) = shut {
-            self.pipeline.shut(&[index])?;
-        }
+        let marks = match shut {
+            Some(index) => self.pipeline.shut(&[index])?,
+            None => Marks::default(),
+        };
         let mut meter = self.ui.meter(label);
-        let mut condition = self
-            .study
-            .draw(self.pipeline, |p| meter.set(p.done, p.total, "passes"))?;
+        let mut condition = self.study.draw(self.pipeline, &marks, |p| {
+            meter.set(p.done, p.total, "passes")
+        })?;
         meter.finish();
         if let Some(held_out) = &self.held_out {
             let mut meter = self.ui.meter(label);
@@ -209,7 +209,7 @@ impl Bench<'_> {
             let losses = held_out.losses(&predictions, &self.plain_predictions)?;
             condition.add_losses(losses, self.prior_weight);
         }
-        self.pipeline.shut(&[])?;
+        self.pipeline.open()?;
         Ok(condition)
     }
 
@@ -316,7 +316,7 @@ fn held_out(
     global: &Global,
     args: &EvalArgs,
     pipeline: &Pipeline,
-    subject: &Subject,
+    subject: (&Subject, &Marks),
     (photos, class): (&[PathBuf], &ClassImages),
     ui: &Ui,
 ) -> anyhow::Result<HeldOut> {

@@ -8,8 +8,8 @@ use cones::find::rounding::{Soft, round};
 use cones::find::selection::{Selection, Stability, select};
 use cones::find::{DreamBoothData, Step, learned, paper, rows_at_once};
 use cones::index::{Scope, Site, SiteSelection, Subject};
-use cones::prompt::article;
-use cones::{MemoryEstimate, Pipeline};
+use cones::prompt::{Marks, PromptSpec, article};
+use cones::{MemoryEstimate, Pipeline, Size};
 
 use super::super::lesson::prior_weight;
 use crate::cli::{FindArgs, Global, Method};
@@ -62,8 +62,8 @@ impl Plan {
             Self::Learned(options, _) => (options.rows(), learned::ARRAYS),
         };
         let numbers = neurons(pipeline, sites);
-        let side = pipeline.unet().sample_size();
-        let rows = rows_at_once(rows, (side, side));
+        let size = Size::square(pipeline.unet().sample_size());
+        let rows = rows_at_once(rows, size);
         pipeline.plan_steps(rows, numbers * arrays, budget.bytes())
     }
 
@@ -103,7 +103,7 @@ impl Plan {
     pub(super) fn find(
         &self,
         pipeline: &mut Pipeline,
-        subject: &Subject,
+        subject: (&Subject, &Marks),
         lesson: &DreamBoothData,
         ui: &Ui,
     ) -> anyhow::Result<Found> {
@@ -201,7 +201,7 @@ fn learned(
     options: &learned::Options,
     density: f64,
     pipeline: &mut Pipeline,
-    subject: &Subject,
+    subject: (&Subject, &Marks),
     lesson: &DreamBoothData,
     ui: &Ui,
 ) -> anyhow::Result<Found> {
@@ -240,16 +240,20 @@ fn learned(
 
 /// The inner products of what the masked weights see: prompts with the subject, and with its class alone; or of prompts
 /// with the subject its words.
-fn gram(pipeline: &Pipeline, subject: &Subject, scope: Scope) -> anyhow::Result<Gram> {
-    let prompts: Vec<String> = [&subject.phrase(), &subject.noun]
+fn gram(
+    pipeline: &Pipeline,
+    (subject, marks): (&Subject, &Marks),
+    scope: Scope,
+) -> anyhow::Result<Gram> {
+    let prompts: Vec<PromptSpec> = [&subject.phrase(), &subject.noun]
         .iter()
         .flat_map(|phrase| {
             let fitted = format!("{} {phrase}", article(phrase));
             TEMPLATES.map(|t| t.replace("a {}", &fitted).replace("{}", phrase))
         })
         .chain([String::new()])
+        .map(|text| marks.prompt(text))
         .collect();
-    let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
     let context = pipeline.embed(&prompts)?;
     let width = context.embedding().dim(2)?;
     let embeddings: Vec<f32> = context.embedding().flatten_all()?.to_vec1()?;

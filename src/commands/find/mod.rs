@@ -8,6 +8,7 @@ use std::path::Path;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
 use cones::find::Scores;
 use cones::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, Subject};
+use cones::prompt::Marks;
 use cones::{LeftOut, Pipeline, escaped, list_images};
 use serde_json::json;
 
@@ -83,7 +84,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         ));
     }
     let budget = Budget::new(args.memory.bytes);
-    let height = pipeline.size().1;
+    let height = pipeline.size().height as u32;
     let reading = read.memory(height).max(class_read.1.memory(height));
     let needs = plan
         .fit(&mut pipeline, args.sites(), &budget)
@@ -105,11 +106,12 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     // An index of 3 % of the neurons has this size.
     outputs::room([(output.as_path(), all / 40)].into_iter().chain(scores))?;
     ui.note(&memory::line(&needs));
-    if args.scope() == Scope::Words {
-        pipeline.mark(std::slice::from_ref(&subject));
-    }
-    let lesson = prepare(&pipeline, &subject, &pictures.files, &class, &ui)?;
-    let found = plan.find(&mut pipeline, &subject, &lesson, &ui)?;
+    let marks = match args.scope() {
+        Scope::Words => Marks::new(vec![subject.phrase()], Vec::new()),
+        Scope::Prompt => Marks::default(),
+    };
+    let lesson = prepare(&pipeline, (&subject, &marks), &pictures.files, &class, &ui)?;
+    let found = plan.find(&mut pipeline, (&subject, &marks), &lesson, &ui)?;
     pipeline.check_unchanged()?;
     let (steps, taken) = ("steps".to_owned(), found.steps.len().to_string());
     provenance.settings.insert(steps, taken);

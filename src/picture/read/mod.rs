@@ -17,7 +17,7 @@ use super::file::unusable;
 use super::kind::Kind;
 use super::orientation::{chunks, orientation, segments};
 use super::{Picture, large};
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// No photo has longer sides; larger claims are of damaged or hostile files.
 pub(super) const MAX_SIDE: u32 = 32_768;
@@ -52,7 +52,7 @@ impl Problem {
 }
 
 impl Picture {
-    /// Reads a PNG or JPEG as a picture of exactly this width and height.
+    /// Reads a PNG or JPEG as a picture of exactly this size.
     ///
     /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around
     /// its centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles
@@ -60,12 +60,14 @@ impl Picture {
     ///
     /// # Errors
     /// If the file cannot be read, is not such a picture, is cut off, or is too large.
-    pub fn read(path: &Path, (width, height): (u32, u32)) -> Result<Self> {
+    pub fn read(path: &Path, size: Size) -> Result<Self> {
+        let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        let (width, height) = (side(size.width), side(size.height));
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
             return Err(Error::value(
                 "size",
                 format!("1 to {MAX_SIDE} pixels a side"),
-                format!("{width}x{height}"),
+                size,
             ));
         }
         let rgb = cover(pixels(path)?, width, height);

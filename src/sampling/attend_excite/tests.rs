@@ -53,14 +53,20 @@ fn smoothing_and_its_transpose_agree() {
 #[test]
 fn the_loss_is_of_the_token_that_lacks_most() {
     let mut values = map(12, 6, 3);
-    let alone = |values: &[f32], token| attention_loss(values, (3, 4), &[token]).unwrap().value;
+    let alone = |values: &[f32], token| {
+        attention_loss(values, Size::new(4, 3), &[token])
+            .unwrap()
+            .value
+    };
     let (first, second) = (alone(&values, 2), alone(&values, 3));
-    let both = attention_loss(&values, (3, 4), &[2, 3]).unwrap().value;
+    let both = attention_loss(&values, Size::new(4, 3), &[2, 3])
+        .unwrap()
+        .value;
     assert_eq!(both, first.max(second));
     assert!(first > 0.0 && second > 0.0 && first != second);
     // A token that has everything everywhere lacks nothing, and then nothing moves.
     values.chunks_mut(6).for_each(|row| row[2] = 5.0);
-    let loss = attention_loss(&values, (3, 4), &[2]).unwrap();
+    let loss = attention_loss(&values, Size::new(4, 3), &[2]).unwrap();
     assert!(loss.value < 1e-6 && loss.gradient.iter().all(|g| g.abs() < 1e-3));
 }
 
@@ -95,15 +101,15 @@ fn what_is_no_map_or_token_is_refused() {
         ((1, 12), &[1][..]),
         ((12, 1), &[1]),
         ((5, 5), &[1]),
-        ((3, 4), &[]),
-        ((3, 4), &[0]),
-        ((3, 4), &[5]),
+        (Size::new(4, 3), &[]),
+        (Size::new(4, 3), &[0]),
+        (Size::new(4, 3), &[5]),
     ] {
         attention_loss(&values, size, tokens).unwrap_err();
     }
     let mut broken = values.clone();
     broken[3] = f32::NAN;
-    attention_loss(&broken, (3, 4), &[1]).unwrap_err();
+    attention_loss(&broken, Size::new(4, 3), &[1]).unwrap_err();
 }
 
 /// Steps of a run in which each move takes a tenth off the loss: how often the loss is asked for, and the moves.
