@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use cones::sampling::Sampler;
+
 use super::DeviceName;
 
 /// More threads than this would compute nothing faster on any machine.
@@ -68,6 +70,18 @@ pub(super) fn png(option: &str, path: &Path) -> Result<(), String> {
             "{option}: expected a name that ends in .png, found `{}`",
             path.display()
         )),
+    }
+}
+
+/// The samplers, for help.
+pub(super) fn samplers() -> String {
+    let names: Vec<String> = Sampler::ALL
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    match &names[..] {
+        [names @ .., last] => format!("{} or {last}", names.join(", ")),
+        [] => String::new(),
     }
 }
 
