@@ -219,6 +219,34 @@ fn latents_that_the_model_moves_stay_moved() {
     }
 }
 
+/// What is drawn stays the same for whoever shares the generator.
+#[test]
+fn noise_is_drawn_as_often_as_diffusers_draws_it() {
+    for &sampler in Sampler::ALL {
+        let mut draws = 0;
+        let denoise = |step: &Step, x: &mut [f32]| Ok::<_, Error>(model(step, x));
+        let noise = || {
+            draws += 1;
+            Ok(vec![0.5; 4])
+        };
+        sample(
+            sampler,
+            &stable_diffusion(),
+            6,
+            vec![0.5; 4],
+            denoise,
+            noise,
+        )
+        .unwrap();
+        let want = match sampler {
+            Sampler::EulerA | Sampler::DpmPp2MSde => 6,
+            Sampler::Lcm => 5,
+            _ => 0,
+        };
+        assert_eq!(draws, want, "{sampler}");
+    }
+}
+
 #[test]
 fn closures_must_return_as_many_values() {
     let config = stable_diffusion();
