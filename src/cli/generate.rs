@@ -9,7 +9,7 @@ use cones::index::LayerSelection;
 use cones::sampling::Sampler;
 
 use super::MemoryArgs;
-use super::values::{at_least_one, files, finite_f64, picture_count, png, size, words};
+use super::values::{at_least_one, files, finite_f64, picture_count, png, samplers, size, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -40,8 +40,7 @@ pub(crate) struct GenerateArgs {
         value_name = "TEXT"
     )]
     pub(crate) negative: String,
-    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
-    #[arg(long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
+    #[arg(long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
     pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
     #[arg(long, value_name = "N", value_parser = at_least_one)]

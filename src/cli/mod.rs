@@ -16,7 +16,7 @@ use cones::sampling::Sampler;
 
 use self::values::{
     at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
-    seed, threads, up_to_a_hundred, up_to_a_million, words,
+    samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -283,8 +283,7 @@ pub(crate) struct EvalArgs {
     /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
     #[arg(long, value_name = "FILE.png")]
     pub(crate) sheet: Option<PathBuf>,
-    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
-    #[arg(long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
+    #[arg(long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
     pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
     #[arg(long, value_name = "N", value_parser = at_least_one)]

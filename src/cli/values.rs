@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use cones::Size;
+use cones::sampling::Sampler;
 
 use super::DeviceName;
 
@@ -70,6 +71,18 @@ pub(super) fn png(option: &str, path: &Path) -> Result<(), String> {
             "{option}: expected a name that ends in .png, found `{}`",
             path.display()
         )),
+    }
+}
+
+/// The samplers, for help.
+pub(super) fn samplers() -> String {
+    let names: Vec<String> = Sampler::ALL
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    match &names[..] {
+        [names @ .., last] => format!("{} or {last}", names.join(", ")),
+        [] => String::new(),
     }
 }
 

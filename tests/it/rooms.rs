@@ -149,9 +149,6 @@ const KNOWN: &[&str] = &[
     "index::concept and index::set",
     "index::concept and index::subject",
     "model::resnet and model::unet",
-    "sampling::samplers and sampling::schedule",
-    "sampling::samplers and sampling::timesteps",
-    "sampling::schedule and sampling::timesteps",
 ];
 
 #[test]
