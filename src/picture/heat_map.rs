@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(over.rgb(), want);
         // A flat map has no highest place, and is no error.
         let mut flat = HeatMap::new();
-        flat.add((1, 1), &[0.2]).unwrap();
+        flat.add(Size::new(1, 1), &[0.2]).unwrap();
         assert_eq!(flat.over(&picture).1, (0.2, 0.2));
     }
 

@@ -73,12 +73,11 @@ fn the_loss_is_of_the_token_that_lacks_most() {
 #[test]
 fn the_gradient_equals_finite_differences() {
     for (size, tokens) in [
-        ((4, 5), &[2usize, 4][..]),
-        ((2, 2), &[1]),
-        ((5, 3), &[4, 3, 1]),
+        (Size::new(5, 4), &[2usize, 4][..]),
+        (Size::new(2, 2), &[1]),
+        (Size::new(3, 5), &[4, 3, 1]),
     ] {
-        let (h, w) = size;
-        let values = map(h * w, 6, 7);
+        let values = map(size.pixels(), 6, 7);
         let loss = attention_loss(&values, size, tokens).unwrap();
         let largest = loss.gradient.iter().fold(0f32, |m, g| m.max(g.abs()));
         assert!(largest > 0.1);
@@ -98,9 +97,9 @@ fn the_gradient_equals_finite_differences() {
 fn what_is_no_map_or_token_is_refused() {
     let values = map(12, 6, 3);
     for (size, tokens) in [
-        ((1, 12), &[1][..]),
-        ((12, 1), &[1]),
-        ((5, 5), &[1]),
+        (Size::new(12, 1), &[1][..]),
+        (Size::new(1, 12), &[1]),
+        (Size::new(5, 5), &[1]),
         (Size::new(4, 3), &[]),
         (Size::new(4, 3), &[0]),
         (Size::new(4, 3), &[5]),
