@@ -157,7 +157,7 @@ fn parse<'a>(name: &'a str, stem: &str) -> Option<(&'a str, Kind)> {
         return Some((variant(own)?, Kind::Index));
     }
     let rest = rest.strip_suffix(".safetensors")?;
-    match rest.find(|c: char| c == '-') {
+    match rest.find('-') {
         // `x.fp16-00001-of-00002`, and of older versions `x-00001-of-00002.fp16`.
         Some(at) if is_shard(&rest[at..]) => {
             let (number, own) = rest[at..].split_at("-00001-of-00002".len());
@@ -277,10 +277,17 @@ mod tests {
         }
     }
 
+    /// What there is, what is asked for, and what is taken.
+    type Row<'a> = (
+        &'a [&'a str],
+        Option<&'a str>,
+        Result<Option<&'a str>, &'a str>,
+    );
+
     #[test]
     fn the_plain_one_comes_first() {
         #[rustfmt::skip]
-        let rows: [(&[&str], Option<&str>, Result<Option<&str>, &str>); 11] = [
+        let rows: [Row; 11] = [
             (&[], None, Ok(None)),
             (&["", "fp16"], None, Ok(Some(""))),
             (&["", "fp16"], Some("fp16"), Ok(Some("fp16"))),

@@ -249,8 +249,8 @@ pub(super) fn of_folder(folder: &Path) -> Result<(String, String)> {
 }
 
 /// How a LoRA becomes part of a model.
-pub(super) const LORA: &str = "load it into its model with diffusers (`load_lora_weights`, `fuse_lora`), write that with \
-    `save_pretrained(FOLDER)`, and pass the folder";
+pub(super) const LORA: &str = "load it into its model with diffusers (`load_lora_weights`, \
+    `fuse_lora`), write that with `save_pretrained(FOLDER)`, and pass the folder";
 
 fn text(path: &Path) -> Result<String> {
     let label = path.display().to_string();

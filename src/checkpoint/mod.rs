@@ -75,8 +75,8 @@ impl Kind {
                  Python with transformers"
             }
             (Self::Pipeline, _) => {
-                "write the model again as safetensors: `DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)` \
-                 in Python with diffusers"
+                "write the model again as safetensors: \
+                 `DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)` in Python with diffusers"
             }
         }
     }
@@ -140,8 +140,8 @@ impl Source {
                 true => "a file, and no folder".to_owned(),
                 false => "no such folder".to_owned(),
             },
-            hint: "pass a folder that holds `config.json`, `model.safetensors` and `preprocessor_config.json`, or a hub \
-                   id, `owner/name`"
+            hint: "pass a folder that holds `config.json`, `model.safetensors` and \
+                   `preprocessor_config.json`, or a hub id, `owner/name`"
                 .to_owned(),
         })
     }
@@ -205,7 +205,12 @@ impl Source {
                 Some(bytes) => TensorFile::embedded(bytes, &name),
                 None => Err(missing()),
             },
-            Place::Single { file, .. } => file.tensors(dir).cloned().ok_or_else(missing),
+            Place::Single { file, config, .. } => match (file.tensors(dir), config) {
+                (Some(tensors), _) => Ok(tensors.clone()),
+                // Something that no single file has, such as an encoder for pictures.
+                (None, Some(config)) => config.tensors(dir, stem),
+                (None, None) => Err(missing()),
+            },
             Place::Folder(root) => {
                 let convert = self.kind.convert(dir);
                 let files = WeightFiles::list(&root.join(dir), stem)?;

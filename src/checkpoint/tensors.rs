@@ -307,12 +307,13 @@ impl TensorFile {
 
 /// An error about two tensors that are one.
 pub(super) fn twice(label: &str, name: &str, other: &str) -> Error {
-    Error::Weight {
-        file: label.to_owned(),
-        name: name.to_owned(),
-        expected: "each tensor once".to_owned(),
-        found: format!("it twice (`{other}`)"),
-    }
+    let found = format!(
+        "tensor `{}` twice (`{}`)",
+        name.escape_debug(),
+        other.escape_debug()
+    );
+    let hint = "the file is damaged, or was put together from two: fetch it again";
+    Error::file(label, "each tensor once", found, hint)
 }
 
 /// Name prefixes of older files, and what they are called today. diffusers renamed the VAE's attention in 2023;

@@ -268,8 +268,16 @@ impl Foreign {
     /// none.
     pub(crate) fn error(&self, file: &str, expected: &str, convert: &str) -> Error {
         let hint = match self.cure {
-            Cure::GitLfs => "get the contents with `git lfs pull` (or `git annex get`), or fetch the model with `hf download`".to_owned(),
-            Cure::Page => "the download brought this instead of the file, perhaps because it asks for a login or for terms to be accepted: fetch it with `hf download`".to_owned(),
+            Cure::GitLfs => {
+                "get the contents with `git lfs pull` (or `git annex get`), or fetch the model with \
+                 `hf download`"
+                    .to_owned()
+            }
+            Cure::Page => {
+                "the download brought this instead of the file, perhaps because it asks for a login or for \
+                 terms to be accepted: fetch it with `hf download`"
+                    .to_owned()
+            }
             Cure::Again => "the file did not come whole: fetch it again".to_owned(),
             Cure::Unpack(program) => format!("unpack it first: `{program}`"),
             Cure::Convert if !convert.is_empty() => convert.to_owned(),

@@ -24,13 +24,11 @@ impl Shapes<'_> {
         let shape = self.0.get(name).map(|tensor| &tensor.shape[..]);
         shape
             .and_then(|shape| shape.get(at).copied())
-            .ok_or_else(|| Error::Weight {
-                file: self.0.label().to_owned(),
-                name: name.to_owned(),
-                expected: format!("a tensor of at least {} dimensions", at + 1),
-                found: shape.map_or("no such tensor".to_owned(), |shape| {
-                    format!("shape {shape:?}")
-                }),
+            .ok_or_else(|| {
+                let expected = format!("tensor `{name}` of at least {} dimensions", at + 1);
+                let found = shape.map_or("none".to_owned(), |shape| format!("shape {shape:?}"));
+                let hint = "the file is not whole, or of another kind of model: fetch it again";
+                Error::file(self.0.label(), expected, found, hint)
             })
     }
 
@@ -160,11 +158,11 @@ pub(super) fn vae(file: &TensorFile, family: Family) -> Result<Value> {
 /// Which text encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clip {
-    /// OpenAI's.
-    OpenAi,
-    /// OpenCLIP's.
-    OpenClip,
-    /// The same, with its projection.
+    /// OpenAI's ViT-L.
+    Base,
+    /// OpenCLIP's ViT-H.
+    Large,
+    /// OpenCLIP's bigG, with its projection.
     Projected,
 }
 
@@ -183,7 +181,7 @@ pub(super) fn text(file: &TensorFile, clip: Clip) -> Result<Value> {
         "architectures": [class],
         "bos_token_id": 0,
         "eos_token_id": 2,
-        "hidden_act": if clip == Clip::OpenAi { "quick_gelu" } else { "gelu" },
+        "hidden_act": if clip == Clip::Base { "quick_gelu" } else { "gelu" },
         "hidden_size": width,
         "intermediate_size": shapes.dim("text_model.encoder.layers.0.mlp.fc1.weight", 0)?,
         "layer_norm_eps": 1e-5,

@@ -110,10 +110,10 @@ impl SingleFile {
         };
         let mut pooled = 0;
         let texts: &[(&str, &str, Clip, &str)] = match family {
-            Family::Sd1 => &[(TEXT, "tokenizer", Clip::OpenAi, "<|endoftext|>")],
-            Family::Sd2 => &[(TEXT, "tokenizer", Clip::OpenClip, "!")],
+            Family::Sd1 => &[(TEXT, "tokenizer", Clip::Base, "<|endoftext|>")],
+            Family::Sd2 => &[(TEXT, "tokenizer", Clip::Large, "!")],
             Family::Xl => &[
-                (TEXT, "tokenizer", Clip::OpenAi, "<|endoftext|>"),
+                (TEXT, "tokenizer", Clip::Base, "<|endoftext|>"),
                 (TEXT_2, "tokenizer_2", Clip::Projected, "!"),
             ],
         };
@@ -192,12 +192,17 @@ fn sort(
         let (network, targets) = match layout.role(name) {
             Role::Unused => continue,
             Role::Unknown => {
-                return Err(Error::Weight {
-                    file: label.to_owned(),
-                    name: name.escape_debug().to_string(),
-                    expected: "only tensors of Stable Diffusion 1.x, 2.x and XL".to_owned(),
-                    found: "one that belongs to none of their networks".to_owned(),
-                });
+                let found = format!(
+                    "tensor `{}`, which is of none of their networks",
+                    name.escape_debug()
+                );
+                let hint = "pass a plain checkpoint of one of these, without what other programs put into it";
+                return Err(Error::file(
+                    label,
+                    "tensors of Stable Diffusion 1.x, 2.x and XL",
+                    found,
+                    hint,
+                ));
             }
             Role::Weights(network, targets) => (network, targets),
         };
@@ -213,7 +218,7 @@ fn sort(
     Ok(found.into_iter().map(of).collect())
 }
 
-/// An autoencoder in a file of its own, with the original names or with diffusers'.
+/// The autoencoder in a file, which is its own or a whole checkpoint, with the original names or with diffusers'.
 ///
 /// # Errors
 /// If it is none.
@@ -232,16 +237,19 @@ pub(super) fn autoencoder(bytes: Arc<Bytes>, header: &Header, label: &str) -> Re
             continue;
         }
         match name.strip_prefix(root).map(|rest| layout.vae(rest)) {
+            None => {} // of a whole checkpoint, of which the autoencoder is wanted
             Some(Role::Weights(_, targets)) => {
                 add(&mut found, (name, info), targets, header, label)?
             }
             _ => {
-                return Err(Error::Weight {
-                    file: label.to_owned(),
-                    name: name.escape_debug().to_string(),
-                    expected: "only tensors of an autoencoder (VAE)".to_owned(),
-                    found: "one that is none of its".to_owned(),
-                });
+                let found = format!("tensor `{}`", name.escape_debug());
+                let hint = "pass an autoencoder alone, of the family of the model";
+                return Err(Error::file(
+                    label,
+                    "tensors of an autoencoder (VAE)",
+                    found,
+                    hint,
+                ));
             }
         }
     }
@@ -256,20 +264,25 @@ fn add(
     header: &Header,
     label: &str,
 ) -> Result<()> {
-    let refuse = |expected: &str, found: String| Error::Weight {
-        file: label.to_owned(),
-        name: name.to_owned(),
-        expected: expected.to_owned(),
-        found,
+    let refuse = |expected: &str, found: String, hint: &str| {
+        Error::file(label, expected, format!("tensor `{name}` of {found}"), hint)
     };
     if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-        return Err(refuse("F32, F16 or BF16", format!("{:?}", info.dtype)));
+        let hint = "take the copy of the model in f32, f16 or bf16";
+        return Err(refuse(
+            "weights of F32, F16 or BF16",
+            format!("{:?}", info.dtype),
+            hint,
+        ));
     }
     let (from, to) = info.data_offsets;
     let range = header.data_start + from..header.data_start + to;
     for (target, view) in targets {
         let shape = &info.shape[..];
-        let wrong = |expected: &str| refuse(expected, format!("shape {shape:?}"));
+        let wrong = |expected: &str| {
+            let hint = "the file is damaged, or of another kind of model: fetch it again";
+            refuse(expected, format!("shape {shape:?}"), hint)
+        };
         let mut stored = Stored::new(name, shape.to_vec(), info.dtype, range.clone());
         match (view, shape) {
             (View::Whole, _) => {}

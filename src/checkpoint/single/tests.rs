@@ -168,11 +168,11 @@ fn configurations_are_those_of_the_families() {
         types
     };
     let mut sd1 = networks("sd1");
-    let text = config::text(&sd1["text_encoder"], Clip::OpenAi).unwrap();
+    let text = config::text(&sd1["text_encoder"], Clip::Base).unwrap();
     let unet = config::unet(&sd1["unet"], Family::Sd1, Prediction::Epsilon, 0).unwrap();
     let vae = config::vae(&sd1.remove("vae").unwrap(), Family::Sd1).unwrap();
     let sd2 = networks("sd2");
-    let text2 = config::text(&sd2["text_encoder"], Clip::OpenClip).unwrap();
+    let text2 = config::text(&sd2["text_encoder"], Clip::Large).unwrap();
     let unet2 = config::unet(&sd2["unet"], Family::Sd2, Prediction::Velocity, 0).unwrap();
     let base2 = config::unet(&sd2["unet"], Family::Sd2, Prediction::Epsilon, 0).unwrap();
     let xl = networks("xl");
@@ -215,6 +215,6 @@ fn configurations_are_those_of_the_families() {
         (&big["projection_dim"], &big["hidden_act"]),
         (&json!(1280), &json!("gelu"))
     );
-    let first = config::text(&xl["text_encoder"], Clip::OpenAi).unwrap();
+    let first = config::text(&xl["text_encoder"], Clip::Base).unwrap();
     assert_eq!(first, text);
 }
