@@ -114,10 +114,10 @@ pub(super) fn write(
     notes: &[(&str, &str)],
 ) {
     let of = |(name, tensor): (&String, &Tensor)| {
-        let tensor = if tensor.dtype() == DType::I64 {
-            tensor.clone()
-        } else {
-            tensor.to_dtype(dtype).unwrap()
+        // Counters, and what is there to be refused, stay what they are.
+        let tensor = match tensor.dtype() {
+            DType::F32 => tensor.to_dtype(dtype).unwrap(),
+            _ => tensor.clone(),
         };
         (name.clone(), tensor)
     };
