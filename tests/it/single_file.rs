@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use cones::checkpoint::{OpenOptions, Source};
 use cones::sampling::Prediction;
-use cones::{Pipeline, SampleOptions};
+use cones::{Pipeline, SampleOptions, Size};
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
@@ -179,7 +179,7 @@ fn load(model: &Path, options: &OpenOptions) -> Pipeline {
 fn drawn(pipeline: &Pipeline) -> Vec<u8> {
     let options = SampleOptions {
         steps: 3,
-        size: Some((64, 64)),
+        size: Some(Size::square(64)),
         ..SampleOptions::default()
     };
     pipeline
@@ -354,7 +354,14 @@ fn full_size(path: &Path, family: &str, notes: Value, more: &[&str]) {
 }
 
 /// A family, notes, tensors besides and options; what the model then predicts, and the side of its pictures.
-type FullSize<'a> = (&'a str, Value, &'a [&'a str], &'a OpenOptions, &'a str, u32);
+type FullSize<'a> = (
+    &'a str,
+    Value,
+    &'a [&'a str],
+    &'a OpenOptions,
+    &'a str,
+    usize,
+);
 
 #[test]
 fn files_of_full_size_need_no_configuration() {
@@ -384,7 +391,7 @@ fn files_of_full_size_need_no_configuration() {
         assert_eq!(pipeline.prediction_name(), prediction, "{family} {more:?}");
         assert_eq!(
             (pipeline.name(), pipeline.size()),
-            ("v1-5", (side, side)),
+            ("v1-5", Size::square(side)),
             "{family}"
         );
     }
