@@ -9,7 +9,8 @@ single files of Stable Diffusion 1.x, 2.x and XL apart, and CLIP's token ids wit
 single/names.tsv.gz   a row for each tensor that diffusers makes of a file: family, name in the file, its shape in a model
                       of full size, diffusers' network and name, and which of three parts it is, or `t` where it is
                       transposed
-single/ids.txt.gz     the token ids of each line of published/prompts.txt, without padding, by transformers' CLIPTokenizer
+single/ids.txt.gz     the token ids of each line of published/prompts.txt, without padding, by transformers' CLIPTokenizer with the
+                      settings of Stable Diffusion 1.5's repository
 ../../src/checkpoint/single/clip_merges.txt.gz      the merges of CLIP's vocabulary
 
 The names of a file are made from diffusers' by the rules below, which are the inverse of what is checked: every row is
@@ -20,7 +21,9 @@ import gzip
 import json
 import pathlib
 import re
+import shutil
 import sys
+import tempfile
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -203,8 +206,12 @@ def ids() -> str:
     letters = [chr(b) for b in shown] + [chr(256 + i) for i in range(256 - len(shown))]
     tokens = letters + [c + "</w>" for c in letters] + [line.replace(" ", "", 1) for line in merges()]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    pairs = [tuple(line.split(" ")) for line in merges()]
-    tokenizer = CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=pairs, model_max_length=77)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(HERE / "published/sd15/tokenizer", folder, dirs_exist_ok=True)
+        folder = pathlib.Path(folder)
+        (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges()) + "\n")
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
     prompts = [json.loads(line) for line in (HERE / "published/prompts.txt").read_text().split("\n") if line]
     return "".join(" ".join(map(str, tokenizer(p, truncation=True, max_length=77).input_ids)) + "\n" for p in prompts)
 

@@ -121,7 +121,7 @@ fn files_that_are_no_model() {
          "whole model"),
         (tensors(&["encoder.conv_in.weight", "decoder.conv_in.weight"]), "an autoencoder (VAE) alone", "whole model"),
         (tensors(&["first_stage_model.encoder.x"]), "an autoencoder (VAE) alone", "whole model"),
-        (tensors(&["decoder.layers.0.weight", "encoder.layers.0.weight"]), "an autoencoder", "whole model"),
+        (tensors(&["decoder.layers.0.weight", "encoder.layers.0.weight"]), "a tiny autoencoder", "whole model"),
         (tensors(&["text_model.encoder.x", "vision_model.encoder.x"]), "a CLIP model", "whole model"),
         (tensors(&["text_model.encoder.x"]), "a text encoder alone", "whole model"),
         (tensors(&["model.diffusion_model.joint_blocks.0.x"]), "a transformer (Stable Diffusion 3, Flux or another)",

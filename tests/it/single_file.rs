@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::alloc::peak_of;
 use super::cli::{golden, ok};
+use super::configs::change;
 use super::published;
 
 /// The weights of a model's networks.
@@ -431,6 +432,10 @@ fn the_vocabulary_in_the_program_gives_the_ids_of_transformers() {
 #[test]
 fn the_program_finds_and_draws_with_a_single_file() {
     let whole = published::assemble("sd15", &published::cases()["sd15"]);
+    // Else it would be drawn at 512 pixels, as diffusers does for so old a version.
+    change(whole.path(), "unet/config.json", |map| {
+        map.insert("_diffusers_version".to_owned(), "0.30.0".into());
+    });
     let dir = tempfile::tempdir().unwrap();
     let (dir, folder) = (dir.path(), whole.path().to_str().unwrap());
     write(
@@ -484,5 +489,10 @@ fn the_program_finds_and_draws_with_a_single_file() {
         ));
     }
     assert!(outputs[0].0 == outputs[1].0, "other pictures");
+    assert_eq!(outputs[0].1.as_str().map(str::len), Some(64));
+    assert_eq!(
+        outputs[0].2["indices"][0]["sites"],
+        outputs[1].2["indices"][0]["sites"]
+    );
     assert_eq!(outputs[0].1, outputs[1].1);
 }
