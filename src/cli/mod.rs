@@ -12,11 +12,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cones::find::tuning;
-use cones::sampling::Sampler;
+use cones::sampling::{Prediction, Sampler};
 
 use self::values::{
     at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
-    samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
+    prediction, samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -45,8 +45,8 @@ temporary files, and the error says where.";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name`, of
-    /// one in the hub's cache
+    /// `pocket`, the small model inside this program; a folder in the diffusers layout; a single `.safetensors` file; or
+    /// the hub id, `owner/name`, of a model in the hub's cache
     #[arg(
         long,
         global = true,
@@ -55,6 +55,8 @@ pub(crate) struct Global {
         value_name = "MODEL"
     )]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
     #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE", value_parser = device,
         help = DEVICE_HELP)]
     pub(crate) device: DeviceName,
@@ -79,6 +81,27 @@ pub(crate) struct Global {
     /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
+}
+
+/// What the name of a model does not say about its files.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// Which weights of a folder to take, such as `fp16`; a network that has none of it is taken plain [default: plain,
+    /// else the only ones]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+    /// What the UNet of a single file predicts, `epsilon` (noise) or `v` (velocity); only for single files [default: as
+    /// its tensors tell]
+    #[arg(long, global = true, value_name = "WHAT", value_parser = prediction)]
+    pub(crate) prediction: Option<Prediction>,
+    /// The autoencoder to use in place of a single file's: a file of its own, or a folder that diffusers wrote; only for
+    /// single files
+    #[arg(long, global = true, value_name = "FILE|DIR")]
+    pub(crate) vae: Option<PathBuf>,
+    /// Where to take the configuration and the tokenizer of a single file from, a folder in the diffusers layout or a
+    /// hub id; only for single files [default: as its tensors tell]
+    #[arg(long, global = true, value_name = "DIR|ID")]
+    pub(crate) config: Option<String>,
 }
 
 impl Cli {

@@ -2,6 +2,7 @@
 
 mod alloc;
 mod attend;
+mod broken_files;
 mod changed;
 mod cli;
 mod clip;
@@ -31,6 +32,7 @@ mod readme;
 mod rooms;
 mod rows;
 mod saved;
+mod single_file;
 mod subjects;
 mod terminal;
 mod training;

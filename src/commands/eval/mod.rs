@@ -22,7 +22,7 @@ use cones::{Error, Picture, Pipeline, SampleOptions, list_images};
 use super::lesson::{ClassImages, class_count, hashes, prepare};
 use super::outputs::Outputs;
 use super::outputs::Saved;
-use super::{device, load, name, read_index};
+use super::{device, load, name, read_index, source};
 use crate::cli::{EvalArgs, Global};
 use crate::report::photos;
 use crate::report::ui::Ui;
@@ -301,7 +301,7 @@ fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
             .and_then(|source| Clip::load(&source, &device))
             .with_context(|| format!("failed to load encoder `{encoder}`"));
     }
-    let own = Clip::of_model(&Source::open(&global.model)?, &device)
+    let own = Clip::of_model(&source(global)?, &device)
         .with_context(|| format!("failed to load the encoder of model `{}`", global.model))?;
     Ok(own.ok_or_else(|| Error::Model {
         model: global.model.clone(),
