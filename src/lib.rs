@@ -55,7 +55,7 @@ pub use allocation::keep_freed_memory;
 pub use error::{Error, Result};
 pub use files::{create as create_file, place as file_place, replace as atomic_write};
 pub use picture::{
-    Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256,
+    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, a1111_parameters, file_sha256,
     list_images, read_metadata,
 };
 pub use pipeline::{

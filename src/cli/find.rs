@@ -44,8 +44,8 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "RHO", value_parser = non_negative)]
     pub(crate) rho: Option<f64>,
     /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
-    #[arg(long = "importance-sampling", alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
-    pub(crate) accelerated: bool,
+    #[arg(long, alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
+    pub(crate) importance_sampling: bool,
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
@@ -54,8 +54,8 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "N", value_parser = batch)]
     pub(crate) batch: Option<usize>,
     /// learned: how far one step moves the mask
-    #[arg(long = "learning-rate", alias = "rate", default_value_t = learned::RATE, value_name = "ETA", value_parser = non_negative)]
-    pub(crate) rate: f64,
+    #[arg(long, alias = "rate", default_value_t = learned::LEARNING_RATE, value_name = "ETA", value_parser = non_negative)]
+    pub(crate) learning_rate: f64,
     /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope
     /// words`: cross:v]
     #[arg(long, value_name = "SITES")]
@@ -86,15 +86,6 @@ pub(crate) enum Method {
     Paper,
     /// A mask trained on the loss, then rounded: the same file
     Learned,
-}
-
-impl Method {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Learned => "learned",
-        }
-    }
 }
 
 impl FindArgs {
@@ -132,7 +123,7 @@ impl FindArgs {
         let given = [
             ("--threshold", self.threshold.is_some()),
             ("--rho", self.rho.is_some()),
-            ("--importance-sampling", self.accelerated),
+            ("--importance-sampling", self.importance_sampling),
             ("--until-stable", self.until_stable.is_some()),
         ];
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {

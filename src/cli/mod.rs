@@ -188,17 +188,17 @@ pub(crate) struct MergeArgs {
     #[arg(long, requires = "tune", value_name = "NOUN=DIR", value_parser = subject_images)]
     pub(crate) images: Vec<SubjectImages>,
     /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
-    #[arg(long = "dense", alias = "all-positions", requires = "tune")]
-    pub(crate) all_positions: bool,
+    #[arg(long, alias = "all-positions", requires = "tune")]
+    pub(crate) dense: bool,
     /// How many pictures of each class the model draws for --tune of indices of scope `prompt` [default: 20]
     #[arg(long, requires = "tune", value_name = "N", value_parser = picture_count)]
     pub(crate) class_count: Option<usize>,
     /// Photos of each subject in a step of --tune, and as many pictures of its class if any
-    #[arg(long, default_value_t = tuning::HALF, requires = "tune", value_name = "N", value_parser = batch)]
+    #[arg(long, default_value_t = tuning::BATCH_SIZE, requires = "tune", value_name = "N", value_parser = batch)]
     pub(crate) batch: usize,
     /// Step size of --tune, as a share of the weights' root mean square
-    #[arg(long = "learning-rate", alias = "rate", default_value_t = tuning::RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
-    pub(crate) rate: f64,
+    #[arg(long, alias = "rate", default_value_t = tuning::LEARNING_RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
+    pub(crate) learning_rate: f64,
     /// Weight of the class pictures in the loss of --tune, where there are any [default: 1]
     #[arg(long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,

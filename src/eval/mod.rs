@@ -7,8 +7,9 @@
 //! - CLIP-I, CLIP-T: Ruiz et al. 2023 (DreamBooth) and Radford et al. 2021. CLIPScore: Hessel et al. 2021, eq. 1.
 //! - bootstrap: Efron 1979, the percentile interval.
 //!
-//! Only [`HeldOut`] and [`Study`] know of tensors.
+//! Only [`HeldOut`] and [`Bench`] know of tensors.
 
+mod bench;
 mod held_out;
 mod metric;
 mod prompts;
@@ -16,6 +17,7 @@ mod similarity;
 mod statistics;
 mod study;
 
+pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, sheet_rows};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
 pub use metric::{Metric, Values, differences, mean_of, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};

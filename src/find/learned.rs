@@ -29,9 +29,9 @@ pub struct Options {
     /// Steps K.
     pub steps: usize,
     /// Subject pictures in a step, and class pictures.
-    pub half: usize,
+    pub batch_size: usize,
     /// Step size η: by how much one step moves a share whose gradient is steady.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Weight of the class pictures in the loss.
     pub prior_loss_weight: f64,
     /// Which sites to search.
@@ -42,22 +42,37 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// At the subject's own words, where keys of several would compete for the picture: values alone.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: STEPS,
+            batch_size: BATCH_SIZE,
+            learning_rate: LEARNING_RATE,
+            prior_loss_weight: 1.0,
+            sites: SiteSelection::CrossValues,
+            scope: Scope::Words,
+            seed: 0,
+        }
+    }
+}
+
 impl Options {
     /// Pictures in a step.
     pub fn rows(&self) -> usize {
         match self.scope {
-            Scope::Prompt => 2 * self.half,
-            Scope::Words => self.half,
+            Scope::Prompt => 2 * self.batch_size,
+            Scope::Words => self.batch_size,
         }
     }
 }
 
 /// Default of [`Options::steps`].
 pub const STEPS: usize = 500;
-/// Default of [`Options::half`].
-pub const HALF: usize = 8;
+/// Default of [`Options::batch_size`].
+pub const BATCH_SIZE: usize = 8;
 /// Default of [`Options::rate`].
-pub const RATE: f64 = 0.05;
+pub const LEARNING_RATE: f64 = 0.05;
 /// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its
 /// complement.
 pub const DENSITY: f64 = 0.5;
@@ -118,7 +133,7 @@ impl Mask {
 /// Learns the share z of every neuron in being shut: 0 is open, 1 is shut.
 ///
 /// Returns for each site its shares in row-major order of `[out, in]`. The model is given back unchanged, also after an
-/// error; it must have nothing shut at words. With [`Scope::Words`] the lesson's subject prompt tells which they are.
+/// error; it must have nothing shut at words. With [`Scope::Words`] the data's subject prompt tells which they are.
 ///
 /// # Errors
 /// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, an error of
@@ -126,25 +141,25 @@ impl Mask {
 pub fn soft_mask(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
+    data: &DreamBoothData,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
-    lesson.check()?;
-    if options.scope == Scope::Words && lesson.subject.context.words().len() != 1 {
+    data.check()?;
+    if options.scope == Scope::Words && data.instance.context.words().len() != 1 {
         return Err(Error::value(
             "prompt",
             "one whose words of one subject are marked",
-            format!("{} subjects", lesson.subject.context.words().len()),
+            format!("{} subjects", data.instance.context.words().len()),
         ));
     }
-    unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
+    unet.restoring(|unet| run(unet, schedule, data, options, after_step))
 }
 
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
+    data: &DreamBoothData,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
@@ -157,14 +172,14 @@ fn run(
         let start = Instant::now();
         let batch = Batch::stratified(
             schedule,
-            std::slice::from_ref(lesson),
-            options.half,
+            std::slice::from_ref(data),
+            options.batch_size,
             options.prior_loss_weight,
             options.seed.wrapping_add(k as u64),
             k,
         )?;
         let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
-        let rate = options.rate * cooled(k, options.steps);
+        let rate = options.learning_rate * cooled(k, options.steps);
         let mut weights = BTreeMap::new();
         for (site, g) in gradients {
             if let Some(mask) = masks.get_mut(&site) {

@@ -32,7 +32,7 @@ pub struct Options {
     /// Steps K, or the most there may be.
     pub steps: usize,
     /// How the samples of a step are drawn.
-    pub draws: BatchSampling,
+    pub batch_sampling: BatchSampling,
     /// Step size ρ of the update in mask space; 0 with [`BatchSampling::Importance`].
     pub rho: f64,
     /// Weight λ of the class pictures in the loss.
@@ -47,6 +47,23 @@ pub struct Options {
     pub selection: Selection,
     /// Stop as soon as the two halves of the steps share this part of their choices.
     pub until_stable: Option<f64>,
+}
+
+/// As published.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: STEPS,
+            batch_sampling: BatchSampling::Pairs,
+            rho: RHO,
+            prior_loss_weight: 1.0,
+            sites: SiteSelection::Cross,
+            scope: Scope::Prompt,
+            seed: 0,
+            selection: Selection::Density(DENSITY),
+            until_stable: None,
+        }
+    }
 }
 
 /// What [`algorithm1`] found.
@@ -71,7 +88,7 @@ impl BatchSampling {
     pub fn rows(self) -> usize {
         match self {
             Self::Pairs => 2,
-            Self::Stratified(half) => 2 * half,
+            Self::Stratified(batch_size) => 2 * batch_size,
             Self::Importance => 1, // one after the other
         }
     }
@@ -79,6 +96,15 @@ impl BatchSampling {
 
 /// Pictures in a step of [`BatchSampling::Importance`].
 const PICTURES: usize = 5;
+/// As many times fewer steps does [`BatchSampling::Importance`] want.
+pub const ACCELERATION: usize = 5;
+
+/// Steps K of the paper.
+pub const STEPS: usize = 1000;
+/// Step size ρ of the paper.
+pub const RHO: f64 = 2e-5;
+/// The share of all neurons to shut, unless told otherwise.
+pub const DENSITY: f64 = 0.03;
 
 /// Steps between two looks at the stability.
 const LOOK_EVERY: usize = 20;
@@ -97,30 +123,30 @@ const LOOK_EVERY: usize = 20;
 pub fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
+    data: &DreamBoothData,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
-    lesson.check()?;
-    if options.draws == BatchSampling::Importance && options.rho > 0.0 {
+    data.check()?;
+    if options.batch_sampling == BatchSampling::Importance && options.rho > 0.0 {
         let expected = "0: importance sampling is at the model's own weights";
         return Err(Error::value("rho", expected, options.rho));
     }
-    unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
+    unet.restoring(|unet| run(unet, schedule, data, options, after_step))
 }
 
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
+    data: &DreamBoothData,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<Scores> {
     let mut theta = unet.site_tensors(options.sites)?;
     // S of the even and of the odd steps: their sum is the paper's.
     let mut halves = [Half::default(), Half::default()];
-    let mut sampler = match options.draws {
-        BatchSampling::Importance => Some(Sampler::new(schedule, lesson, options)?),
+    let mut sampler = match options.batch_sampling {
+        BatchSampling::Importance => Some(Sampler::new(schedule, data, options)?),
         BatchSampling::Pairs | BatchSampling::Stratified(_) => None,
     };
     let mut taken = 0;
@@ -130,7 +156,7 @@ fn run(
         let loss = match &mut sampler {
             Some(sampler) => sampler.step(unet, &theta, k, half)?,
             None => {
-                let batch = batch(schedule, lesson, options, k)?;
+                let batch = batch(schedule, data, options, k)?;
                 let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
                 half.add(0, scores(&theta, &gradients)?, 1.0)?;
                 update(&mut theta, &gradients, options.rho)?;
@@ -177,7 +203,7 @@ fn run(
 /// The samples of step `k` where they do not depend on the steps before.
 fn batch(
     schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
+    data: &DreamBoothData,
     options: &Options,
     k: usize,
 ) -> Result<Batch> {
@@ -185,17 +211,17 @@ fn batch(
         options.seed.wrapping_add(k as u64),
         options.prior_loss_weight,
     );
-    match options.draws {
-        BatchSampling::Stratified(half) => Batch::stratified(
+    match options.batch_sampling {
+        BatchSampling::Stratified(batch_size) => Batch::stratified(
             schedule,
-            std::slice::from_ref(lesson),
-            half,
+            std::slice::from_ref(data),
+            batch_size,
             weight,
             seed,
             k,
         ),
         BatchSampling::Pairs | BatchSampling::Importance => {
-            Batch::pair(schedule, lesson, weight, seed, k)
+            Batch::pair(schedule, data, weight, seed, k)
         }
     }
 }
@@ -239,14 +265,14 @@ struct Sampler<'a> {
 impl<'a> Sampler<'a> {
     fn new(
         schedule: &'a ScheduleConfig,
-        lesson: &'a DreamBoothData,
+        data: &'a DreamBoothData,
         options: &'a Options,
     ) -> Result<Self> {
         let timesteps = schedule.num_train_timesteps();
         let mut generator = Generator::new(options.seed);
         let places = generator.randint(0, i64::from(u32::MAX), 2)?;
         let of = |place: i64| Importance::new(timesteps, place as f64 / f64::from(u32::MAX));
-        let (subject, class) = (&lesson.subject, lesson.class()?);
+        let (subject, class) = (&data.instance, data.class()?);
         Ok(Self {
             schedule,
             options,

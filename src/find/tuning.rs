@@ -23,9 +23,9 @@ pub struct Options {
     /// Steps K.
     pub steps: usize,
     /// For each subject its pictures in a step, and pictures of its class.
-    pub half: usize,
+    pub batch_size: usize,
     /// Step size, as a share of the root mean square of a site's weights.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Weight of the class pictures in the loss.
     pub prior_loss_weight: f64,
     /// At which tokens of the prompts the values hold.
@@ -34,10 +34,10 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Default of [`Options::half`].
-pub const HALF: usize = 8;
+/// Default of [`Options::batch_size`].
+pub const BATCH_SIZE: usize = 8;
 /// Default of [`Options::rate`].
-pub const RATE: f64 = 0.03;
+pub const LEARNING_RATE: f64 = 0.03;
 
 /// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject
 /// the weights and their gradients.
@@ -112,27 +112,27 @@ impl Training {
     }
 }
 
-/// Trains the values of the `open` neurons on the sum of the lessons' losses. With [`Scope::Words`] lesson s is that of
-/// the neurons' owner s.
+/// Trains the values of the `open` neurons on the sum of the subjects' losses. With [`Scope::Words`] subject s is the
+/// neurons' owner s.
 ///
 /// Steps are measured in the root mean square of a site's weights. Returns the trained values in the order of the
 /// neurons. The model is given back as it was; it must have nothing shut.
 ///
 /// # Errors
-/// If there is no lesson or one without pictures, a site is not in the model or of another shape, an error of
+/// If there is no data or one without pictures, a site is not in the model or of another shape, an error of
 /// `after_step`, or a loss that is not a number.
 pub fn values(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lessons: &[DreamBoothData],
+    subjects: &[DreamBoothData],
     open: BTreeMap<Site, TrainableSet>,
     options: &Options,
     after_step: impl FnMut(Step) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
-    if lessons.is_empty() {
+    if subjects.is_empty() {
         return Err(Error::value("subjects to tune on", "at least one", "none"));
     }
-    lessons.iter().try_for_each(DreamBoothData::check)?;
+    subjects.iter().try_for_each(DreamBoothData::check)?;
     let weights = unet.site_weights(SiteSelection::All);
     let mut sites = BTreeMap::new();
     for (site, open) in open {
@@ -148,7 +148,7 @@ pub fn values(
         };
         sites.insert(site, Training::new(weight.tensor()?, open)?);
     }
-    unet.restoring(|unet| run(unet, schedule, lessons, &mut sites, options, after_step))?;
+    unet.restoring(|unet| run(unet, schedule, subjects, &mut sites, options, after_step))?;
     for (site, training) in &sites {
         unet.check_finite(
             || format!("tuned values of `{site}`"),
@@ -164,7 +164,7 @@ pub fn values(
 fn run(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lessons: &[DreamBoothData],
+    subjects: &[DreamBoothData],
     sites: &mut BTreeMap<Site, Training>,
     options: &Options,
     mut after_step: impl FnMut(Step) -> Result<()>,
@@ -173,20 +173,20 @@ fn run(
         true => SiteSelection::Cross,
         false => SiteSelection::All,
     };
-    put(unet, sites, options.scope, lessons.len())?;
+    put(unet, sites, options.scope, subjects.len())?;
     for k in 0..options.steps {
         let start = Instant::now();
         let seed = options.seed.wrapping_add(k as u64);
         let batch = Batch::stratified(
             schedule,
-            lessons,
-            options.half,
+            subjects,
+            options.batch_size,
             options.prior_loss_weight,
             seed,
             k,
         )?;
         let (loss, gradients) = batch.gradients_by_subject(unet, selection, options.scope, k)?;
-        let rate = options.rate * cooled(k, options.steps);
+        let rate = options.learning_rate * cooled(k, options.steps);
         for (site, training) in &mut *sites {
             let mut sum = vec![0.0; training.open.values.len()];
             for (subject, gradients) in gradients.iter().enumerate() {
@@ -196,7 +196,7 @@ fn run(
             }
             training.update(&sum, rate);
         }
-        put(unet, sites, options.scope, lessons.len())?;
+        put(unet, sites, options.scope, subjects.len())?;
         after_step(Step {
             step: k,
             loss,

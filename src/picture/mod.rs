@@ -7,14 +7,16 @@ mod heat_map;
 mod kind;
 mod large;
 mod orientation;
+mod photos;
 mod read;
 mod resample;
 mod write;
 
 pub use contact_sheet::sheet;
 pub use file::file_sha256;
-pub use folder::{Checked, LeftOut, Photos, list_images};
+pub use folder::{LeftOut, PhotoList, list_images};
 pub use heat_map::HeatMap;
+pub use photos::{Photo, Photos};
 pub(crate) use resample::Window;
 pub use write::{Metadata, a1111_parameters, read_metadata};
 

@@ -79,7 +79,7 @@ impl Golden {
     }
 }
 
-fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
+fn data_of(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
     let examples = |folder: &str, prompt: &Value| PromptedLatents {
         latents: list_images(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
@@ -93,7 +93,7 @@ fn lessons(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
     let listed = settings["lessons"].as_array().unwrap().iter();
     listed
         .map(|prompts| DreamBoothData {
-            subject: examples("subject", &prompts[0]),
+            instance: examples("subject", &prompts[0]),
             class: prompts.get(1).map(|prompt| examples("class", prompt)),
         })
         .collect()
@@ -138,11 +138,11 @@ fn soft_masks(kind: &str) {
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let scope = mark(&mut pipeline, settings);
-        let lesson = lessons(&pipeline, settings).remove(0);
+        let data = data_of(&pipeline, settings).remove(0);
         let options = learned::Options {
             steps: number("steps") as usize,
-            half: number("half") as usize,
-            rate: number("rate"),
+            batch_size: number("half") as usize,
+            learning_rate: number("rate"),
             prior_loss_weight: number("prior_weight"),
             sites: SiteSelection::Cross,
             scope,
@@ -150,7 +150,7 @@ fn soft_masks(kind: &str) {
         };
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let masks = learned::soft_mask(unet, schedule, &lesson, &options, |step| {
+        let masks = learned::soft_mask(unet, schedule, &data, &options, |step| {
             losses.push(step.loss);
             Ok(())
         })
@@ -177,11 +177,11 @@ fn tuned_values(kind: &str) {
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let scope = mark(&mut pipeline, settings);
-        let lessons = lessons(&pipeline, settings);
+        let data = data_of(&pipeline, settings);
         let options = tuning::Options {
             steps: number("steps") as usize,
-            half: number("half") as usize,
-            rate: number("rate"),
+            batch_size: number("half") as usize,
+            learning_rate: number("rate"),
             prior_loss_weight: number("prior_weight"),
             scope,
             seed: number("seed") as u64,
@@ -194,7 +194,7 @@ fn tuned_values(kind: &str) {
         let before = open.clone();
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let values = tuning::values(unet, schedule, &lessons, open, &options, |step| {
+        let values = tuning::values(unet, schedule, &data, open, &options, |step| {
             losses.push(step.loss);
             Ok(())
         })
