@@ -69,7 +69,7 @@ impl DreamBoothData {
 }
 
 /// What one step did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// k, from 0.
     pub step: usize,
@@ -258,22 +258,6 @@ impl Batch {
         let prediction = unet.forward(&self.noisy, &self.timesteps, &self.context)?;
         unet.check_finite(|| "prediction".to_owned(), &values(&prediction)?)?;
         Ok(prediction)
-    }
-
-    /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each: the model's, or
-    /// those of the first subject at its own words.
-    ///
-    /// # Errors
-    /// If the loss is not a number.
-    pub(super) fn gradients(
-        &self,
-        unet: &UNet,
-        sites: SiteSelection,
-        scope: Scope,
-        k: usize,
-    ) -> Result<(f32, BTreeMap<Site, Tensor>)> {
-        let (loss, gradients) = self.gradients_by_subject(unet, sites, scope, k)?;
-        Ok((loss, gradients.into_iter().next().unwrap_or_default()))
     }
 
     /// The loss of step `k` and its gradients with respect to every selected site, `[out, in]` each: the model's alone,

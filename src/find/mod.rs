@@ -22,6 +22,7 @@ mod data;
 mod empirical_denoiser;
 pub mod gram;
 mod importance;
+mod importance_sampler;
 pub mod learned;
 pub(crate) mod loss;
 mod observer;
@@ -31,6 +32,9 @@ mod prompts;
 pub mod rounding;
 mod scores_file;
 pub mod selection;
+mod state;
+mod sums;
+mod trainer;
 mod tune;
 pub mod tuning;
 
@@ -41,6 +45,8 @@ pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
 pub use prompts::{prompts, risks};
 pub use scores_file::Scores;
+pub use state::TrainerState;
+pub use trainer::Moment;
 pub use tune::{TunePlan, Tuned, tune};
 
 use std::collections::BTreeMap;
@@ -101,16 +107,21 @@ pub fn find(
     }
     let data = encode(pipeline, subject, &photos, &plan.class, observer)?;
     drop(photos);
-    let mut steps = Vec::with_capacity(plan.method.steps());
-    let total = plan.method.steps();
-    let mut after_step = |step: Step| {
-        steps.push(step);
+    let (from, total) = (observer.resume()?, plan.method.steps());
+    let mut steps = from
+        .as_ref()
+        .map_or_else(Vec::new, |from| from.steps().to_vec());
+    let from = from.as_ref();
+    let mut after_step = |moment: &Moment| {
+        steps.push(moment.step());
+        observer.between_steps(moment)?;
+        let step = moment.step();
         observer.event(Event::Step { step, total })
     };
     let (neurons, scores, stability, rounding_error) = match &plan.method {
         Method::Paper(options) => {
             let (unet, schedule) = pipeline.unet_mut();
-            let found = paper::algorithm1(unet, schedule, &data, options, &mut after_step)?;
+            let found = paper::algorithm1(unet, schedule, &data, options, from, &mut after_step)?;
             let neurons = select(&found.scores, options.selection)?;
             (neurons, found.scores, found.stability, None)
         }
@@ -118,7 +129,7 @@ pub fn find(
             // Before the steps, so that a prompt that cannot be embedded is known then.
             let gram = gram(pipeline, subject, mask.scope)?;
             let (unet, schedule) = pipeline.unet_mut();
-            let masks = learned::soft_mask(unet, schedule, &data, mask, &mut after_step)?;
+            let masks = learned::soft_mask(unet, schedule, &data, mask, from, &mut after_step)?;
             let weights = pipeline.unet().site_weights(mask.sites);
             let soft = masks.into_iter().map(|(site, mask)| {
                 let weight = weights[&site].tensor()?.flatten_all()?.to_vec1()?;

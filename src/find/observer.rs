@@ -1,6 +1,8 @@
 //! How far a run has come, told to whoever called it.
 
 use super::loss::Step;
+use super::state::TrainerState;
+use super::trainer::Moment;
 use crate::{Progress, Result};
 
 /// Something that happened in a run.
@@ -31,6 +33,22 @@ pub trait Observer {
     /// # Errors
     /// Its own, which the run gives back: [`Error::Interrupted`](crate::Error::Interrupted) to stop it.
     fn event(&mut self, event: Event) -> Result<()>;
+
+    /// Where the steps go on; `None` is from the first. It is asked once, before the steps.
+    ///
+    /// # Errors
+    /// Its own, which the run gives back.
+    fn resume(&mut self) -> Result<Option<TrainerState>> {
+        Ok(None)
+    }
+
+    /// A step was taken, and the state can be had; an error ends the run.
+    ///
+    /// # Errors
+    /// Its own, which the run gives back.
+    fn between_steps(&mut self, _moment: &Moment) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl<F: FnMut(Event) -> Result<()>> Observer for F {

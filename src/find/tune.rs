@@ -9,6 +9,7 @@ use super::data::{of_class, of_instance};
 use super::loss::{DreamBoothData, Step};
 use super::observer::{Event, Observer};
 use super::plan::fit;
+use super::trainer::Moment;
 use super::tuning;
 use super::tuning::TrainableSet;
 use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection};
@@ -141,13 +142,18 @@ pub fn tune(
             Ok(DreamBoothData { instance, class })
         })
         .collect::<Result<Vec<_>>>()?;
-    let (mut steps, total) = (Vec::new(), plan.options.steps);
-    let (unet, schedule) = pipeline.unet_mut();
-    let sets = open.clone();
-    let values = tuning::values(unet, schedule, &data, sets, &plan.options, |step| {
+    let (from, total) = (observer.resume()?, plan.options.steps);
+    let from = from.as_ref();
+    let mut steps = from.map_or_else(Vec::new, |from| from.steps().to_vec());
+    let after_step = |moment: &Moment| {
+        let step = moment.step();
         steps.push(step);
+        observer.between_steps(moment)?;
         observer.event(Event::Step { step, total })
-    })?;
+    };
+    let (unet, schedule) = pipeline.unet_mut();
+    let (sets, options) = (open.clone(), &plan.options);
+    let values = tuning::values(unet, schedule, &data, sets, options, from, after_step)?;
     pipeline.check_unchanged()?;
     Ok(Tuned {
         index: tuned(provenance, open, &values)?,

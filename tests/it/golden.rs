@@ -416,8 +416,8 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                 .unwrap();
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
-            let scores = algorithm1(unet, schedule, &data, &options, |step| {
-                losses.push(step.loss);
+            let scores = algorithm1(unet, schedule, &data, &options, None, |at| {
+                losses.push(at.step().loss);
                 Ok(())
             })
             .unwrap();

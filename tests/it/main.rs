@@ -28,6 +28,7 @@ mod outputs;
 mod photos;
 mod published;
 mod readme;
+mod resume;
 mod rooms;
 mod rows;
 mod saved;

@@ -150,8 +150,8 @@ fn soft_masks(kind: &str) {
         };
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let masks = learned::soft_mask(unet, schedule, &data, &options, |step| {
-            losses.push(step.loss);
+        let masks = learned::soft_mask(unet, schedule, &data, &options, None, |at| {
+            losses.push(at.step().loss);
             Ok(())
         })
         .unwrap();
@@ -194,8 +194,8 @@ fn tuned_values(kind: &str) {
         let before = open.clone();
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let values = tuning::values(unet, schedule, &data, open, &options, |step| {
-            losses.push(step.loss);
+        let values = tuning::values(unet, schedule, &data, open, &options, None, |at| {
+            losses.push(at.step().loss);
             Ok(())
         })
         .unwrap();
