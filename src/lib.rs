@@ -52,7 +52,7 @@ pub mod sampling;
 mod shown;
 
 pub use allocation::keep_freed_memory;
-pub use error::{Error, Result};
+pub use error::{Error, IndexError, Result};
 pub use files::{create as create_file, place as file_place, replace as atomic_write};
 pub use picture::{
     HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, a1111_parameters, file_sha256,

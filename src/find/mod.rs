@@ -17,6 +17,7 @@
 //! ```
 
 mod adam;
+mod architecture;
 mod class_images;
 mod data;
 mod empirical_denoiser;

@@ -242,8 +242,8 @@ const HALVES: [&str; 2] = ["even", "odd"];
 /// The model is given back unchanged, also after an error. It begins where `from` is, if that is given.
 ///
 /// # Errors
-/// If a list of pictures is empty, ρ is not 0 where it must be, `from` is of another run, an error of `after_step`, or a
-/// loss that is not a number.
+/// If a list of pictures is empty, ρ is not 0 where it must be, `from` is of another run, an error of `after_step`, or
+/// a loss that is not a number.
 pub fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::architecture::architecture;
 use super::class_images::ClassImages;
 use super::loss::rows_at_once;
 use super::paper::BatchSampling;
@@ -149,7 +150,7 @@ impl FindPlan {
         let provenance = Provenance {
             model: pipeline.name().to_owned(),
             fingerprint: pipeline.fingerprint()?,
-            architecture: None,
+            architecture: architecture(pipeline),
             prediction_type: Some(pipeline.prediction_name().to_owned()),
             subjects: vec![self.subject.clone()],
             prompts: prompts(&self.subject).to_vec(),

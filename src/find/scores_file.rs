@@ -102,7 +102,7 @@ impl Scores {
     /// That the scores are of the model with this fingerprint; of a file that names none, nothing is known.
     ///
     /// # Errors
-    /// [`Error::Index`] if they are of another model.
+    /// If they are of another model.
     pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
         match &self.fingerprint {
             Some(found) if found != fingerprint => Err(wrong(
@@ -137,12 +137,8 @@ impl Scores {
 }
 
 fn wrong(thing: impl Into<String>, expected: &str, found: impl ToString) -> Error {
-    Error::Index {
-        thing: thing.into(),
-        expected: expected.to_owned(),
-        found: found.to_string(),
-        hint: "give a file that `cones find --scores FILE` wrote".to_owned(),
-    }
+    let hint = "give a file of scores that `cones find` wrote";
+    Error::file(thing, expected, found.to_string(), hint)
 }
 
 #[cfg(test)]

@@ -112,8 +112,8 @@ impl TunePlan {
 /// The model must be that of the index and have nothing shut, and is given back so.
 ///
 /// # Errors
-/// If the index does not fit the model, there are not photos of every subject, a picture cannot be read, numbers are not
-/// finite, a file of the model was changed meanwhile; or the error of `observer`.
+/// If the index does not fit the model, there are not photos of every subject, a picture cannot be read, numbers are
+/// not finite, a file of the model was changed meanwhile; or the error of `observer`.
 pub fn tune(
     pipeline: &mut Pipeline,
     union: &NeuronIndex,

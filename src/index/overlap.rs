@@ -9,10 +9,10 @@
 
 use std::collections::BTreeSet;
 
-use super::concept::{NeuronIndex, wrong};
+use super::concept::NeuronIndex;
 use super::set::NeuronSet;
 use super::site::Site;
-use crate::Result;
+use crate::{IndexError, Result};
 
 /// How many neurons two sets share.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -155,18 +155,12 @@ fn compare(site: &Site, first: Option<&NeuronSet>, second: Option<&NeuronSet>) -
     if let (Some(first), Some(second)) = (first, second)
         && first.shape() != second.shape()
     {
-        let (first, second) = (
-            format!("{:?}", first.shape()),
-            format!("{:?}", second.shape()),
-        );
-        let hint =
-            "the indices are of models of different sizes, whose positions cannot be compared";
-        return Err(wrong(
-            format!("shape of site `{site}`"),
-            first,
-            second,
-            hint,
-        ));
+        let differ = IndexError::DifferentShapes {
+            site: site.to_string(),
+            first: first.shape(),
+            second: second.shape(),
+        };
+        return Err(differ.into());
     }
     let weight_count = first.or(second).map_or(0, NeuronSet::weight_count);
     let count = |set: Option<&NeuronSet>| set.map_or(0, |set| set.count() as u64);
