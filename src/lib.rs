@@ -32,7 +32,7 @@
 //! | `L_con`, concept-implanting loss | the loss in [`find::paper`] |
 //! | M, accumulated statistic | the scores that [`find::paper::algorithm1`] returns |
 //! | τ | [`find::selection::Selection::Threshold`] |
-//! | ρ, K, λ | [`find::paper::Options`]: `rho`, `steps`, `prior_weight` |
+//! | ρ, K, λ | [`find::paper::Options`]: `rho`, `steps`, `prior_loss_weight` |
 //! | concatenation | [`index::NeuronIndex::union`] |
 
 mod allocation;

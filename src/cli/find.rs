@@ -7,20 +7,27 @@ use cones::find::learned;
 use cones::index::{Scope, SiteSelection};
 
 use super::MemoryArgs;
-use super::headings::{INPUT, METHOD, OUTPUT};
+use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
 use super::values::{at_least_one, batch, density, finite, non_negative, picture_count, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct FindArgs {
     /// Photos of the subject: PNG or JPEG files, or folders of them
-    #[arg(help_heading = INPUT, required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// What kind of thing the subject is: its class noun, such as `dog`
     #[arg(help_heading = INPUT, long, value_name = "NOUN", value_parser = words)]
     pub(crate) subject: String,
-    /// The index to write [default: NOUN.idx]
-    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    /// The rare word that stands for the subject in prompts
+    #[arg(help_heading = INPUT, long, default_value = "sks", value_name = "WORD", value_parser = words)]
+    pub(crate) token: String,
+    /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept
+    /// beside the index]
+    #[arg(help_heading = INPUT, long, value_name = "DIR")]
+    pub(crate) class_images: Option<PathBuf>,
+    /// How many pictures of the class the model draws when none are given [default: 20]
+    #[arg(help_heading = INPUT, long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
+    pub(crate) class_count: Option<usize>,
     /// How to find neurons
     #[arg(help_heading = METHOD, long, value_enum, default_value_t = Method::Learned)]
     pub(crate) method: Method,
@@ -45,16 +52,9 @@ pub(crate) struct FindArgs {
     /// paper: step size of the weights' update between steps [default: 2e-5]
     #[arg(help_heading = METHOD, long, value_name = "RHO", value_parser = non_negative)]
     pub(crate) rho: Option<f64>,
-    /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
-    #[arg(help_heading = METHOD, long, alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
-    pub(crate) importance_sampling: bool,
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
-    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as
-    /// published]
-    #[arg(help_heading = METHOD, long, value_name = "N", value_parser = batch)]
-    pub(crate) batch: Option<usize>,
     /// learned: how far one step moves the mask
     #[arg(help_heading = METHOD, long, alias = "rate", default_value_t = learned::LEARNING_RATE, value_name = "ETA",
         value_parser = non_negative)]
@@ -63,24 +63,24 @@ pub(crate) struct FindArgs {
     /// words`: cross:v]
     #[arg(help_heading = METHOD, long, value_name = "SITES")]
     sites: Option<SiteSelection>,
-    /// The rare word that stands for the subject in prompts
-    #[arg(help_heading = INPUT, long, default_value = "sks", value_name = "WORD", value_parser = words)]
-    pub(crate) token: String,
-    /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept
-    /// beside the index]
-    #[arg(help_heading = INPUT, long, value_name = "DIR")]
-    pub(crate) class_images: Option<PathBuf>,
-    /// How many pictures of the class the model draws when none are given [default: 20]
-    #[arg(help_heading = INPUT, long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
-    pub(crate) class_count: Option<usize>,
-    #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
+    #[arg(help_heading = SAMPLING, long, alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
+    pub(crate) importance_sampling: bool,
+    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as
+    /// published]
+    #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = batch)]
+    pub(crate) batch: Option<usize>,
+    /// The index to write [default: NOUN.idx]
+    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
     #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
     /// Replace what the output holds, also where it is an index of other photos or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -14,25 +14,11 @@ use super::values::{at_least_one, files, finite_f64, picture_count, png, size, w
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
     /// What to draw; subjects that it does not mention are put in
-    #[arg(help_heading = INPUT)]
     pub(crate) prompt: String,
     /// Indices whose neurons to shut, with commas between them; may be given several times. A file that has commas in
     /// its name is found by its whole name
     #[arg(help_heading = INPUT, long, value_name = "A,B,...")]
     concepts: Vec<OsString>,
-    /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
-    #[arg(help_heading = METHOD, long, requires = "concepts", value_name = "PATTERN,...")]
-    pub(crate) layers: Option<LayerSelection>,
-    /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
-    #[arg(help_heading = OUTPUT, long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
-    pub(crate) heatmap: Vec<String>,
-    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
-    #[arg(help_heading = METHOD, long, num_args = 0.., require_equals = true, value_delimiter = ',',
-        value_name = "WORD,...", value_parser = words)]
-    pub(crate) attend_excite: Option<Vec<String>>,
-    /// The picture to write, a PNG; with --count, OUT-SEED.png for each
-    #[arg(help_heading = OUTPUT, short, long, default_value = "out.png", value_name = "FILE")]
-    pub(crate) output: PathBuf,
     /// What to keep out of the picture
     #[arg(help_heading = INPUT,
         long = "negative-prompt",
@@ -42,6 +28,19 @@ pub(crate) struct GenerateArgs {
         value_name = "TEXT"
     )]
     pub(crate) negative: String,
+    /// Use the prompt as it is
+    #[arg(help_heading = INPUT, long)]
+    pub(crate) raw_prompt: bool,
+    /// Use indices that were found on another model
+    #[arg(help_heading = INPUT, long)]
+    pub(crate) force: bool,
+    /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
+    #[arg(help_heading = METHOD, long, requires = "concepts", value_name = "PATTERN,...")]
+    pub(crate) layers: Option<LayerSelection>,
+    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
+    #[arg(help_heading = METHOD, long, num_args = 0.., require_equals = true, value_delimiter = ',',
+        value_name = "WORD,...", value_parser = words)]
+    pub(crate) attend_excite: Option<Vec<String>>,
     /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
     #[arg(help_heading = SAMPLING, long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
     pub(crate) sampler: Sampler,
@@ -58,15 +57,15 @@ pub(crate) struct GenerateArgs {
     /// How many pictures; picture i has seed SEED + i
     #[arg(help_heading = SAMPLING, long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,
-    /// Use the prompt as it is
-    #[arg(help_heading = INPUT, long)]
-    pub(crate) raw_prompt: bool,
+    /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
+    #[arg(help_heading = OUTPUT, long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
+    pub(crate) heatmap: Vec<String>,
+    /// The picture to write, a PNG; with --count, OUT-SEED.png for each
+    #[arg(help_heading = OUTPUT, short, long, default_value = "out.png", value_name = "FILE")]
+    pub(crate) output: PathBuf,
     /// Leave out of the PNG how it was made
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) no_metadata: bool,
-    /// Use indices that were found on another model
-    #[arg(help_heading = INPUT, long)]
-    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
 }

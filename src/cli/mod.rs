@@ -57,17 +57,6 @@ pub(crate) struct Global {
         value_name = "MODEL"
     )]
     pub(crate) model: String,
-    #[arg(help_heading = MACHINE, long, global = true, default_value = "cpu", value_name = "DEVICE",
-        value_parser = device,
-        help = DEVICE_HELP)]
-    pub(crate) device: DeviceName,
-    /// What the UNet computes in on a GPU: half precision is faster and leaner, and rounds
-    #[arg(help_heading = MACHINE, long, global = true, value_enum, default_value_t = Precision::F32,
-        value_name = "TYPE", hide = ONLY_CPU)]
-    pub(crate) dtype: Precision,
-    /// Threads to compute with [default: as many as there are cores]
-    #[arg(help_heading = MACHINE, long, global = true, value_name = "N", value_parser = threads)]
-    pub(crate) threads: Option<usize>,
     /// Seed of all randomness: the same seed gives the same result; -1 draws one and tells it
     #[arg(help_heading = SAMPLING, long, global = true, default_value = "0", allow_negative_numbers = true,
         value_name = "N", value_parser = seed)]
@@ -84,6 +73,17 @@ pub(crate) struct Global {
     /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
     #[arg(help_heading = OUTPUT, long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
+    #[arg(help_heading = MACHINE, long, global = true, default_value = "cpu", value_name = "DEVICE",
+        value_parser = device,
+        help = DEVICE_HELP)]
+    pub(crate) device: DeviceName,
+    /// What the UNet computes in on a GPU: half precision is faster and leaner, and rounds
+    #[arg(help_heading = MACHINE, long, global = true, value_enum, default_value_t = Precision::F32,
+        value_name = "TYPE", hide = ONLY_CPU)]
+    pub(crate) dtype: Precision,
+    /// Threads to compute with [default: as many as there are cores]
+    #[arg(help_heading = MACHINE, long, global = true, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
 }
 
 impl Cli {
@@ -196,27 +196,20 @@ pub(crate) struct MemoryArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
     /// The indices to join
-    #[arg(help_heading = INPUT, required = true, num_args = 1.., value_name = "INDEX")]
+    #[arg(required = true, num_args = 1.., value_name = "INDEX")]
     pub(crate) indices: Vec<PathBuf>,
-    /// The index to write
-    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-    /// Train the values of the union's neurons together for so many steps, and store them as f16
-    #[arg(help_heading = METHOD, long, requires = "images", value_name = "STEPS", value_parser = at_least_one)]
-    pub(crate) tune: Option<usize>,
     /// Photos of a subject, by its noun (or `TOKEN NOUN`); one for each subject
     #[arg(help_heading = INPUT, long, requires = "tune", value_name = "NOUN=DIR", value_parser = subject_images)]
     pub(crate) images: Vec<SubjectImages>,
-    /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
-    #[arg(help_heading = METHOD, long, alias = "all-positions", requires = "tune")]
-    pub(crate) dense: bool,
     /// How many pictures of each class the model draws for --tune of indices of scope `prompt` [default: 20]
     #[arg(help_heading = INPUT, long, requires = "tune", value_name = "N", value_parser = picture_count)]
     pub(crate) class_count: Option<usize>,
-    /// Photos of each subject in a step of --tune, and as many pictures of its class if any
-    #[arg(help_heading = METHOD, long, default_value_t = tuning::BATCH_SIZE, requires = "tune", value_name = "N",
-        value_parser = batch)]
-    pub(crate) batch: usize,
+    /// Train the values of the union's neurons together for so many steps, and store them as f16
+    #[arg(help_heading = METHOD, long, requires = "images", value_name = "STEPS", value_parser = at_least_one)]
+    pub(crate) tune: Option<usize>,
+    /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
+    #[arg(help_heading = METHOD, long, alias = "all-positions", requires = "tune")]
+    pub(crate) dense: bool,
     /// Step size of --tune, as a share of the weights' root mean square
     #[arg(help_heading = METHOD, long, alias = "rate", default_value_t = tuning::LEARNING_RATE, requires = "tune",
         value_name = "ETA", value_parser = non_negative)]
@@ -224,15 +217,22 @@ pub(crate) struct MergeArgs {
     /// Weight of the class pictures in the loss of --tune, where there are any [default: 1]
     #[arg(help_heading = METHOD, long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
+    /// Photos of each subject in a step of --tune, and as many pictures of its class if any
+    #[arg(help_heading = SAMPLING, long, default_value_t = tuning::BATCH_SIZE, requires = "tune", value_name = "N",
+        value_parser = batch)]
+    pub(crate) batch: usize,
+    /// The index to write
+    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace what FILE holds, also where it is an index of other concepts or settings
+    #[arg(help_heading = OUTPUT, long)]
+    pub(crate) force: bool,
     /// Stay within this much memory, `6GB` or `6GiB` [default: what is free]
     #[arg(help_heading = MACHINE, long, requires = "tune", value_name = "BYTES", value_parser = bytes)]
     pub(crate) memory: Option<u64>,
     /// Say how much memory tuning needs, and do nothing
     #[arg(help_heading = MACHINE, long, requires = "tune")]
     pub(crate) dry_run: bool,
-    /// Replace what FILE holds, also where it is an index of other concepts or settings
-    #[arg(help_heading = OUTPUT, long)]
-    pub(crate) force: bool,
 }
 
 /// `dog=DIR`
@@ -255,7 +255,7 @@ fn subject_images(text: &str) -> Result<SubjectImages, String> {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The indices to show
-    #[arg(help_heading = INPUT, required = true, value_name = "INDEX")]
+    #[arg(required = true, value_name = "INDEX")]
     pub(crate) indices: Vec<PathBuf>,
     /// Write plain U32 indices, one tensor for each site, as safetensors
     #[arg(help_heading = OUTPUT, long = "indices", conflicts_with = "dump", value_name = "FILE")]
@@ -268,7 +268,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     /// The index to measure
-    #[arg(help_heading = INPUT, value_name = "INDEX")]
+    #[arg(value_name = "INDEX")]
     pub(crate) index: PathBuf,
     /// Photos of the subject: a folder or a file; may be given several times
     #[arg(help_heading = INPUT, long, required = true, value_name = "DIR")]
@@ -280,19 +280,6 @@ pub(crate) struct EvalArgs {
     /// scenes]
     #[arg(help_heading = INPUT, long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
-    /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
-    #[arg(help_heading = SAMPLING, long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
-    pub(crate) count: usize,
-    /// Sets of random neurons to compare with, as many neurons in each site
-    #[arg(help_heading = METHOD, long, default_value_t = 1, value_name = "N", value_parser = up_to_a_hundred)]
-    pub(crate) controls: usize,
-    /// Noisy pictures to measure the loss on; 0 leaves the loss out
-    #[arg(help_heading = METHOD, long, default_value_t = 64, value_name = "N", value_parser = up_to_a_million)]
-    pub(crate) loss_draws: usize,
-    /// Measure these densities instead, each of the highest scores: `0.1%,1%,10%`
-    #[arg(help_heading = METHOD, long, requires = "scores", value_delimiter = ',', value_name = "SHARE,...",
-        value_parser = density)]
-    pub(crate) sweep: Vec<f64>,
     /// The scores for --sweep, as `find --scores` wrote them
     #[arg(help_heading = INPUT, long, requires = "sweep", value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
@@ -303,9 +290,22 @@ pub(crate) struct EvalArgs {
     /// Pictures of the class at large [default: drawn by the model, kept beside the index]
     #[arg(help_heading = INPUT, long, value_name = "DIR")]
     pub(crate) class_images: Option<PathBuf>,
-    /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
-    #[arg(help_heading = OUTPUT, long, value_name = "FILE.png")]
-    pub(crate) sheet: Option<PathBuf>,
+    /// Use an index that was found on another model
+    #[arg(help_heading = INPUT, long)]
+    pub(crate) force: bool,
+    /// Sets of random neurons to compare with, as many neurons in each site
+    #[arg(help_heading = METHOD, long, default_value_t = 1, value_name = "N", value_parser = up_to_a_hundred)]
+    pub(crate) controls: usize,
+    /// Noisy pictures to measure the loss on; 0 leaves the loss out
+    #[arg(help_heading = METHOD, long, default_value_t = 64, value_name = "N", value_parser = up_to_a_million)]
+    pub(crate) loss_draws: usize,
+    /// Measure these densities instead, each of the highest scores: `0.1%,1%,10%`
+    #[arg(help_heading = METHOD, long, requires = "scores", value_delimiter = ',', value_name = "SHARE,...",
+        value_parser = density)]
+    pub(crate) sweep: Vec<f64>,
+    /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
+    #[arg(help_heading = SAMPLING, long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
+    pub(crate) count: usize,
     /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
     #[arg(help_heading = SAMPLING, long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
     pub(crate) sampler: Sampler,
@@ -316,9 +316,9 @@ pub(crate) struct EvalArgs {
     #[arg(help_heading = SAMPLING, long = "guidance-scale", alias = "guidance", allow_negative_numbers = true,
         value_name = "SCALE", value_parser = finite_f64)]
     pub(crate) guidance: Option<f64>,
-    /// Use an index that was found on another model
-    #[arg(help_heading = INPUT, long)]
-    pub(crate) force: bool,
+    /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
+    #[arg(help_heading = OUTPUT, long, value_name = "FILE.png")]
+    pub(crate) sheet: Option<PathBuf>,
 }
 
 #[cfg(test)]
