@@ -113,7 +113,7 @@ fn model(criterion: &mut Criterion, name: &str, rows: usize) {
     let x = random(&[rows, unet.channels(), side, side]);
     let timesteps = vec![500.0; rows];
     let prompt = pipeline
-        .embed(&vec!["a photo of a dog"; rows])
+        .embed(&vec!["a photo of a dog".into(); rows])
         .expect("a prompt of known words");
     let forward = || unet.forward(&x, &timesteps, &prompt);
     let step = || {

@@ -37,9 +37,14 @@ fn main() -> Result<()> {
 
     // The subject where the prompt puts it: with its neurons shut.
     let concepts = [Concept::new("found", found.index)];
-    pipeline.shut(&[&concepts[0].index])?;
+    let marks = pipeline.shut(&[&concepts[0].index])?;
     let prompt = Concept::place(prompt, &concepts);
-    let pictures = pipeline.draw(&prompt, &pipeline.sample_options(), &[0], |_| Ok(()))?;
+    let pictures = pipeline.draw(
+        marks.prompt(&prompt),
+        &pipeline.sample_options(),
+        &[0],
+        |_| Ok(()),
+    )?;
     let picture = pictures.first().context("no picture was drawn")?;
     picture.write_png("found.png".as_ref(), None)?;
     eprintln!("found.png: {prompt}");

@@ -10,7 +10,7 @@
 //!
 //! | room | |
 //! | --- | --- |
-//! | `error`, `shown`, `files`, `config` | errors, text for terminals, files, strict JSON |
+//! | `error`, `shown`, `size`, `files`, `config` | errors, text for terminals, [`Size`], files, strict JSON |
 //! | [`sampling`] | torch's noise, the noise schedule, the samplers |
 //! | [`prompt`] | how subjects get into a prompt |
 //! | [`picture`] | pictures in and out of files; heat maps, contact sheets |
@@ -50,6 +50,7 @@ pub mod pipeline;
 pub mod prompt;
 pub mod sampling;
 mod shown;
+mod size;
 
 pub use allocation::keep_freed_memory;
 pub use error::{Error, IndexError, Result};
@@ -62,3 +63,4 @@ pub use pipeline::{
     AttentionOptions, Defaults, Drawing, MemoryEstimate, Pipeline, Progress, SampleOptions,
 };
 pub use shown::{escaped, escaped_json, escaped_lines};
+pub use size::Size;

@@ -79,7 +79,10 @@ fn inputs(pipeline: &Pipeline) -> Result<(Tensor, Prompt)> {
     let shape = (BATCH, pipeline.unet().channels(), side, side);
     let noise = Generator::new(0).randn(shape.0 * shape.1 * shape.2 * shape.3);
     let x = Tensor::from_vec(noise, shape, pipeline.device())?;
-    Ok((x, pipeline.embed(&["", "a photo of a dog in the snow"])?))
+    Ok((
+        x,
+        pipeline.embed(&["".into(), "a photo of a dog in the snow".into()])?,
+    ))
 }
 
 /// As `generate` does it: keys and values of the prompts are computed before the first step.

@@ -46,7 +46,8 @@ export CUDA_HOME="$work/cuda" CUDA_PATH="$work/cuda" CUDA_ROOT="$work/cuda" CUDA
 export PATH="$work/cuda/bin:$PATH" CUDA_COMPUTE_CAP="$CAPABILITY" CARGO_TARGET_DIR="$work/target"
 export CUDARC_CUDA_VERSION=13000 LIBRARY_PATH="$work/cuda/lib64" LD_LIBRARY_PATH="$work/cuda/lib64"
 export RUSTFLAGS="-L native=$work/cuda/lib64 -C link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs
-    -C link-arg=-Wl,--unresolved-symbols=ignore-all"
+    -C link-arg=-Wl,--unresolved-symbols=ignore-all
+    -C link-arg=-Wl,--no-as-needed -C link-arg=-lcuda"
 cd "$root"
 # In one command: with two, what they share would be compiled for each.
 cargo build --release --locked --features cuda,cudnn --bin cones --example bench --test it \

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use cones::Size;
 use cones::index::LayerSelection;
 use cones::sampling::Sampler;
 
 use super::MemoryArgs;
 use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
-use super::values::{at_least_one, files, finite_f64, picture_count, png, size, words};
+use super::values::{at_least_one, files, finite_f64, picture_count, png, samplers, size, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -41,8 +42,7 @@ pub(crate) struct GenerateArgs {
     #[arg(help_heading = METHOD, long, num_args = 0.., require_equals = true, value_delimiter = ',',
         value_name = "WORD,...", value_parser = words)]
     pub(crate) attend_excite: Option<Vec<String>>,
-    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
-    #[arg(help_heading = SAMPLING, long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
+    #[arg(help_heading = SAMPLING, long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
     pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
     #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]
@@ -53,7 +53,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) guidance: Option<f64>,
     /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
     #[arg(help_heading = SAMPLING, long, value_name = "SIZE", value_parser = size)]
-    pub(crate) size: Option<(u32, u32)>,
+    pub(crate) size: Option<Size>,
     /// How many pictures; picture i has seed SEED + i
     #[arg(help_heading = SAMPLING, long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,

@@ -18,7 +18,7 @@ use cones::sampling::Sampler;
 use self::headings::{INPUT, MACHINE, METHOD, OUTPUT, SAMPLING};
 use self::values::{
     at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
-    seed, threads, up_to_a_hundred, up_to_a_million, words,
+    samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -306,8 +306,7 @@ pub(crate) struct EvalArgs {
     /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
     #[arg(help_heading = SAMPLING, long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,
-    /// `dpm++2m`, `ddim`, `euler`, `euler-a` or `pndm`
-    #[arg(help_heading = SAMPLING, long, default_value_t = Sampler::DpmPp2M, value_name = "NAME")]
+    #[arg(help_heading = SAMPLING, long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
     pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
     #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use cones::Size;
+use cones::sampling::Sampler;
+
 use super::DeviceName;
 
 /// More threads than this would compute nothing faster on any machine.
@@ -68,6 +71,18 @@ pub(super) fn png(option: &str, path: &Path) -> Result<(), String> {
             "{option}: expected a name that ends in .png, found `{}`",
             path.display()
         )),
+    }
+}
+
+/// The samplers, for help.
+pub(super) fn samplers() -> String {
+    let names: Vec<String> = Sampler::ALL
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    match &names[..] {
+        [names @ .., last] => format!("{} or {last}", names.join(", ")),
+        [] => String::new(),
     }
 }
 
@@ -189,13 +204,14 @@ pub(super) fn density(text: &str) -> Result<f64, String> {
 }
 
 /// `512` or `512x768`.
-pub(super) fn size(text: &str) -> Result<(u32, u32), String> {
+pub(super) fn size(text: &str) -> Result<Size, String> {
     let side = |side: &str| side.parse::<u32>().ok().filter(|&s| s > 0);
     let parsed = match text.split_once(['x', 'X']) {
         Some((width, height)) => side(width).zip(side(height)),
         None => side(text).map(|s| (s, s)),
     };
-    parsed.ok_or_else(|| "expected pixels, such as 512 or 512x768".to_owned())
+    let (width, height) = parsed.ok_or("expected pixels, such as 512 or 512x768")?;
+    Ok(Size::new(width as usize, height as usize))
 }
 
 #[cfg(test)]
@@ -244,8 +260,8 @@ mod tests {
         assert_eq!(density("3%"), Ok(0.03));
         assert_eq!(density("0.5"), Ok(0.5));
         assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err());
-        assert_eq!(size("512x768"), Ok((512, 768)));
-        assert_eq!(size("64"), Ok((64, 64)));
+        assert_eq!(size("512x768"), Ok(Size::new(512, 768)));
+        assert_eq!(size("64"), Ok(Size::square(64)));
         assert!(size("0x64").is_err() && size("64x").is_err() && size("-1").is_err());
         assert!(
             at_least_one("0").is_err() && non_negative("-1").is_err() && finite("inf").is_err()

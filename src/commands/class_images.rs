@@ -44,7 +44,6 @@ pub(crate) fn check(class: &ClassImages, pipeline: &Pipeline, ui: &Ui) -> anyhow
             "make the folder of the index writable, or give pictures of the class with `--class-images DIR`",
         ));
     }
-    let (width, height) = pipeline.size();
-    let least = u64::from(width) * u64::from(height) * 3 / 10;
+    let least = pipeline.size().pixels() as u64 * 3 / 10;
     room(missing.iter().map(|path| (path.as_path(), least)))
 }

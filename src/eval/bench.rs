@@ -8,6 +8,7 @@ use super::metric::{differences, mean_of};
 use super::study::{Condition, Study};
 use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
 use crate::index::{NeuronIndex, random_control};
+use crate::prompt::Marks;
 use crate::{Picture, Pipeline, Result};
 
 /// A concept at one density.
@@ -134,9 +135,10 @@ impl<'a> Bench<'a> {
         index: Option<&NeuronIndex>,
         progress: &mut dyn FnMut(Measuring) -> Result<()>,
     ) -> Result<Condition> {
-        if let Some(index) = index {
-            self.pipeline.shut(&[index])?;
-        }
+        let marks = match index {
+            Some(index) => self.pipeline.shut(&[index])?,
+            None => Marks::default(),
+        };
         let mut at = |losses, done, total| {
             progress(Measuring {
                 shut,
@@ -147,7 +149,7 @@ impl<'a> Bench<'a> {
         };
         let mut condition = self
             .study
-            .draw(self.pipeline, |p| at(false, p.done, p.total))?;
+            .draw(self.pipeline, &marks, |p| at(false, p.done, p.total))?;
         if let Some(held_out) = &self.held_out {
             let predictions =
                 held_out.predict(self.pipeline.unet(), |done, total| at(true, done, total))?;
@@ -157,7 +159,7 @@ impl<'a> Bench<'a> {
             let losses = held_out.losses(&predictions, &self.plain_predictions)?;
             condition.add_losses(losses, self.prior_loss_weight);
         }
-        self.pipeline.shut(&[])?;
+        self.pipeline.open()?;
         Ok(condition)
     }
 

@@ -5,6 +5,7 @@ use super::metric::{Metric, Values};
 use super::prompts::Prompt;
 use super::similarity::{clip_score, cosine, mean_cosines};
 use crate::model::Clip;
+use crate::prompt::Marks;
 use crate::{Error, Picture, Pipeline, Progress, Result, SampleOptions};
 
 /// Prompts that are embedded together, so that memory does not grow with their number.
@@ -76,13 +77,15 @@ impl<'a> Study<'a> {
         })
     }
 
-    /// Draws with the model as it is, whatever is shut in it, and compares the pictures with photos and prompts.
+    /// Draws with the model as it is, whatever is shut in it, with prompts of these
+    /// marks, and compares the pictures with photos and prompts.
     ///
     /// # Errors
     /// As [`Pipeline::draw`]; an error of `progress`.
     pub fn draw(
         &self,
         pipeline: &Pipeline,
+        marks: &Marks,
         mut progress: impl FnMut(Progress) -> Result<()>,
     ) -> Result<Condition> {
         let n = self.prompts.len().min(self.count);
@@ -92,12 +95,13 @@ impl<'a> Study<'a> {
                 .step_by(self.prompts.len())
                 .map(|k| self.seed + k as u64)
                 .collect();
-            let pictures = pipeline.draw(&prompt.used, self.options, &seeds, |p| {
-                progress(Progress {
-                    done: i * p.total + p.done,
-                    total: n * p.total,
-                })
-            })?;
+            let pictures =
+                pipeline.draw(marks.prompt(&prompt.used), self.options, &seeds, |p| {
+                    progress(Progress {
+                        done: i * p.total + p.done,
+                        total: n * p.total,
+                    })
+                })?;
             drawn.extend(seeds.into_iter().zip(pictures));
         }
         drawn.sort_by_key(|(seed, _)| *seed);

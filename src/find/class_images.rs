@@ -118,7 +118,7 @@ impl ClassCache {
         let seeds: Vec<u64> = missing.iter().map(|(seed, _)| *seed).collect();
         let mut left = missing.iter();
         pipeline.draw_each(
-            &self.prompt,
+            self.prompt.as_str(),
             &options,
             &AttentionOptions::default(),
             &seeds,

@@ -5,15 +5,17 @@ use super::loss::{DreamBoothData, PromptedLatents};
 use super::observer::{Event, Observer};
 use super::prompts::prompts;
 use crate::index::Subject;
+use crate::prompt::{Marks, PromptSpec};
 use crate::{Photos, Picture, Pipeline, Result};
 
-/// Encodes photos of a subject and encodes pictures of its class; these last, as they may have to be drawn.
+/// Encodes photos of a subject and pictures of its class; these last, as they may have to be drawn. Both prompts get
+/// the marks.
 ///
 /// # Errors
 /// If a picture cannot be read or encoded, or those of the class cannot be drawn or kept; an error of `observer`.
 pub fn encode(
     pipeline: &Pipeline,
-    subject: &Subject,
+    subject: (&Subject, &Marks),
     photos: &Photos,
     class: &ClassImages,
     observer: &mut dyn Observer,
@@ -27,19 +29,19 @@ pub fn encode(
 /// Encodes the photos of a subject.
 pub(super) fn of_instance(
     pipeline: &Pipeline,
-    subject: &Subject,
+    (subject, marks): (&Subject, &Marks),
     photos: &Photos,
     observer: &mut dyn Observer,
 ) -> Result<PromptedLatents> {
     let [prompt, _] = prompts(subject);
     let pictures = photos.iter().map(|photo| photo.at_size(pipeline.size()));
-    latents(pipeline, &prompt, pictures, observer)
+    latents(pipeline, marks.prompt(prompt), pictures, observer)
 }
 
 /// Encodes the pictures of its class, if there are to be any, drawing those that are missing.
 pub(super) fn of_class(
     pipeline: &Pipeline,
-    subject: &Subject,
+    (subject, marks): (&Subject, &Marks),
     class: &ClassImages,
     observer: &mut dyn Observer,
 ) -> Result<Option<PromptedLatents>> {
@@ -49,13 +51,13 @@ pub(super) fn of_class(
         ClassImages::Needless => return Ok(None),
         ClassImages::Given(photos) => {
             let pictures = photos.iter().map(|photo| photo.at_size(size));
-            latents(pipeline, &prompt, pictures, observer)
+            latents(pipeline, marks.prompt(prompt), pictures, observer)
         }
         ClassImages::Drawn(drawn) => {
             drawn.complete(pipeline, observer)?;
             let files = drawn.files(pipeline)?;
             let pictures = files.iter().map(|path| Picture::read(path, size));
-            latents(pipeline, &prompt, pictures, observer)
+            latents(pipeline, marks.prompt(prompt), pictures, observer)
         }
     };
     latents.map(Some)
@@ -63,7 +65,7 @@ pub(super) fn of_class(
 
 fn latents(
     pipeline: &Pipeline,
-    prompt: &str,
+    prompt: PromptSpec,
     pictures: impl ExactSizeIterator<Item = Result<Picture>>,
     observer: &mut dyn Observer,
 ) -> Result<PromptedLatents> {

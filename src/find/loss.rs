@@ -8,7 +8,7 @@ use super::empirical_denoiser::expected_picture;
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::{Conditioning, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// Pictures of one prompt, ready for the loss.
 #[derive(Debug, Clone)]
@@ -83,9 +83,9 @@ pub struct Step {
 /// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
 const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
 
-/// How many of a step's pictures are in one pass, for latents of this height and width.
-pub fn rows_at_once(rows: usize, (h, w): (usize, usize)) -> usize {
-    (PIXELS_AT_ONCE / (h * w).max(1)).clamp(1, rows.max(1))
+/// How many of a step's pictures are in one pass, for latents of this size.
+pub fn rows_at_once(rows: usize, size: Size) -> usize {
+    (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
 }
 
 /// The samples of one step: pictures with noise, and what the model should say of them.
@@ -273,7 +273,7 @@ impl Batch {
         k: usize,
     ) -> Result<(f32, Vec<BTreeMap<Site, Tensor>>)> {
         let (rows, _, h, w) = self.noisy.dims4()?;
-        let at_once = rows_at_once(rows, (h, w));
+        let at_once = rows_at_once(rows, Size::new(w, h));
         let (mut loss, mut sums) = (0.0, Vec::<BTreeMap<Site, Tensor>>::new());
         for first in (0..rows).step_by(at_once) {
             let part = self.narrow(first, at_once.min(rows - first))?;

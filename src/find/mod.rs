@@ -56,6 +56,7 @@ use self::prompts::gram;
 use self::rounding::{Soft, round};
 use self::selection::{Stability, select};
 use crate::index::{NeuronIndex, NeuronSet, Scope, Site};
+use crate::prompt::Marks;
 use crate::{Error, Photos, Pipeline, Result};
 
 /// What [`find()`] found.
@@ -103,9 +104,11 @@ pub fn find(
 ) -> Result<Found> {
     let mut provenance = plan.provenance(pipeline, &photos)?;
     let subject = &plan.subject;
-    if plan.method.scope() == Scope::Words {
-        pipeline.mark(std::slice::from_ref(subject));
-    }
+    let marks = match plan.method.scope() {
+        Scope::Words => Marks::new(vec![subject.phrase()], Vec::new()),
+        Scope::Prompt => Marks::default(),
+    };
+    let subject = (subject, &marks);
     let data = encode(pipeline, subject, &photos, &plan.class, observer)?;
     drop(photos);
     let (from, total) = (observer.resume()?, plan.method.steps());

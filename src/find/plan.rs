@@ -10,7 +10,7 @@ use super::prompts::prompts;
 use super::selection::Selection;
 use super::{learned, paper};
 use crate::index::{NeuronIndex, Provenance, Scope, SiteSelection, Subject};
-use crate::{MemoryEstimate, Photos, Pipeline, Result};
+use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
 
 /// Weight of the class pictures in the loss, unless told otherwise.
 pub const PRIOR_LOSS_WEIGHT: f64 = 1.0;
@@ -198,7 +198,7 @@ impl FindPlan {
             Method::Learned { mask, .. } => (mask.rows(), learned::ARRAYS),
         };
         let numbers = searched(pipeline, self.method.sites()) * arrays;
-        let height = pipeline.size().1;
+        let height = pipeline.size().height;
         let class = match &self.class {
             ClassImages::Given(class) => Some(class),
             ClassImages::Needless | ClassImages::Drawn(_) => None,
@@ -223,7 +223,7 @@ pub(super) fn fit(
     numbers: u64,
     budget: u64,
 ) -> MemoryEstimate {
-    let side = pipeline.unet().sample_size();
-    let rows = rows_at_once(rows, (side, side));
+    let size = Size::square(pipeline.unet().sample_size());
+    let rows = rows_at_once(rows, size);
     pipeline.plan_steps(rows, numbers, budget)
 }

@@ -2,7 +2,7 @@
 
 use super::gram::Gram;
 use crate::index::{Scope, Subject};
-use crate::prompt::article;
+use crate::prompt::{Marks, PromptSpec, article};
 use crate::{Pipeline, Result};
 
 /// The prompts of a subject and of its class.
@@ -46,17 +46,21 @@ const TEMPLATES: [&str; 16] = [
 ];
 
 /// The inner products of what the masked weights see: prompts with the subject, and with its class alone; or with
-/// [`Scope::Words`], which the pipeline must mark, of prompts with the subject its words.
-pub(super) fn gram(pipeline: &Pipeline, subject: &Subject, scope: Scope) -> Result<Gram> {
-    let prompts: Vec<String> = [&subject.phrase(), &subject.noun]
+/// [`Scope::Words`] of prompts with the subject its words, which are marked.
+pub(super) fn gram(
+    pipeline: &Pipeline,
+    (subject, marks): (&Subject, &Marks),
+    scope: Scope,
+) -> Result<Gram> {
+    let prompts: Vec<PromptSpec> = [&subject.phrase(), &subject.noun]
         .iter()
         .flat_map(|phrase| {
             let fitted = format!("{} {phrase}", article(phrase));
             TEMPLATES.map(|t| t.replace("a {}", &fitted).replace("{}", phrase))
         })
         .chain([String::new()])
+        .map(|text| marks.prompt(text))
         .collect();
-    let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
     let context = pipeline.embed(&prompts)?;
     let width = context.embedding().dim(2)?;
     let embeddings: Vec<f32> = context.embedding().flatten_all()?.to_vec1()?;

@@ -14,7 +14,7 @@ use super::tuning;
 use super::tuning::TrainableSet;
 use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection};
 use crate::nn::Weight;
-use crate::pipeline::shut;
+use crate::pipeline::{marks_of, shut};
 use crate::{MemoryEstimate, Photos, Pipeline, Result};
 
 /// How an index is to be tuned.
@@ -88,7 +88,7 @@ impl TunePlan {
         };
         let rows = subjects * kinds * self.options.batch_size;
         let needs = fit(pipeline, rows, numbers * tuning::arrays(subjects), budget);
-        let height = pipeline.size().1;
+        let height = pipeline.size().height;
         needs.reading(Photos::memory(photos, height))
     }
 
@@ -128,17 +128,15 @@ pub fn tune(
         return Err(crate::Error::value("photos", expected, photos.len()));
     }
     let open = open(union, pipeline, plan.dense)?;
-    if provenance.scope == Scope::Words {
-        pipeline.mark(subjects);
-    }
+    let marks = marks_of(&[union]);
     // All photos are read before the pictures of any class are drawn, which takes long.
     let instances = (subjects.iter().zip(photos))
-        .map(|(subject, photos)| of_instance(pipeline, subject, &photos, observer))
+        .map(|(subject, photos)| of_instance(pipeline, (subject, &marks), &photos, observer))
         .collect::<Result<Vec<_>>>()?;
     let class = |number: usize| plan.class.get(number).unwrap_or(&ClassImages::Needless);
     let data = (subjects.iter().zip(instances).enumerate())
         .map(|(number, (subject, instance))| {
-            let class = of_class(pipeline, subject, class(number), observer)?;
+            let class = of_class(pipeline, (subject, &marks), class(number), observer)?;
             Ok(DreamBoothData { instance, class })
         })
         .collect::<Result<Vec<_>>>()?;

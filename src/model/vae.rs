@@ -10,7 +10,7 @@ use crate::checkpoint::TensorFile;
 use crate::checkpoint::kinds::described;
 use crate::config::ConfigReader;
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// diffusers fixes the epsilon of every norm of an autoencoder.
 const EPSILON: f64 = 1e-6;
@@ -193,37 +193,37 @@ impl Vae {
 }
 
 impl Vae {
-    /// What [`Vae::encode`] needs for one picture of this height and width.
-    pub fn encode_footprint(&self, size: (usize, usize)) -> Footprint {
+    /// What [`Vae::encode`] needs for one picture of this size.
+    pub fn encode_footprint(&self, size: Size) -> Footprint {
         self.encoder.footprint(size)
     }
 
-    /// What [`Vae::decode`] needs for one picture with latents of this height and width.
-    pub fn decode_footprint(&self, size: (usize, usize)) -> Footprint {
+    /// What [`Vae::decode`] needs for one picture with latents of this size.
+    pub fn decode_footprint(&self, size: Size) -> Footprint {
         self.decoder.footprint(size)
     }
 }
 
 impl Half {
-    /// What a forward pass needs for one picture, or its latents, of this height and width.
-    fn footprint(&self, (mut h, mut w): (usize, usize)) -> Footprint {
+    /// What a forward pass needs for one picture, or its latents, of this size.
+    fn footprint(&self, mut size: Size) -> Footprint {
         let (mut channels, mut working) = (self.conv_in.channels().0, 0);
         for layer in &self.layers {
             let needs = match layer {
                 Layer::Resnet(resnet) => {
                     channels = resnet.channels().1;
-                    let needs = resnet.needs(h * w);
+                    let needs = resnet.needs(size.pixels());
                     needs.input + needs.inside + needs.working
                 }
-                Layer::Attention(_) => 6 * bytes(channels, h * w),
+                Layer::Attention(_) => 6 * bytes(channels, size.pixels()),
                 Layer::Downsample(_) => {
-                    let needs = 2 * bytes(channels, h * w);
-                    (h, w) = (h / 2, w / 2);
+                    let needs = 2 * bytes(channels, size.pixels());
+                    size = size.map(|side| side / 2);
                     needs
                 }
                 Layer::Upsample(_) => {
-                    (h, w) = (2 * h, 2 * w);
-                    2 * bytes(channels, h * w)
+                    size = size.map(|side| 2 * side);
+                    2 * bytes(channels, size.pixels())
                 }
             };
             working = working.max(needs);

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Picture;
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// The attention that a picture's pixels pay to one word: the mean of maps of several sizes, each spread over the
 /// picture bilinearly (as in DAAM, Tang et al. 2023, eq. 5, which sums them).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeatMap {
-    /// The sum of the maps of each height and width.
-    sums: BTreeMap<(usize, usize), Vec<f64>>,
+    /// The sum of the maps of each size.
+    sums: BTreeMap<Size, Vec<f64>>,
     maps: usize,
 }
 
@@ -20,13 +20,13 @@ impl HeatMap {
         Self::default()
     }
 
-    /// Adds a map `[h, w]`, row by row.
+    /// Adds a map `[height, width]`, row by row.
     ///
     /// # Errors
-    /// If it has not h·w values, or none, or one is not finite.
-    pub fn add(&mut self, (h, w): (usize, usize), map: &[f32]) -> Result<()> {
-        if map.is_empty() || map.len() != h * w {
-            let expected = format!("{w}x{h} values, one at least");
+    /// If it has not as many values as pixels, or none, or one is not finite.
+    pub fn add(&mut self, size: Size, map: &[f32]) -> Result<()> {
+        if map.is_empty() || map.len() != size.pixels() {
+            let expected = format!("{size} values, one at least");
             return Err(Error::value("heat map", expected, map.len()));
         }
         if let Some(value) = map.iter().find(|value| !value.is_finite()) {
@@ -34,7 +34,7 @@ impl HeatMap {
         }
         let sum = self
             .sums
-            .entry((h, w))
+            .entry(size)
             .or_insert_with(|| vec![0.0; map.len()]);
         for (sum, value) in sum.iter_mut().zip(map) {
             *sum += f64::from(*value);
@@ -46,10 +46,11 @@ impl HeatMap {
     /// The mean of all maps, `[height, width]`.
     pub fn spread(&self, height: usize, width: usize) -> Vec<f32> {
         let mut out = vec![0.0; height * width];
-        for (&(h, w), sum) in &self.sums {
+        for (size, sum) in &self.sums {
+            let w = size.width;
             let columns: Vec<_> = (0..width).map(|x| neighbours(x, width, w)).collect();
             for (y, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
-                let (top, bottom, down) = neighbours(y, height, h);
+                let (top, bottom, down) = neighbours(y, height, size.height);
                 for (value, &(left, right, across)) in row.iter_mut().zip(&columns) {
                     let mix =
                         |y: usize| sum[y * w + left] * (1.0 - across) + sum[y * w + right] * across;
@@ -129,17 +130,17 @@ mod tests {
     #[test]
     fn maps_are_averaged_over_sizes_and_steps() {
         let mut heat = HeatMap::new();
-        heat.add((2, 2), &[0.0, 1.0, 0.0, 1.0]).unwrap();
+        heat.add(Size::new(2, 2), &[0.0, 1.0, 0.0, 1.0]).unwrap();
         assert_eq!(heat.spread(1, 4), [0.0, 0.25, 0.75, 1.0]);
-        heat.add((2, 2), &[0.0, 0.0, 0.0, 0.0]).unwrap();
-        heat.add((1, 1), &[0.3]).unwrap();
+        heat.add(Size::new(2, 2), &[0.0, 0.0, 0.0, 0.0]).unwrap();
+        heat.add(Size::new(1, 1), &[0.3]).unwrap();
         for (got, want) in heat.spread(2, 4)[4..].iter().zip([0.0, 0.25, 0.75, 1.0]) {
             assert!((got - (want + 0.3) / 3.0).abs() < 1e-6, "{got}");
         }
-        assert!(heat.add((2, 2), &[0.0; 3]).is_err());
-        assert!(heat.add((0, 0), &[]).is_err());
+        assert!(heat.add(Size::new(2, 2), &[0.0; 3]).is_err());
+        assert!(heat.add(Size::new(0, 0), &[]).is_err());
         for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert!(heat.add((1, 2), &[0.1, odd]).is_err());
+            assert!(heat.add(Size::new(2, 1), &[0.1, odd]).is_err());
         }
         assert_eq!(HeatMap::new().spread(1, 2), [0.0, 0.0]);
     }
@@ -148,7 +149,7 @@ mod tests {
     fn the_picture_shows_through_from_cold_to_hot() {
         let picture = Picture::new(2, 1, vec![255, 255, 255, 0, 0, 0]).unwrap();
         let mut heat = HeatMap::new();
-        heat.add((1, 2), &[0.1, 0.4]).unwrap();
+        heat.add(Size::new(2, 1), &[0.1, 0.4]).unwrap();
         let (over, range) = heat.over(&picture);
         assert_eq!(range, (0.1, 0.4));
         let mix = |grey: f32, c: u8| (0.35 * grey + 0.65 * f32::from(c)).round() as u8;
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(over.rgb(), want);
         // A flat map has no highest place, and is no error.
         let mut flat = HeatMap::new();
-        flat.add((1, 1), &[0.2]).unwrap();
+        flat.add(Size::new(1, 1), &[0.2]).unwrap();
         assert_eq!(flat.over(&picture).1, (0.2, 0.2));
     }
 

@@ -11,7 +11,7 @@ use super::Picture;
 use super::file::unusable;
 use super::folder::{LeftOut, PhotoList, name};
 use super::read::{decoded_again, fitted, survey};
-use crate::Result;
+use crate::{Result, Size};
 
 /// A picture file that can be decoded.
 #[derive(Debug, Clone)]
@@ -48,11 +48,11 @@ impl Photo {
         &self.sha256
     }
 
-    /// The picture as [`Picture::read`] gives it: cut and scaled to this width and height.
+    /// The picture as [`Picture::read`] gives it: cut and scaled to this size.
     ///
     /// # Errors
     /// If the file is another by now; as [`Picture::read`].
-    pub fn at_size(&self, size: (u32, u32)) -> Result<Picture> {
+    pub fn at_size(&self, size: Size) -> Result<Picture> {
         fitted(self.pixels()?, size)
     }
 
@@ -146,9 +146,9 @@ impl Photos {
 
     /// Bytes that reading some lists of photos takes at its peak, scaled to this height, beside those that are kept: an
     /// estimate.
-    pub fn memory<'a>(lists: impl IntoIterator<Item = &'a Self>, height: u32) -> u64 {
+    pub fn memory<'a>(lists: impl IntoIterator<Item = &'a Self>, height: usize) -> u64 {
         // Resampling has rows of this height in four numbers a pixel.
-        let reading = |list: &Self| list.memory + 16 * u64::from(list.width) * u64::from(height);
+        let reading = |list: &Self| list.memory + 16 * u64::from(list.width) * height as u64;
         let (mut kept, mut most) = (0, 0);
         for list in lists {
             kept += list.kept;
@@ -212,7 +212,7 @@ mod tests {
             for (a, b) in all.iter().zip(&some) {
                 assert_eq!(a.sha256(), b.sha256());
                 assert_eq!(a.whole().unwrap(), b.whole().unwrap());
-                let size = (4, 4);
+                let size = Size::square(4);
                 let plain = Picture::read(a.path(), size).unwrap();
                 assert_eq!(a.at_size(size).unwrap(), plain);
                 assert_eq!(b.at_size(size).unwrap(), plain);

@@ -151,7 +151,10 @@ mod tests {
             (text.keyword.as_str(), text.get_text().unwrap()),
             ("cones", metadata.cones.clone())
         );
-        assert_eq!(Picture::read(&path, (2, 1)).unwrap(), picture);
+        assert_eq!(
+            Picture::read(&path, crate::Size::new(2, 1)).unwrap(),
+            picture
+        );
         assert_eq!(read_metadata(&path).unwrap(), Some(metadata.cones));
     }
 

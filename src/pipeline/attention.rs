@@ -71,8 +71,7 @@ impl Attention {
     /// Adds what was recorded to the heat of each word in each row.
     pub(super) fn collect(&self, store: &AttentionStore, heat: &mut [Vec<HeatMap>]) -> Result<()> {
         for AttentionMap {
-            height,
-            width,
+            size,
             probabilities,
         } in store.maps()
         {
@@ -82,19 +81,19 @@ impl Attention {
                 for (tokens, heat) in self.heat.iter().zip(heat) {
                     let of_word = |pixel: &[f32]| tokens.iter().map(|&token| pixel[token]).sum();
                     let map: Vec<f32> = values.chunks_exact(t).map(of_word).collect();
-                    heat.add((*height, *width), &map)?;
+                    heat.add(*size, &map)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Attend-and-excite of one picture at one call of the model: moves its latents of shape `size` = `(1, c, h, w)`.
+    /// Attend-and-excite of one picture at one call of the model: moves its latents of shape `(1, c, h, w)`.
     pub(super) fn excite(
         &self,
         unet: &UNet,
         prompt: &Conditioning,
-        size: (usize, usize, usize, usize),
+        shape: (usize, usize, usize, usize),
         step: &Step,
         latents: &mut [f32],
         mut progress: impl FnMut() -> Result<()>,
@@ -104,7 +103,7 @@ impl Attention {
         }
         self.settings.update(step, latents, |x| {
             progress()?;
-            let x = Tensor::from_slice(x, size, prompt.device())?;
+            let x = Tensor::from_slice(x, shape, prompt.device())?;
             latent_loss(unet, &x, step.timestep, prompt, &self.excite)
         })
     }
@@ -119,10 +118,7 @@ fn latent_loss(
     tokens: &[usize],
 ) -> Result<Loss> {
     let attended = unet.attend(x, &[timestep], prompt)?;
-    let (size, shape) = (
-        (attended.height, attended.width),
-        attended.map.dims().to_vec(),
-    );
+    let (size, shape) = (attended.size, attended.map.dims().to_vec());
     let map: Vec<f32> = attended.map.flatten_all()?.to_vec1()?;
     unet.check_finite(|| "attention to the words to excite".to_owned(), &map)?;
     let Loss { value, gradient } = attention_loss(&map, size, tokens)?;

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::{Pipeline, SampleOptions};
-use crate::Result;
 use crate::index::{LayerSelection, NeuronIndex, Scope, Subject};
-use crate::prompt::{fold, occurrences, place_subjects};
+use crate::prompt::{Marks, fold, occurrences, place_subjects};
+use crate::{Result, Size};
 
 /// A concept with a name, such as that of its file.
 #[derive(Debug, Clone)]
@@ -75,7 +75,8 @@ impl Pipeline {
     }
 
     /// Shuts the neurons of concepts together, as [`Pipeline::shut`] does, in some layers or in all. Returns the
-    /// numbers of the concepts that have no neuron in these layers, and so change nothing.
+    /// marks that prompts need for that, and the numbers of the concepts that have no neuron in these layers, and so change
+    /// nothing.
     ///
     /// With `conflicts`, concepts may hold different values at one neuron; the last one's is taken then.
     ///
@@ -86,7 +87,7 @@ impl Pipeline {
         concepts: &[&NeuronIndex],
         layers: Option<&LayerSelection>,
         conflicts: bool,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<(Marks, Vec<usize>)> {
         let restricted = layers.map(|layers| layers.restrict(concepts)).transpose()?;
         let used: Vec<&NeuronIndex> = match &restricted {
             Some(restricted) => restricted.iter().collect(),
@@ -96,33 +97,25 @@ impl Pipeline {
         let idle = (0..used.len()).filter(emptied).collect();
         let (whole, bound): (Vec<&NeuronIndex>, Vec<&NeuronIndex>) =
             (used.iter()).partition(|index| index.provenance().scope == Scope::Prompt);
-        if conflicts || whole.is_empty() {
-            self.shut(&[whole, bound].concat())?;
+        let marks = if conflicts || whole.is_empty() {
+            self.shut(&[whole, bound].concat())?
         } else {
             // The union also refuses concepts that hold different values at one neuron.
             let union = NeuronIndex::union(&whole)?;
-            self.shut(&[vec![&union], bound].concat())?;
-        }
-        Ok(idle)
-    }
-
-    /// The phrases of subjects that are bound to words which a prompt does not have, so that they change nothing in it.
-    pub fn missing_phrases(&self, prompt: &str) -> Vec<String> {
-        let phrases = self.marked().iter().map(Subject::phrase);
-        phrases
-            .filter(|phrase| occurrences(prompt, phrase).is_empty())
-            .collect()
+            self.shut(&[vec![&union], bound].concat())?
+        };
+        Ok((marks, idle))
     }
 
     /// Whether a size is far from the model's own: there it draws its subjects many times over, or cut off.
-    pub fn is_far_from_trained(&self, (width, height): (u32, u32)) -> bool {
+    pub fn is_far_from_trained(&self, size: Size) -> bool {
         /// How many times larger or smaller still is no surprise: 768 pixels of a model of 512.
         const FAR: f64 = 1.5;
         let own = self.size();
-        let far = |side: u32, own: u32| {
-            let times = f64::from(side) / f64::from(own);
+        let far = |side: usize, own: usize| {
+            let times = side as f64 / own as f64;
             !(1.0 / FAR..=FAR).contains(&times)
         };
-        far(width, own.0) || far(height, own.1)
+        far(size.width, own.width) || far(size.height, own.height)
     }
 }

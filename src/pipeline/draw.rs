@@ -5,8 +5,9 @@ use candle_core::Tensor;
 use super::Pipeline;
 use super::attention::{Attention, AttentionOptions, Drawing};
 use crate::model::{AttentionStore, Conditioning};
+use crate::prompt::PromptSpec;
 use crate::sampling::{Generator, Sampler, Step, sample};
-use crate::{Error, HeatMap, Picture, Result};
+use crate::{Error, HeatMap, Picture, Result, Size};
 
 /// How to draw.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +20,8 @@ pub struct SampleOptions {
     pub guidance: f64,
     /// What to steer away from.
     pub negative: String,
-    /// Width and height in pixels; `None` is the size that the model was trained on.
-    pub size: Option<(u32, u32)>,
+    /// In pixels; `None` is the size that the model was trained on.
+    pub size: Option<Size>,
 }
 
 impl Default for SampleOptions {
@@ -51,18 +52,17 @@ const BATCH_PIXELS: usize = 64 * 64;
 const MAX_BATCH: usize = 4;
 
 impl Pipeline {
-    /// The size to draw at, checked.
-    pub(super) fn latent_size(&self, size: Option<(u32, u32)>) -> Result<(usize, usize)> {
-        let (width, height) = size.unwrap_or_else(|| self.size());
-        let factor = self.vae.factor() as u32;
-        const MOST: u32 = 8192;
-        for side in [width, height] {
+    /// Of the latents of a picture of this size, which is checked.
+    pub(super) fn latent_size(&self, size: Option<Size>) -> Result<Size> {
+        const MOST: usize = 8192;
+        let (size, factor) = (size.unwrap_or_else(|| self.size()), self.vae.factor());
+        for side in [size.width, size.height] {
             if side == 0 || side % factor != 0 || side > MOST {
                 let expected = format!("multiples of {factor} up to {MOST}");
-                return Err(Error::value("size", expected, format!("{width}x{height}")));
+                return Err(Error::value("size", expected, size));
             }
         }
-        Ok(((width / factor) as usize, (height / factor) as usize))
+        Ok(size.map(|side| side / factor))
     }
 
     /// Draws one picture for each seed. A seed's picture does not depend on the others: each has a generator of its
@@ -71,10 +71,11 @@ impl Pipeline {
     /// `progress` is called after each pass of the UNet; its error ends the drawing.
     ///
     /// # Errors
-    /// If an option is outside what the model or the sampler can do.
+    /// If an option is outside what the model or the sampler can do, or the prompt does not mark the subjects whose
+    /// neurons are shut at their words.
     pub fn draw(
         &self,
-        prompt: &str,
+        prompt: impl Into<PromptSpec>,
         options: &SampleOptions,
         seeds: &[u64],
         progress: impl FnMut(Progress) -> Result<()>,
@@ -97,7 +98,7 @@ impl Pipeline {
     /// As [`Pipeline::draw`]; or if the prompt has not one of the words.
     pub fn draw_attending(
         &self,
-        prompt: &str,
+        prompt: impl Into<PromptSpec>,
         options: &SampleOptions,
         attention: &AttentionOptions,
         seeds: &[u64],
@@ -117,33 +118,33 @@ impl Pipeline {
     /// As [`Pipeline::draw_attending`]; and the first of `progress` and `each`.
     pub fn draw_each(
         &self,
-        prompt: &str,
+        prompt: impl Into<PromptSpec>,
         options: &SampleOptions,
         attention: &AttentionOptions,
         seeds: &[u64],
         mut progress: impl FnMut(Progress) -> Result<()>,
         mut each: impl FnMut(Drawing) -> Result<()>,
     ) -> Result<()> {
-        let (width, height) = self.latent_size(options.size)?;
+        let (prompt, size) = (prompt.into(), self.latent_size(options.size)?);
+        self.check_marks(&prompt)?;
         if !options.guidance.is_finite() {
             return Err(Error::value("guidance", "a number", options.guidance));
         }
         self.schedule.check(options.sampler, options.steps)?;
-        let attention = Attention::new(self, prompt, attention)?;
+        let attention = Attention::new(self, prompt.text(), attention)?;
         let guided = options.guidance > 1.0;
         let canvas = DenoiseRun {
             pipeline: self,
             options,
-            context: if guided {
-                self.embed(&[&options.negative, prompt])?
-            } else {
-                self.embed(&[prompt])?
-            },
+            context: self.embed(&match guided {
+                true => vec![prompt.marks().prompt(&options.negative), prompt],
+                false => vec![prompt],
+            })?,
             guided,
-            size: (width, height),
+            size,
             attention,
         };
-        let batch = Self::batch((height, width));
+        let batch = Self::batch(size);
         let batches = seeds.len().div_ceil(batch);
         let mut done = 0;
         for seeds in seeds.chunks(batch) {
@@ -171,9 +172,23 @@ impl Pipeline {
         Ok(())
     }
 
-    /// How many pictures with latents of this height and width are drawn at a time.
-    pub(super) fn batch((height, width): (usize, usize)) -> usize {
-        (BATCH_PIXELS / (width * height)).clamp(1, MAX_BATCH)
+    /// How many pictures with latents of this size are drawn at a time.
+    pub(super) fn batch(size: Size) -> usize {
+        (BATCH_PIXELS / size.pixels()).clamp(1, MAX_BATCH)
+    }
+
+    /// That a prompt marks the subjects that have weights of their own at their words; else these would go unused.
+    fn check_marks(&self, prompt: &PromptSpec) -> Result<()> {
+        let (own, marked) = (self.unet.subjects(), prompt.marks().subjects().len());
+        if own <= marked {
+            return Ok(());
+        }
+        let expected = format!("one with the marks of {own}, which `Pipeline::shut` returned");
+        Err(Error::value(
+            "prompt",
+            expected,
+            format!("marks of {marked}"),
+        ))
     }
 
     /// The picture of latents `[1, c, h, w]`.
@@ -195,8 +210,8 @@ struct DenoiseRun<'a> {
     /// The negative prompt, if guided, and the prompt.
     context: Conditioning,
     guided: bool,
-    /// Width and height of the latents.
-    size: (usize, usize),
+    /// Of the latents.
+    size: Size,
     attention: Attention,
 }
 
@@ -213,7 +228,8 @@ impl DenoiseRun<'_> {
             device,
             ..
         } = self.pipeline;
-        let shape = (seeds.len(), unet.channels(), self.size.1, self.size.0);
+        let Size { width, height } = self.size;
+        let shape = (seeds.len(), unet.channels(), height, width);
         let each = shape.1 * shape.2 * shape.3;
         let mut generators: Vec<Generator> =
             seeds.iter().map(|&seed| Generator::new(seed)).collect();
@@ -229,9 +245,9 @@ impl DenoiseRun<'_> {
         let prompt = unet.precompute_kv(&self.context.narrow(usize::from(self.guided), 1)?)?;
         let denoise = |step: &Step, x: &mut [f32]| -> Result<Vec<f32>> {
             for latents in x.chunks_exact_mut(each) {
-                let size = (1, shape.1, shape.2, shape.3);
+                let one = (1, shape.1, shape.2, shape.3);
                 self.attention
-                    .excite(unet, &prompt, size, step, latents, || {
+                    .excite(unet, &prompt, one, step, latents, || {
                         progress(step.index, step.total)
                     })?;
             }

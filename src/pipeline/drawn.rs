@@ -48,7 +48,7 @@ impl Drawn<'_> {
             .collect();
         let mut fields = vec![
             ("Steps", options.steps.to_string()),
-            ("Sampler", options.sampler.to_string()),
+            ("Sampler", options.sampler.label().to_owned()),
             ("CFG scale", options.guidance.to_string()),
             ("Seed", seed.to_string()),
             ("Size", size),

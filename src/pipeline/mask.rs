@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use half::f16;
 
-use crate::index::{NeuronIndex, Site};
+use crate::index::{NeuronIndex, Scope, Site, Subject};
 use crate::nn::Weight;
+use crate::prompt::Marks;
 use crate::{IndexError, Result};
 
 /// The weights of the sites of `index`, with its neurons at zero, or at the value stored for each.
@@ -32,6 +33,19 @@ pub fn shut_of(
     subject: usize,
 ) -> Result<BTreeMap<Site, Tensor>> {
     masked(weights, index, Some(subject))
+}
+
+/// Whose words prompts mark when these concepts are shut: those of the subjects that are shut at their own words, in the
+/// order of the concepts. The phrases of the others keep their words from them.
+pub fn marks_of(concepts: &[&NeuronIndex]) -> Marks {
+    let phrases = |scope| {
+        let has = concepts
+            .iter()
+            .filter(move |index| index.provenance().scope == scope);
+        let subjects = has.flat_map(|index| &index.provenance().subjects);
+        subjects.map(Subject::phrase).collect()
+    };
+    Marks::new(phrases(Scope::Words), phrases(Scope::Prompt))
 }
 
 fn masked(

@@ -3,7 +3,7 @@
 use super::Pipeline;
 use super::draw::SampleOptions;
 use crate::model::Footprint;
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// What the process itself needs: the program, tokenizers, buffers of threads.
 const PROCESS: u64 = 64 << 20;
@@ -52,7 +52,7 @@ impl Pipeline {
     /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within
     /// `budget` bytes if that is possible, at the price of layers that are computed again.
     pub fn plan_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> MemoryEstimate {
-        let side = self.unet.sample_size();
+        let size = Size::square(self.unet.sample_size());
         let others = MemoryEstimate {
             weights: self.weights,
             pass: Footprint::default(),
@@ -60,10 +60,9 @@ impl Pipeline {
             photos: 0,
         };
         let rest = budget.saturating_sub(others.total());
-        self.unet.plan_memory(rows, (side, side), rest);
-        let pixels = side * self.vae.factor();
-        let encoder = self.vae.encode_footprint((pixels, pixels));
-        let steps = self.unet.backward_footprint(rows, (side, side));
+        self.unet.plan_memory(rows, size, rest);
+        let encoder = self.vae.encode_footprint(self.size());
+        let steps = self.unet.backward_footprint(rows, size);
         // Photos are encoded before the UNet's weights have been read.
         let pass = match encoder.total() > steps.total() + others.weights {
             true => encoder,
@@ -83,8 +82,7 @@ impl Pipeline {
         excite: bool,
         budget: u64,
     ) -> Result<MemoryEstimate> {
-        let (width, height) = self.latent_size(options.size)?;
-        let size = (height, width);
+        let size = self.latent_size(options.size)?;
         let others = MemoryEstimate {
             weights: self.weights,
             pass: Footprint::default(),

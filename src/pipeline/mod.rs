@@ -11,7 +11,7 @@ pub use attention::{AttentionOptions, Drawing};
 pub use concept::Concept;
 pub use draw::{Progress, SampleOptions};
 pub use drawn::Drawn;
-pub use mask::{shut, shut_of};
+pub use mask::{marks_of, shut, shut_of};
 pub use memory::MemoryEstimate;
 
 use std::cell::OnceCell;
@@ -25,12 +25,12 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::Pages;
 use crate::checkpoint::Source;
 use crate::config::ConfigReader;
-use crate::index::{NeuronIndex, Scope, Site, SiteSelection, Subject};
+use crate::index::{NeuronIndex, Scope, Site, SiteSelection};
 use crate::model::{Conditioning, Origin, TextEncoder, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
-use crate::prompt::phrases_in;
+use crate::prompt::{Marks, PromptSpec};
 use crate::sampling::{Prediction, ScheduleConfig};
-use crate::{Error, Picture, Result};
+use crate::{Error, Picture, Result, Size};
 
 /// The settings that a model draws best with, from `cones.json` beside its folders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -59,10 +59,6 @@ pub struct Pipeline {
     configs: [u8; 32],
     /// The weights as they were loaded, of the sites where neurons are shut in the whole prompt.
     originals: BTreeMap<Site, Weight>,
-    /// The subjects whose words contexts mark, in order of their numbers.
-    marked: Vec<Subject>,
-    /// Those whose neurons are shut in the whole prompt: a longer phrase of theirs keeps its words from `marked`.
-    whole: Vec<Subject>,
     /// Bytes of all weights, with what is copied of them.
     weights: u64,
     pages: NetworkPages,
@@ -142,8 +138,6 @@ impl Pipeline {
             fingerprint: OnceCell::new(),
             configs: configs.finalize().into(),
             originals: BTreeMap::new(),
-            marked: Vec::new(),
-            whole: Vec::new(),
             weights: weights + encoder.copied(),
             pages,
             origins,
@@ -204,10 +198,9 @@ impl Pipeline {
         &self.schedule
     }
 
-    /// Width and height in pixels of the pictures that the model was trained on.
-    pub fn size(&self) -> (u32, u32) {
-        let side = (self.unet.sample_size() * self.vae.factor()) as u32;
-        (side, side)
+    /// Of the pictures that the model was trained on, in pixels.
+    pub fn size(&self) -> Size {
+        Size::square(self.unet.sample_size() * self.vae.factor())
     }
 
     /// SHA-256 over the K and V weights of the UNet in order of name, each as little-endian f16: the same for f32, f16
@@ -273,23 +266,26 @@ impl Pipeline {
     }
 
     /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of
-    /// the whole prompt first, at a subject's own words also its own.
+    /// the whole prompt first, at a subject's own words also its own. Returns the marks that prompts need for that:
+    /// [`marks_of`] the concepts.
     ///
     /// # Errors
     /// If the model has no such sites; it is then left with nothing shut.
-    pub fn shut(&mut self, concepts: &[&NeuronIndex]) -> Result<()> {
+    pub fn shut(&mut self, concepts: &[&NeuronIndex]) -> Result<Marks> {
         self.fingerprint()?; // kept, before the weights change
         self.open()?;
         let result = self.shut_in_turn(concepts);
         if result.is_err() {
             self.open()?;
         }
-        result
+        result.map(|()| marks_of(concepts))
     }
 
-    fn open(&mut self) -> Result<()> {
-        self.marked.clear();
-        self.whole.clear();
+    /// Opens all neurons: the weights are as they were loaded.
+    ///
+    /// # Errors
+    /// None that a loaded model allows.
+    pub fn open(&mut self) -> Result<()> {
         self.unet.set_word_weights(Vec::new())?;
         self.unet
             .set_site_weights(std::mem::take(&mut self.originals))
@@ -309,14 +305,12 @@ impl Pipeline {
                 }
             }
             self.unet.set_site_weights(masked)?;
-            self.whole.extend_from_slice(&index.provenance().subjects);
         }
         let weights = self.unet.site_weights(SiteSelection::All);
         let mut own = Vec::new();
         for index in of(Scope::Words) {
-            for (number, subject) in index.provenance().subjects.iter().enumerate() {
+            for number in 0..index.provenance().subjects.len() {
                 own.push(shut_of(&weights, index, number)?);
-                self.marked.push(subject.clone());
             }
         }
         self.unet.set_word_weights(own)
@@ -327,29 +321,21 @@ impl Pipeline {
         &self.device
     }
 
-    /// Has contexts mark the words of these subjects, as [`Pipeline::shut`] does for what it shuts.
-    pub fn mark(&mut self, subjects: &[Subject]) {
-        self.marked = subjects.to_vec();
-    }
-
-    /// The subjects whose words contexts mark.
-    pub fn marked(&self) -> &[Subject] {
-        &self.marked
-    }
-
-    /// Embeds prompts, of t tokens each, and marks in them the words of the subjects that are bound to words.
+    /// Embeds prompts, of t tokens each, with the words that are marked in them. A subject is known by its number: where
+    /// a prompt marks fewer than another, it has no words of the others.
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
-    pub fn embed(&self, prompts: &[&str]) -> Result<Conditioning> {
+    pub fn embed(&self, prompts: &[PromptSpec]) -> Result<Conditioning> {
         let ids = prompts
             .iter()
-            .map(|p| self.tokenizer.encode(p))
+            .map(|prompt| self.tokenizer.encode(prompt.text()))
             .collect::<Result<Vec<_>>>()?;
-        let mut places = vec![Vec::with_capacity(prompts.len()); self.marked.len()];
-        for prompt in prompts {
-            for (all, own) in places.iter_mut().zip(self.places(prompt)?) {
-                all.push(own);
+        let marked = prompts.iter().map(|p| p.marks().subjects().len()).max();
+        let mut places = vec![vec![Vec::new(); prompts.len()]; marked.unwrap_or(0)];
+        for (row, prompt) in prompts.iter().enumerate() {
+            for (all, spans) in places.iter_mut().zip(prompt.spans()) {
+                all[row] = self.tokenizer.positions(prompt.text(), &spans)?;
             }
         }
         let embedding = self.text.forward(&ids)?;
@@ -358,22 +344,6 @@ impl Pipeline {
         self.origins.text.check(what, &numbers)?;
         self.pages.text.release();
         Conditioning::with_words(embedding, &places)
-    }
-
-    /// For each marked subject the places of its words in a prompt's tokens; there may be none.
-    fn places(&self, prompt: &str) -> Result<Vec<Vec<usize>>> {
-        if self.marked.is_empty() {
-            return Ok(Vec::new());
-        }
-        let phrases: Vec<String> = (self.marked.iter().chain(&self.whole))
-            .map(Subject::phrase)
-            .collect();
-        let phrases: Vec<&str> = phrases.iter().map(String::as_str).collect();
-        let spans = phrases_in(prompt, &phrases).into_iter();
-        spans
-            .take(self.marked.len())
-            .map(|spans| self.tokenizer.positions(prompt, &spans))
-            .collect()
     }
 
     /// The latents of a picture, `[1, c, h, w]`: the mean of the posterior times the scaling factor.

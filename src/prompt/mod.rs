@@ -22,8 +22,10 @@
 //!
 //! Applying the rule to its own result changes nothing.
 
+mod spec;
 mod words;
 
+pub use spec::{Marks, PromptSpec};
 pub use words::{fold, occurrences, phrases_in, words_of};
 
 use std::cmp::Reverse;

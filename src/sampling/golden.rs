@@ -1,4 +1,5 @@
-//! Reads the golden files of the tests in this folder; `tests/golden/make_sampling.py` writes them.
+//! Reads the golden files of the tests in this folder; `tests/golden/make_sampling.py` and `make_schedulers.py` write
+//! them.
 
 use std::collections::HashMap;
 
@@ -19,6 +20,11 @@ impl Golden {
     /// Schedules and runs of diffusers' schedulers.
     pub(super) fn samplers() -> Self {
         Self::read(include_bytes!("../../tests/golden/samplers.safetensors"))
+    }
+
+    /// Runs of diffusers' schedulers under many files.
+    pub(super) fn schedulers() -> Self {
+        Self::read(include_bytes!("../../tests/golden/schedulers.safetensors"))
     }
 
     fn read(bytes: &'static [u8]) -> Self {

@@ -12,5 +12,5 @@ mod timesteps;
 
 pub use attend_excite::AttendExcite;
 pub use noise::Generator;
-pub use samplers::{Sampler, Step, sample};
+pub use samplers::{Sampler, Start, Step, sample};
 pub use schedule::{Prediction, ScheduleConfig};

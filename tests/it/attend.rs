@@ -14,7 +14,7 @@ use cones::checkpoint::Source;
 use cones::sampling::AttendExcite;
 use cones::sampling::attend_excite::attention_loss;
 use cones::sampling::{Generator, Step};
-use cones::{AttentionOptions, Pipeline, SampleOptions};
+use cones::{AttentionOptions, Pipeline, SampleOptions, Size};
 use serde_json::Value;
 
 use super::devices::device;
@@ -121,13 +121,16 @@ pub(super) fn maps_losses_gradients_and_updates_are_equal() {
     let golden = Golden::open();
     for (name, case, pipeline) in golden.each("cases") {
         let tokens = tokens(&pipeline, golden.prompt(), case);
-        let (unet, context) = (pipeline.unet(), pipeline.embed(&[golden.prompt()]).unwrap());
+        let (unet, context) = (
+            pipeline.unet(),
+            pipeline.embed(&[golden.prompt().into()]).unwrap(),
+        );
         let x = &golden.tensors[&format!("{name}.x")];
         let timestep = case["timestep"].as_f64().unwrap() as f32;
         let evaluate = |x: &Tensor| {
             let attended = unet.attend(x, &[timestep], &context).unwrap();
-            let size = (attended.height, attended.width);
-            assert_eq!(size, (8, 8));
+            let size = attended.size;
+            assert_eq!(size, Size::square(8));
             let map = flat(&attended.map);
             let mut loss = attention_loss(&map, size, &tokens).unwrap();
             let grad = Tensor::from_slice(&loss.gradient, attended.map.shape(), x.device());
@@ -233,7 +236,9 @@ fn latent_gradients_equal_finite_differences() {
     for name in ["sd1-f32", "sd2-f16"] {
         let pipeline = pipeline(name);
         let unet = pipeline.unet();
-        let context = pipeline.embed(&["a red dog", "a cat in the snow"]).unwrap();
+        let context = pipeline
+            .embed(&["a red dog".into(), "a cat in the snow".into()])
+            .unwrap();
         for (h, w) in [(16, 16), (12, 20), (11, 15)] {
             let random = |shape: &[usize], seed| {
                 let values = Generator::new(seed).randn(shape.iter().product());
@@ -246,10 +251,7 @@ fn latent_gradients_equal_finite_differences() {
             let x = random(&[2, 4, h, w], 61);
             let attend = |x: &Tensor| unet.attend(x, &[701.0, 301.0], &context).unwrap();
             let attended = attend(&x);
-            assert_eq!(
-                (attended.height, attended.width),
-                (h.div_ceil(2), w.div_ceil(2))
-            );
+            assert_eq!(attended.size, Size::new(w.div_ceil(2), h.div_ceil(2)));
             let g = random(attended.map.dims(), 62);
             let gradient = unet.latent_gradient(attended, &g).unwrap();
             for seed in 63..66 {

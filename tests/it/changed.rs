@@ -61,7 +61,7 @@ fn weights_that_change_in_use_are_noticed() {
                 steps: 1,
                 guidance: 1.0,
                 negative: String::new(),
-                size: Some((16, 16)),
+                size: Some(cones::Size::square(16)),
             };
             model.check_unchanged().unwrap();
             model.draw("a dog", &options, &[1], |_| Ok(())).unwrap();

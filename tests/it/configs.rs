@@ -72,7 +72,7 @@ impl Variants {
             steps: 2,
             guidance: 7.5,
             negative: String::new(),
-            size: Some((16, 16)),
+            size: Some(cones::Size::square(16)),
         };
         let drawn =
             load(&folder).and_then(|model| model.draw("a red dog", &options, &[1], |_| Ok(())));
@@ -299,7 +299,7 @@ fn sizes_as_stable_diffusion_pipeline_has_them() {
         });
         assert_eq!(
             load(&folder).unwrap().size(),
-            (pixels, pixels),
+            cones::Size::square(pixels),
             "{size} of {version}"
         );
     }

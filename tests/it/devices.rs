@@ -52,15 +52,15 @@ fn difference(got: &Tensor, want: &Tensor) -> f64 {
 /// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else.
 #[test]
 fn half_precision_is_near() {
-    // Measured 1.3e-3 to 1.9e-3 of the output, and 9e-3 of the gradients.
-    near_in(DType::F16, 5e-3, 2e-2);
+    // Measured 1.3e-3 to 1.9e-3 of the output and 9e-3 of the gradients; 6.5e-3 of the output on an H100.
+    near_in(DType::F16, 1e-2, 2e-2);
 }
 
 /// The same of 8 bits, on a GPU: candle has no matrix product of bf16 on the CPU.
 #[test]
 fn bf16_is_near_on_a_gpu() {
     if !device().is_cpu() {
-        near_in(DType::BF16, 4e-2, 16e-2);
+        near_in(DType::BF16, 8e-2, 16e-2); // measured 1.6e-2 and 6.8e-2 on an H100
     }
 }
 

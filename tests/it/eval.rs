@@ -326,7 +326,7 @@ fn held_out_losses_are_those_of_find() {
                 .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
                 .collect::<cones::Result<_>>()
                 .unwrap(),
-            context: pipeline.embed(&[prompt]).unwrap(),
+            context: pipeline.embed(&[prompt.into()]).unwrap(),
         };
         let data = DreamBoothData {
             instance: examples("photos/subject", "a photo of a sks dog"),

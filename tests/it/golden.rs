@@ -16,7 +16,8 @@ use cones::find::{DreamBoothData, PromptedLatents};
 use cones::index::Scope;
 use cones::index::{Site, SiteSelection};
 use cones::model::{Conditioning, UNet};
-use cones::{Picture, Pipeline, SampleOptions, list_images};
+use cones::prompt::PromptSpec;
+use cones::{Picture, Pipeline, SampleOptions, Size, list_images};
 use serde_json::Value;
 
 use super::devices::device;
@@ -190,7 +191,7 @@ fn token_ids_are_equal() {
 pub(super) fn text_embeddings_are_equal() {
     for name in MODELS {
         let golden = Golden::open(name);
-        let prompts: Vec<&str> = golden.prompts.iter().map(String::as_str).collect();
+        let prompts: Vec<PromptSpec> = golden.prompts.iter().map(PromptSpec::from).collect();
         golden.close(
             "embeddings",
             golden.pipeline.embed(&prompts).unwrap().embedding(),
@@ -392,7 +393,7 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                             .unwrap()
                     })
                     .collect(),
-                context: golden.pipeline.embed(&[prompt]).unwrap(),
+                context: golden.pipeline.embed(&[prompt.into()]).unwrap(),
             };
             let data = DreamBoothData {
                 instance: examples(&subject, &prompts[0]),
@@ -470,7 +471,10 @@ pub(super) fn whole_pictures_are_equal() {
                 steps: number("steps") as usize,
                 guidance: settings["guidance"].as_f64().unwrap(),
                 negative: settings["negative"].as_str().unwrap().to_owned(),
-                size: Some((number("width") as u32, number("height") as u32)),
+                size: Some(Size::new(
+                    number("width") as usize,
+                    number("height") as usize,
+                )),
             };
             let seeds: Vec<u64> = settings["seeds"]
                 .as_array()

@@ -254,7 +254,7 @@ fn text_encoders_that_hold_more() {
     let folder = model(dir.path());
     let file = folder.join("text_encoder/model.fp16.safetensors");
     let embedding = |folder: &Path| {
-        let context = load(folder).unwrap().embed(&["a red dog"]).unwrap();
+        let context = load(folder).unwrap().embed(&["a red dog".into()]).unwrap();
         context
             .embedding()
             .flatten_all()

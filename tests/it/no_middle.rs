@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use cones::index::{LayerSelection, Site, SiteSelection};
 use cones::model::Conditioning;
-use cones::{AttentionOptions, Pipeline, SampleOptions};
+use cones::{AttentionOptions, Pipeline, SampleOptions, Size};
 
 use super::configs::{copy, golden, load};
-use super::devices::device;
 
 /// The model without a middle block, in the shape of segmind/tiny-sd: its UNet in place of that of sd1-f16.
 fn without_middle(dir: &Path) -> Pipeline {
@@ -41,7 +40,8 @@ fn no_middle_block_is_as_in_diffusers() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = without_middle(dir.path());
     let file = golden().join("no-middle.safetensors");
-    let golden: HashMap<String, Tensor> = candle_core::safetensors::load(file, &device()).unwrap();
+    let golden: HashMap<String, Tensor> =
+        candle_core::safetensors::load(file, &Device::Cpu).unwrap();
     let context = Conditioning::from(golden["context"].clone());
     let (x, timesteps) = (&golden["x"], [87.0, 640.0]);
 
@@ -70,10 +70,10 @@ fn no_middle_block_is_as_in_diffusers() {
     }
 
     // Layers that are computed again change nothing; less memory is then planned for.
-    let whole = unet.backward_footprint(2, (16, 16));
+    let whole = unet.backward_footprint(2, Size::square(16));
     let (unet, _) = model.unet_mut();
-    unet.plan_memory(2, (16, 16), 0);
-    assert!(unet.backward_footprint(2, (16, 16)).total() < whole.total());
+    unet.plan_memory(2, Size::square(16), 0);
+    assert!(unet.backward_footprint(2, Size::square(16)).total() < whole.total());
     let (_, saved) = unet.forward_saving(x, &timesteps, &context).unwrap();
     let again = unet.backward(saved, &grad, SiteSelection::All).unwrap();
     for (site, gradient) in &found {
@@ -90,7 +90,7 @@ fn no_middle_block_is_as_in_diffusers() {
         steps: 10,
         guidance: 7.5,
         negative: String::new(),
-        size: Some((32, 32)),
+        size: Some(Size::square(32)),
     };
     let prompt = "a photo of a red dog in the snow";
     let picture = model.draw(prompt, &options, &[5], |_| Ok(())).unwrap();

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use cones::Picture;
+use cones::{Picture, Size};
 use image::{ImageEncoder, RgbImage};
 use serde_json::Value;
 
@@ -130,7 +130,7 @@ fn pictures_of_two_hundred_megapixels_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.png");
     write_large_png(&path, (16000, 12000), false);
-    let picture = Picture::read(&path, (40, 30)).unwrap();
+    let picture = Picture::read(&path, Size::new(40, 30)).unwrap();
     for (i, pixel) in picture.rgb().chunks_exact(3).enumerate() {
         match i % 40 {
             0..18 => assert_eq!(pixel, [200, 0, 0], "{i}"),

@@ -122,7 +122,7 @@ fn a_picture_of_each_published_shape_is_that_of_diffusers() {
             steps: number("steps") as usize,
             guidance: settings["guidance"].as_f64().unwrap(),
             negative: text("negative").to_owned(),
-            size: Some((number("size") as u32, number("size") as u32)),
+            size: Some(cones::Size::square(number("size") as usize)),
         };
         let drawn = pipeline
             .draw(text("prompt"), &options, &[number("seed")], |_| Ok(()))

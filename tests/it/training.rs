@@ -11,7 +11,8 @@ use candle_core::Tensor;
 use cones::checkpoint::Source;
 use cones::find::tuning::TrainableSet;
 use cones::find::{DreamBoothData, PromptedLatents, learned, tuning};
-use cones::index::{NeuronSet, Scope, Site, SiteSelection, Subject};
+use cones::index::{NeuronSet, Scope, Site, SiteSelection};
+use cones::prompt::Marks;
 use cones::{Picture, Pipeline, list_images};
 use serde_json::Value;
 
@@ -79,7 +80,7 @@ impl Golden {
     }
 }
 
-fn data_of(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
+fn data_of(pipeline: &Pipeline, marks: &Marks, settings: &Value) -> Vec<DreamBoothData> {
     let examples = |folder: &str, prompt: &Value| PromptedLatents {
         latents: list_images(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
@@ -88,7 +89,9 @@ fn data_of(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
             .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
             .collect::<cones::Result<_>>()
             .unwrap(),
-        context: pipeline.embed(&[prompt.as_str().unwrap()]).unwrap(),
+        context: pipeline
+            .embed(&[marks.prompt(prompt.as_str().unwrap())])
+            .unwrap(),
     };
     let listed = settings["lessons"].as_array().unwrap().iter();
     listed
@@ -99,21 +102,14 @@ fn data_of(pipeline: &Pipeline, settings: &Value) -> Vec<DreamBoothData> {
         .collect()
 }
 
-/// Marks the subjects that the settings name, and says where weights act.
-fn mark(pipeline: &mut Pipeline, settings: &Value) -> Scope {
+/// The marks of the subjects that the settings name, and where weights act.
+fn marks(settings: &Value) -> (Marks, Scope) {
     let Some(phrases) = settings.get("phrases") else {
-        return Scope::Prompt;
+        return (Marks::default(), Scope::Prompt);
     };
-    let subject = |phrase: &Value| {
-        let (token, noun) = phrase.as_str().unwrap().split_once(' ').unwrap();
-        Subject {
-            noun: noun.to_owned(),
-            token: token.to_owned(),
-        }
-    };
-    let subjects: Vec<Subject> = phrases.as_array().unwrap().iter().map(subject).collect();
-    pipeline.mark(&subjects);
-    Scope::Words
+    let phrase = |phrase: &Value| phrase.as_str().unwrap().to_owned();
+    let phrases = phrases.as_array().unwrap().iter().map(phrase).collect();
+    (Marks::new(phrases, Vec::new()), Scope::Words)
 }
 
 fn pipeline(model: &str) -> Pipeline {
@@ -137,8 +133,8 @@ fn soft_masks(kind: &str) {
     let number = |key: &str| settings[key].as_f64().unwrap();
     for model in MODELS {
         let mut pipeline = pipeline(model);
-        let scope = mark(&mut pipeline, settings);
-        let data = data_of(&pipeline, settings).remove(0);
+        let (marks, scope) = marks(settings);
+        let data = data_of(&pipeline, &marks, settings).remove(0);
         let options = learned::Options {
             steps: number("steps") as usize,
             batch_size: number("half") as usize,
@@ -176,8 +172,8 @@ fn tuned_values(kind: &str) {
     let number = |key: &str| settings[key].as_f64().unwrap();
     for model in MODELS {
         let mut pipeline = pipeline(model);
-        let scope = mark(&mut pipeline, settings);
-        let data = data_of(&pipeline, settings);
+        let (marks, scope) = marks(settings);
+        let data = data_of(&pipeline, &marks, settings);
         let options = tuning::Options {
             steps: number("steps") as usize,
             batch_size: number("half") as usize,

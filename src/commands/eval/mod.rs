@@ -6,9 +6,9 @@ mod report;
 use anyhow::Context;
 use cones::eval::{Bench, Dose, HeldOut, Study, prior_loss_weight, sheet_rows};
 use cones::find::{ClassImages, encode};
-use cones::index::{Scope, SiteSelection};
+use cones::index::SiteSelection;
 use cones::picture::sheet;
-use cones::pipeline::shut;
+use cones::pipeline::{marks_of, shut};
 use cones::{Photo, Photos, Picture, Pipeline, SampleOptions};
 
 use self::inputs::{encoder, prompts, read_scores, subject};
@@ -77,10 +77,8 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     for dose in &doses {
         shut(&weights, &dose.index)?;
     }
-    if index.provenance().scope == Scope::Words {
-        // The prompts of the losses are embedded once, for all conditions.
-        pipeline.mark(&index.provenance().subjects);
-    }
+    // The prompts of the losses are embedded once, for all conditions.
+    let marks = marks_of(&[&index]);
     let clip = encoder(global, args)?;
     for prompt in &prompts {
         let cut =
@@ -106,7 +104,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         draws => {
             class_images::check(&class, &pipeline, &ui)?;
             let mut meters = Meters::new(&ui, "");
-            let data = encode(&pipeline, &subject, &photos, &class, &mut meters)?;
+            let data = encode(&pipeline, (&subject, &marks), &photos, &class, &mut meters)?;
             meters.finish();
             Some(HeldOut::new(
                 pipeline.schedule(),

@@ -6,6 +6,7 @@ use anyhow::Context;
 use cones::Pipeline;
 use cones::index::NeuronIndex;
 use cones::pipeline::Concept;
+use cones::prompt::Marks;
 
 use super::super::{distinct, read_index};
 use crate::cli::GenerateArgs;
@@ -34,15 +35,16 @@ pub(super) fn concepts(
         .unzip())
 }
 
-/// Shuts the concepts together, in the layers asked for; each was found on this very model unless `--force`.
+/// Shuts the concepts together, in the layers asked for; each was found on this very model unless `--force`. The
+/// marks are those that the prompt needs.
 pub(super) fn shut(
     pipeline: &mut Pipeline,
     concepts: &[Concept],
     args: &GenerateArgs,
     ui: &Ui,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Marks> {
     if concepts.is_empty() {
-        return Ok(());
+        return Ok(Marks::default());
     }
     let fingerprint = pipeline.fingerprint()?;
     for Concept { name, index, .. } in concepts {
@@ -56,11 +58,12 @@ pub(super) fn shut(
         }
     }
     let indices: Vec<&NeuronIndex> = concepts.iter().map(|c| &c.index).collect();
-    for idle in pipeline.shut_together(&indices, args.layers.as_ref(), args.force)? {
+    let (marks, idle) = pipeline.shut_together(&indices, args.layers.as_ref(), args.force)?;
+    for idle in idle {
         ui.warn(&format!(
             "`{}` has no neurons in these layers: it changes nothing",
             concepts[idle].name
         ));
     }
-    Ok(())
+    Ok(marks)
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cones::pipeline::{Concept, Drawn};
+use cones::prompt::occurrences;
 use cones::{Error, Progress, SampleOptions, escaped};
 
 use self::concepts::{concepts, shut};
@@ -44,7 +45,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     outputs.spare_indices()?;
     let (files, concepts) = concepts(files, &ui)?;
     let mut pipeline = load(global, &ui)?;
-    shut(&mut pipeline, &concepts, args, &ui)?;
+    let marks = shut(&mut pipeline, &concepts, args, &ui)?;
     let prompt = match args.raw_prompt {
         true => args.prompt.clone(),
         false => Concept::place(&args.prompt, &concepts),
@@ -52,7 +53,8 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     if prompt != args.prompt {
         ui.note(&format!("prompt: {prompt}"));
     }
-    for phrase in pipeline.missing_phrases(&prompt) {
+    let missing = |phrase: &&String| occurrences(&prompt, phrase).is_empty();
+    for phrase in marks.subjects().iter().filter(missing) {
         ui.warn(&format!(
             "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change nothing"
         ));
@@ -78,12 +80,12 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             attention.excite.join(", ")
         ));
     }
-    let (width, height) = options.size.unwrap_or_else(|| pipeline.size());
-    if pipeline.is_far_from_trained((width, height)) {
+    let size = options.size.unwrap_or_else(|| pipeline.size());
+    if pipeline.is_far_from_trained(size) {
         let own = pipeline.size();
         ui.warn(&format!(
-            "{width}x{height} is far from the {}x{} pixels that the model was trained on: it may draw things many times or in part",
-            own.0, own.1
+            "{size} is far from the {own} pixels that the model was trained on: it may draw things many times \
+             or in part"
         ));
     }
     let budget = Budget::new(args.memory.bytes);
@@ -101,7 +103,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         return memory::dry_run(global, &ui, &what, &needs, &[]);
     }
     // A PNG is hardly smaller than a tenth of its pixels.
-    let least = u64::from(width) * u64::from(height) * 3 / 10;
+    let least = size.pixels() as u64 * 3 / 10;
     outputs::room(paths.iter().map(|(_, path)| (path.as_path(), least)))?;
     ui.detail(&memory::line(&needs));
     let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
@@ -117,7 +119,8 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             false => Err(Error::Interrupted),
         }
     };
-    let done = pipeline.draw_each(&prompt, &options, &attention, &seeds, progress, |drawing| {
+    let spec = marks.prompt(&prompt);
+    let done = pipeline.draw_each(spec, &options, &attention, &seeds, progress, |drawing| {
         let (seed, path) = &paths[heat.len()];
         let drawn = Drawn {
             pipeline: &pipeline,
@@ -159,7 +162,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         concepts: &concepts,
         prompt: &prompt,
         options: &options,
-        size: (width, height),
+        size,
         excited: &attention.excite,
         pictures: &paths,
         heat: &heat,

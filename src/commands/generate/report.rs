@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cones::pipeline::Concept;
-use cones::{SampleOptions, escaped};
+use cones::{SampleOptions, Size, escaped};
 use serde_json::{Value, json};
 
 use super::super::outputs::Saved;
@@ -18,8 +18,7 @@ pub(super) struct Report<'a> {
     pub(super) concepts: &'a [Concept],
     pub(super) prompt: &'a str,
     pub(super) options: &'a SampleOptions,
-    /// Width and height.
-    pub(super) size: (u32, u32),
+    pub(super) size: Size,
     /// The words of attend-and-excite.
     pub(super) excited: &'a [String],
     /// The seed and the file of each.
@@ -46,7 +45,6 @@ impl Report<'_> {
             .zip(self.concepts)
             .map(|(path, c)| json!({"index": name(path), "sha256": c.sha256}))
             .collect();
-        let (width, height) = self.size;
         json!({
             "images": images,
             "model": self.model,
@@ -56,7 +54,7 @@ impl Report<'_> {
             "sampler": self.options.sampler.to_string(),
             "steps": self.options.steps,
             "guidance": self.options.guidance,
-            "size": format!("{width}x{height}"),
+            "size": self.size.to_string(),
             "attend_excite": self.excited,
             "seconds_per_step": self.seconds_per_step,
             "peak_memory_bytes": peak_memory(),

@@ -8,7 +8,7 @@ use super::super::conditioning::{Conditioning, KeysValues};
 use super::super::loader::Weights;
 use crate::index::{Site, SiteSelection};
 use crate::nn::{AttentionGrad, Linear, Weight, attention, attention_backward, attention_map};
-use crate::{IndexError, Result};
+use crate::{IndexError, Result, Size};
 
 /// Whose weights a backward pass is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,10 +269,8 @@ impl Attention {
 /// One cross-attention's look at the prompt: where each latent pixel's attention goes.
 #[derive(Debug, Clone)]
 pub struct AttentionMap {
-    /// Rows of latent pixels.
-    pub height: usize,
-    /// Columns of latent pixels.
-    pub width: usize,
+    /// How many latent pixels there are.
+    pub size: Size,
     /// `[b, height·width, t]`: the probabilities, averaged over the heads; each pixel's sum to 1 over the tokens.
     pub probabilities: Tensor,
 }
@@ -281,7 +279,7 @@ pub struct AttentionMap {
 #[derive(Debug, Default)]
 pub struct AttentionStore {
     first_row: usize,
-    size: (usize, usize),
+    size: Size,
     maps: Vec<AttentionMap>,
 }
 
@@ -300,16 +298,15 @@ impl AttentionStore {
         &self.maps
     }
 
-    /// Says that the next maps are of feature maps of this height and width.
-    pub(in crate::model) fn enter(&mut self, size: (usize, usize)) {
+    /// Says that the next maps are of feature maps of this size.
+    pub(in crate::model) fn enter(&mut self, size: Size) {
         self.size = size;
     }
 
     fn push(&mut self, map: &Tensor) -> Result<()> {
         let rows = map.dim(0)?.saturating_sub(self.first_row);
         self.maps.push(AttentionMap {
-            height: self.size.0,
-            width: self.size.1,
+            size: self.size,
             probabilities: map.narrow(0, self.first_row, rows)?,
         });
         Ok(())

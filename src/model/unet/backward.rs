@@ -9,17 +9,17 @@ use super::super::resnet::ResnetSaved;
 use super::attention::{AttentionStore, Owner, SiteGradients};
 use super::transformer::{BackwardPass, BackwardUntil, TransformerSaved};
 use super::{ForwardPass, Layer, UNet};
-use crate::Result;
 use crate::index::{Site, SiteSelection};
 use crate::nn::AttentionGrad;
+use crate::{Result, Size};
 
 /// What one layer saved for its backward pass.
 #[derive(Debug)]
 pub(in crate::model) enum LayerSaved {
     Resnet(ResnetSaved),
     Transformer(TransformerSaved),
-    /// Height and width of the input of a [`Layer::Downsample`].
-    Downsample(usize, usize),
+    /// The size of the input of a [`Layer::Downsample`].
+    Downsample(Size),
     /// Channels of the input of a [`Layer::Pop`], in front of the kept ones.
     Pop(usize),
     /// The layer's input: it is computed again.
@@ -40,10 +40,8 @@ pub struct Saved {
 /// Where the UNet's coarsest cross-attentions look, and what [`UNet::latent_gradient`] needs.
 #[derive(Debug)]
 pub struct Attended {
-    /// Rows of the map.
-    pub height: usize,
-    /// Columns of the map.
-    pub width: usize,
+    /// Of the map.
+    pub size: Size,
     /// `[b, height·width, t]`: attention probabilities, averaged over layers and heads.
     pub map: Tensor,
     /// How many layers the map is the average of.
@@ -243,8 +241,7 @@ impl UNet {
             sum = (sum + &map.probabilities)?;
         }
         Ok(Attended {
-            height: first.height,
-            width: first.width,
+            size: first.size,
             map: (sum / store.maps().len() as f64)?,
             maps: store.maps().len(),
             layers,
@@ -322,9 +319,11 @@ impl Walk<'_> {
             }
             (_, _, None) => return Ok(()),
             (Layer::Resnet(resnet), LayerSaved::Resnet(s), Some(g)) => resnet.backward(&s, &g)?,
-            (Layer::Downsample(conv), LayerSaved::Downsample(h, w), Some(g)) => {
+            (Layer::Downsample(conv), LayerSaved::Downsample(size), Some(g)) => {
                 let g = conv.backward(&g)?;
-                g.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()?
+                g.narrow(2, 0, size.height)?
+                    .narrow(3, 0, size.width)?
+                    .contiguous()?
             }
             (Layer::Upsample(upsample), _, Some(g)) => upsample.backward(&g)?,
             (Layer::Push, _, Some(g)) => match self.skips.pop() {

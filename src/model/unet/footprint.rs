@@ -5,6 +5,7 @@
 //! the same to the last bit.
 
 use super::{Layer, UNet};
+use crate::Size;
 
 /// Bytes of a number.
 const F32: u64 = 4;
@@ -44,8 +45,8 @@ pub(in crate::model) fn bytes(channels: usize, pixels: usize) -> u64 {
 }
 
 impl UNet {
-    /// What a forward pass needs for `rows` latents of this height and width.
-    pub fn forward_footprint(&self, rows: usize, size: (usize, usize)) -> Footprint {
+    /// What a forward pass needs for `rows` latents of this size.
+    pub fn forward_footprint(&self, rows: usize, size: Size) -> Footprint {
         let Walk { needs, skips } = self.needs(rows, size);
         Footprint {
             kept: skips,
@@ -54,15 +55,15 @@ impl UNet {
         }
     }
 
-    /// What a forward pass and the backward pass to the sites need for `rows` latents of this height and width, as
+    /// What a forward pass and the backward pass to the sites need for `rows` latents of this size, as
     /// [`UNet::plan_memory`] left it.
-    pub fn backward_footprint(&self, rows: usize, size: (usize, usize)) -> Footprint {
+    pub fn backward_footprint(&self, rows: usize, size: Size) -> Footprint {
         self.footprint(&self.needs(rows, size), &self.recomputed)
     }
 
     /// Has the backward pass compute as few layers again as let it stay within `budget` bytes, those first that save
     /// most by it; all if that is too little.
-    pub fn plan_memory(&mut self, rows: usize, size: (usize, usize), budget: u64) {
+    pub fn plan_memory(&mut self, rows: usize, size: Size, budget: u64) {
         let walk = self.needs(rows, size);
         let mut layers: Vec<usize> = (self.first_site..self.layers.len())
             .filter(|&i| walk.needs[i].inside > 0)
@@ -91,12 +92,12 @@ impl UNet {
     }
 
     /// What each layer needs, in the order of execution.
-    fn needs(&self, rows: usize, (mut h, mut w): (usize, usize)) -> Walk {
+    fn needs(&self, rows: usize, mut size: Size) -> Walk {
         let mut channels = self.conv_in.channels().0;
         let (mut skips, mut most, mut sum) = (Vec::new(), 0, 0);
         let mut needs = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            let pixels = rows * h * w;
+            let pixels = rows * size.pixels();
             needs.push(match layer {
                 Layer::Resnet(resnet) => {
                     channels = resnet.channels().1;
@@ -104,28 +105,27 @@ impl UNet {
                 }
                 Layer::Transformer(transformer) => transformer.needs(pixels),
                 Layer::Downsample(_) => {
-                    (h, w) = (h.div_ceil(2), w.div_ceil(2));
+                    size = size.map(|side| side.div_ceil(2));
                     LayerNeeds {
                         working: 2 * bytes(channels, pixels),
                         ..LayerNeeds::default()
                     }
                 }
                 Layer::Upsample(_) => {
-                    let (_, height, width) = *skips.last().unwrap_or(&(channels, h, w));
-                    (h, w) = (height, width);
+                    (_, size) = *skips.last().unwrap_or(&(channels, size));
                     LayerNeeds {
-                        working: 2 * bytes(channels, rows * h * w),
+                        working: 2 * bytes(channels, rows * size.pixels()),
                         ..LayerNeeds::default()
                     }
                 }
                 Layer::Push => {
-                    skips.push((channels, h, w));
+                    skips.push((channels, size));
                     sum += bytes(channels, pixels);
                     most = most.max(sum);
                     LayerNeeds::default()
                 }
                 Layer::Pop => {
-                    if let Some((skip, ..)) = skips.pop() {
+                    if let Some((skip, _)) = skips.pop() {
                         channels += skip;
                         sum -= bytes(skip, pixels);
                     }

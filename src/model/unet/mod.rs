@@ -23,7 +23,7 @@ use super::resnet::{Resnet, Upsample};
 use crate::checkpoint::{Pages, TensorFile};
 use crate::index::{Scope, Site, SiteSelection};
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
-use crate::{IndexError, Result};
+use crate::{IndexError, Result, Size};
 
 /// One layer of the network, in the order of execution.
 #[derive(Debug)]
@@ -96,7 +96,10 @@ impl<'a> ForwardPass<'a> {
             }
             Layer::Downsample(conv) => {
                 let (_, _, h, w) = hidden.dims4()?;
-                (conv.forward(&hidden)?, LayerSaved::Downsample(h, w))
+                (
+                    conv.forward(&hidden)?,
+                    LayerSaved::Downsample(Size::new(w, h)),
+                )
             }
             Layer::Upsample(upsample) => {
                 // As large as what is appended next: not twice as large where the way down rounded up.
@@ -380,6 +383,12 @@ impl UNet {
             Scope::Prompt => self.set_site_weights(weights),
             Scope::Words => self.set_word_weights(vec![weights]),
         }
+    }
+
+    /// How many subjects have weights of their own at their words.
+    pub(crate) fn subjects(&self) -> usize {
+        let own = self.projections().map(|p| p.at_words.len());
+        own.max().unwrap_or(0)
     }
 
     /// Gives each subject weights of its own, of the same shapes, for these sites: they are used at the tokens that a

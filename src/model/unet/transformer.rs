@@ -6,8 +6,8 @@ use super::super::conditioning::Conditioning;
 use super::super::loader::Weights;
 use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
 use super::footprint::{LayerNeeds, bytes};
-use crate::Result;
 use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
+use crate::{Result, Size};
 
 /// How far a backward pass goes into a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,7 +231,7 @@ impl Transformer {
     ) -> Result<(Tensor, TransformerSaved)> {
         if let Some(store) = &mut store {
             let (_, _, h, w) = x.dims4()?;
-            store.enter((h, w));
+            store.enter(Size::new(w, h));
         }
         let mut hidden = self.proj_in.forward_from_channels(&self.norm.forward(x)?)?; // [b, n, c]
         let mut blocks = Vec::with_capacity(self.blocks.len());

@@ -18,7 +18,7 @@ use super::file::unusable;
 use super::kind::Kind;
 use super::orientation::{chunks, orientation, segments};
 use super::{Picture, large};
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// No photo has longer sides; larger claims are of damaged or hostile files.
 pub(super) const MAX_SIDE: u32 = 32_768;
@@ -53,7 +53,7 @@ impl Problem {
 }
 
 impl Picture {
-    /// Reads a PNG or JPEG as a picture of exactly this width and height.
+    /// Reads a PNG or JPEG as a picture of exactly this size.
     ///
     /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around
     /// its centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles
@@ -61,7 +61,7 @@ impl Picture {
     ///
     /// # Errors
     /// If the file cannot be read, is not such a picture, is cut off, or is too large.
-    pub fn read(path: &Path, size: (u32, u32)) -> Result<Self> {
+    pub fn read(path: &Path, size: Size) -> Result<Self> {
         check_size(size)?;
         fitted(Cow::Owned(decoded_again(path)?.0), size)
     }
@@ -77,20 +77,19 @@ impl Picture {
     }
 }
 
-fn check_size((width, height): (u32, u32)) -> Result<()> {
-    if (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) {
-        return Ok(());
-    }
-    Err(Error::value(
-        "size",
-        format!("1 to {MAX_SIDE} pixels a side"),
-        format!("{width}x{height}"),
-    ))
+/// Width and height of a picture that can be made.
+fn check_size(size: Size) -> Result<(u32, u32)> {
+    let side = |side: usize| u32::try_from(side).ok();
+    let sides = side(size.width).zip(side(size.height));
+    let fits = |side: u32| (1..=MAX_SIDE).contains(&side);
+    sides
+        .filter(|(width, height)| fits(*width) && fits(*height))
+        .ok_or_else(|| Error::value("size", format!("1 to {MAX_SIDE} pixels a side"), size))
 }
 
 /// Pixels cut and scaled to a size.
-pub(super) fn fitted(rgb: Cow<RgbImage>, (width, height): (u32, u32)) -> Result<Picture> {
-    check_size((width, height))?;
+pub(super) fn fitted(rgb: Cow<RgbImage>, size: Size) -> Result<Picture> {
+    let (width, height) = check_size(size)?;
     Picture::new(width, height, cover(rgb, width, height).into_raw())
 }
 

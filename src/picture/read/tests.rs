@@ -58,7 +58,9 @@ fn every_orientation_is_applied() {
     for orientation in 1..=8 {
         let expected = upright(orientation);
         let file = written(&png(&image, orientation));
-        let picture = Picture::read(file.path(), expected.dimensions()).unwrap();
+        let (width, height) = expected.dimensions();
+        let size = Size::new(width as usize, height as usize);
+        let picture = Picture::read(file.path(), size).unwrap();
         assert_eq!(
             picture.rgb(),
             expected.as_raw().as_slice(),
@@ -73,7 +75,7 @@ fn transparency_is_laid_over_white() {
     let file = tempfile::Builder::new().suffix(".png").tempfile().unwrap();
     image.save(file.path()).unwrap();
     assert_eq!(
-        Picture::read(file.path(), (2, 1)).unwrap().rgb(),
+        Picture::read(file.path(), Size::new(2, 1)).unwrap().rgb(),
         [255, 255, 255, 100, 0, 0]
     );
 }
@@ -88,10 +90,13 @@ fn a_wide_picture_is_cut_around_its_centre() {
         }
     });
     let file = written(&png(&image, 1));
-    let picture = Picture::read(file.path(), (10, 10)).unwrap();
+    let picture = Picture::read(file.path(), Size::new(10, 10)).unwrap();
     assert!(picture.rgb().iter().all(|&v| v == 255));
     assert_eq!(
-        Picture::read(file.path(), (5, 7)).unwrap().rgb().len(),
+        Picture::read(file.path(), Size::new(5, 7))
+            .unwrap()
+            .rgb()
+            .len(),
         5 * 7 * 3
     );
 }
@@ -101,7 +106,7 @@ fn damaged_files_are_errors_that_name_the_file() {
     let whole = png(&sample(), 1);
     for cut in [0, 1, 8, 20, whole.len() / 2, whole.len() - 20] {
         let file = written(&whole[..cut]);
-        let error = Picture::read(file.path(), (4, 2)).unwrap_err();
+        let error = Picture::read(file.path(), Size::new(4, 2)).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -109,7 +114,7 @@ fn damaged_files_are_errors_that_name_the_file() {
             "{error}"
         );
     }
-    assert!(Picture::read(Path::new("/no/such.png"), (4, 2)).is_err());
+    assert!(Picture::read(Path::new("/no/such.png"), Size::new(4, 2)).is_err());
 }
 
 /// Noise compresses badly, so that cuts fall into the coded data.
@@ -127,9 +132,9 @@ fn jpeg() -> Vec<u8> {
 #[test]
 fn a_jpeg_is_read_whole_or_not_at_all() {
     let whole = jpeg();
-    assert!(Picture::read(written(&whole).path(), (64, 48)).is_ok());
+    assert!(Picture::read(written(&whole).path(), Size::new(64, 48)).is_ok());
     let trailing = [&whole[..], b"more"].concat();
-    assert!(Picture::read(written(&trailing).path(), (64, 48)).is_ok());
+    assert!(Picture::read(written(&trailing).path(), Size::new(64, 48)).is_ok());
     for cut in 0..whole.len() - 1 {
         let error = decode(&whole[..cut], Kind::Jpeg);
         assert!(error.is_err(), "{cut} of {} bytes", whole.len());
@@ -187,7 +192,7 @@ fn other_formats_are_named_with_the_way_out() {
         b"hello",
         b"",
     ] {
-        let error = Picture::read(written(bytes).path(), (4, 2)).unwrap_err();
+        let error = Picture::read(written(bytes).path(), Size::new(4, 2)).unwrap_err();
         assert_eq!(error.hint(), Some("convert it to PNG or JPEG"), "{error}");
     }
 }
@@ -198,6 +203,6 @@ fn sixteen_bits_and_grey_become_rgb() {
     let grey =
         image::ImageBuffer::<image::Luma<u16>, _>::from_raw(2, 1, vec![0u16, 0xFFFF]).unwrap();
     grey.save(file.path()).unwrap();
-    let picture = Picture::read(file.path(), (2, 1)).unwrap();
+    let picture = Picture::read(file.path(), Size::new(2, 1)).unwrap();
     assert_eq!(picture.rgb(), [0, 0, 0, 255, 255, 255]);
 }

@@ -13,7 +13,7 @@
 //! 6. At the steps of [`AttendExcite::thresholds`], 5 is repeated until `L ≤ 1 − threshold`.
 
 use super::samplers::Step;
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// Factor before the softmax over the tokens.
 const SHARPNESS: f32 = 100.0;
@@ -111,21 +111,22 @@ impl AttendExcite {
 /// The loss of a map, and its gradient with respect to the map.
 ///
 /// # Shapes
-/// - `map`: `[h, w, t]`, row by row, with `size` = `(h, w)`
+/// - `map`: `[h, w, t]`, row by row, with h and w those of `size`
 /// - `tokens`: positions 1..t−1 of the tokens to excite
 /// - the gradient: `[h, w, t]`
 ///
 /// # Errors
 /// If there is no token or one outside 1..t−1, a side of the map is less than 2, its length does not fit, or a value is
 /// not finite.
-pub fn attention_loss(map: &[f32], (h, w): (usize, usize), tokens: &[usize]) -> Result<Loss> {
+pub fn attention_loss(map: &[f32], size: Size, tokens: &[usize]) -> Result<Loss> {
+    let (h, w) = (size.height, size.width);
     if h < 2 || w < 2 {
         let expected = "pictures whose attention maps are at least 2x2 for attend-and-excite";
-        return Err(Error::value("size", expected, format!("{w}x{h}")));
+        return Err(Error::value("size", expected, size));
     }
     let t = map.len() / (h * w);
     if t * h * w != map.len() || map.iter().any(|v| !v.is_finite()) {
-        let expected = format!("finite values for {w}x{h} pixels");
+        let expected = format!("finite values for {size} pixels");
         return Err(Error::value("attention map", expected, "others"));
     }
     let inner = 1..t.saturating_sub(1);

@@ -53,26 +53,31 @@ fn smoothing_and_its_transpose_agree() {
 #[test]
 fn the_loss_is_of_the_token_that_lacks_most() {
     let mut values = map(12, 6, 3);
-    let alone = |values: &[f32], token| attention_loss(values, (3, 4), &[token]).unwrap().value;
+    let alone = |values: &[f32], token| {
+        attention_loss(values, Size::new(4, 3), &[token])
+            .unwrap()
+            .value
+    };
     let (first, second) = (alone(&values, 2), alone(&values, 3));
-    let both = attention_loss(&values, (3, 4), &[2, 3]).unwrap().value;
+    let both = attention_loss(&values, Size::new(4, 3), &[2, 3])
+        .unwrap()
+        .value;
     assert_eq!(both, first.max(second));
     assert!(first > 0.0 && second > 0.0 && first != second);
     // A token that has everything everywhere lacks nothing, and then nothing moves.
     values.chunks_mut(6).for_each(|row| row[2] = 5.0);
-    let loss = attention_loss(&values, (3, 4), &[2]).unwrap();
+    let loss = attention_loss(&values, Size::new(4, 3), &[2]).unwrap();
     assert!(loss.value < 1e-6 && loss.gradient.iter().all(|g| g.abs() < 1e-3));
 }
 
 #[test]
 fn the_gradient_equals_finite_differences() {
     for (size, tokens) in [
-        ((4, 5), &[2usize, 4][..]),
-        ((2, 2), &[1]),
-        ((5, 3), &[4, 3, 1]),
+        (Size::new(5, 4), &[2usize, 4][..]),
+        (Size::new(2, 2), &[1]),
+        (Size::new(3, 5), &[4, 3, 1]),
     ] {
-        let (h, w) = size;
-        let values = map(h * w, 6, 7);
+        let values = map(size.pixels(), 6, 7);
         let loss = attention_loss(&values, size, tokens).unwrap();
         let largest = loss.gradient.iter().fold(0f32, |m, g| m.max(g.abs()));
         assert!(largest > 0.1);
@@ -92,18 +97,18 @@ fn the_gradient_equals_finite_differences() {
 fn what_is_no_map_or_token_is_refused() {
     let values = map(12, 6, 3);
     for (size, tokens) in [
-        ((1, 12), &[1][..]),
-        ((12, 1), &[1]),
-        ((5, 5), &[1]),
-        ((3, 4), &[]),
-        ((3, 4), &[0]),
-        ((3, 4), &[5]),
+        (Size::new(12, 1), &[1][..]),
+        (Size::new(1, 12), &[1]),
+        (Size::new(5, 5), &[1]),
+        (Size::new(4, 3), &[]),
+        (Size::new(4, 3), &[0]),
+        (Size::new(4, 3), &[5]),
     ] {
         attention_loss(&values, size, tokens).unwrap_err();
     }
     let mut broken = values.clone();
     broken[3] = f32::NAN;
-    attention_loss(&broken, (3, 4), &[1]).unwrap_err();
+    attention_loss(&broken, Size::new(4, 3), &[1]).unwrap_err();
 }
 
 /// Steps of a run in which each move takes a tenth off the loss: how often the loss is asked for, and the moves.

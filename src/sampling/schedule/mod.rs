@@ -7,17 +7,19 @@
 //! as by `OtherScheduler.from_config(pipe.scheduler.config)`. In effect a key of the file counts
 //! for every class that knows it, whoever wrote it, and a key that is not in the file has the
 //! default of the class *used*: `timestep_spacing` is "leading" for DDIM and "linspace" for Euler.
-//! [`ScheduleConfig`] therefore keeps what the file says and leaves the rest open.
+//! [`ScheduleConfig`] therefore keeps what the file says and leaves the rest open. It knows no sampler: each says in
+//! its own file under `samplers/` which keys it heeds.
 
 mod support;
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 
 use super::betas::{BetaSchedule, alphas_cumprod, betas, zero_terminal_snr};
-use super::samplers::Sampler;
 use crate::config::ConfigReader;
 use crate::{Error, Result};
-use support::Refusal;
+pub(super) use support::Heeded;
 
 /// What the model's output means (Salimans and Ho 2022, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +48,20 @@ pub struct ScheduleConfig {
     betas: Vec<f32>,
     alphas_cumprod: Vec<f32>,
     prediction: Prediction,
-    spacing: Option<Spacing>,
-    set_alpha_to_one: Option<bool>,
+    /// The keys that only some samplers heed, for these to judge.
+    heeded: BTreeMap<&'static str, Value>,
+    /// Whether the betas are the file's own. Else they are those of most classes, but not of all.
+    pub(super) gives_betas: bool,
+    /// Whether the last `ᾱ` is 0 (Lin et al. 2023).
+    pub(super) rescaled: bool,
+    /// How timesteps are spread, if the file says so.
+    pub(super) spacing: Option<Spacing>,
+    /// Whether `ᾱ` is 1 beyond the last step, and not `ᾱ_0`, if the file says so.
+    pub(super) set_alpha_to_one: Option<bool>,
     /// Whether the file has `clip_sample`: then it is off, see [`ScheduleConfig::parse`].
-    has_clip_sample: bool,
-    clip_range: f32,
-    rescaled: bool,
-    refusals: Vec<Refusal>,
+    pub(super) has_clip_sample: bool,
+    /// The limit of the predicted picture, where it is clipped.
+    pub(super) clip_range: f32,
     /// Added to timesteps that are spaced "leading".
     pub(super) steps_offset: i64,
     /// Whether PNDM starts with linear multistep, instead of Runge-Kutta.
@@ -63,7 +72,7 @@ pub struct ScheduleConfig {
     pub(super) cosine: bool,
     /// Whether a last step ends at the lowest noise level of training, instead of at none.
     pub(super) ends_at_sigma_min: bool,
-    /// Whether DPM-Solver++ ends with a step of first order in runs of less than 15.
+    /// Whether multistep solvers end with steps of a lower order, DPM-Solver++ in runs of less than 15.
     pub(super) lower_order_final: bool,
     /// Whether DPM-Solver++ ends with a step of first order in any run.
     pub(super) euler_at_final: bool,
@@ -72,18 +81,22 @@ pub struct ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// Reads the `text` of a `scheduler_config.json`; `file` is its name in errors.
-    ///
-    /// Two outdated settings are put right as `StableDiffusionPipeline` does: `steps_offset`
-    /// becomes 1, and `clip_sample` false, wherever the file has them.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names a key that is malformed, unknown, or not supported by any sampler.
-    /// One that is supported by some samplers only is an error when [`ScheduleConfig::check`] or a
-    /// run asks for another.
-    pub fn parse(file: &str, text: &str) -> Result<Self> {
+    /// Reads the `text` of a `scheduler_config.json`; `file` is its name in errors, and `heeded` are the keys that some
+    /// samplers judge themselves: [`ScheduleConfig::parse`].
+    pub(super) fn read(
+        file: &str,
+        text: &str,
+        heeded: impl Iterator<Item = &'static str>,
+    ) -> Result<Self> {
         let mut keys = ConfigReader::parse_diffusers(file, text)?;
         support::check_class(file, &mut keys)?;
+        let heeded = heeded
+            .filter_map(|key| Some((key, keys.take(key)?)))
+            .collect();
+        let ends = ["beta_schedule", "beta_start", "beta_end"];
+        let gives_betas = keys.has("trained_betas")
+            || keys.word("beta_schedule") == Some("squaredcos_cap_v2")
+            || ends.iter().all(|key| keys.has(key));
         let steps = keys
             .integer("num_train_timesteps", 2..=100_000)?
             .unwrap_or(1000) as usize;
@@ -177,11 +190,15 @@ impl ScheduleConfig {
             lambda_min: keys
                 .number("lambda_min_clipped")?
                 .unwrap_or(f64::NEG_INFINITY) as f32,
-            refusals: support::refusals(&mut keys)?,
+            heeded,
+            gives_betas,
             rescaled,
             betas,
             alphas_cumprod,
         };
+        for (key, supported) in support::OF_ALL {
+            support::only(&mut keys, key, supported)?;
+        }
         keys.ignore(support::WITHOUT_EFFECT);
         keys.finish()?;
         Ok(config)
@@ -227,49 +244,6 @@ impl ScheduleConfig {
         Ok((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()))
     }
 
-    /// Whether `sampler` can make a picture in so many steps under this file, without running
-    /// anything.
-    ///
-    /// # Errors
-    /// [`Error::Value`] if `steps` is not in `1..=num_train_timesteps`, or of a number that this
-    /// spacing cannot take; [`Error::Config`] if the file has a value that this sampler heeds and
-    /// does not support.
-    pub fn check(&self, sampler: Sampler, steps: usize) -> Result<()> {
-        super::timesteps::Timesteps::new(self, sampler, steps).map(|_| ())
-    }
-
-    /// [`Error::Config`] if the file has a value that `sampler` heeds and does not support.
-    pub(super) fn check_sampler(&self, sampler: Sampler) -> Result<()> {
-        let error = |key: &str, expected: &str, found: &str| {
-            let expected = format!("{expected} with sampler `{sampler}`");
-            Err(Error::Config {
-                file: self.file.clone(),
-                key: key.to_owned(),
-                expected,
-                found: found.to_owned(),
-            })
-        };
-        match self
-            .refusals
-            .iter()
-            .find(|refusal| refusal.samplers.contains(&sampler))
-        {
-            Some(refusal) => error(refusal.key, &refusal.expected, &refusal.found),
-            // x_0 = (x_t - √(1-ᾱ)·ε)/√ᾱ would divide by zero at the last timestep.
-            None if sampler == Sampler::Ddim
-                && self.rescaled
-                && self.prediction == Prediction::Epsilon =>
-            {
-                error(
-                    "rescale_betas_zero_snr",
-                    "false, or `v_prediction`,",
-                    "true",
-                )
-            }
-            None => Ok(()),
-        }
-    }
-
     /// [`Error::Value`] for a timestep past the end.
     pub(super) fn no_timestep(&self, timestep: impl ToString) -> Error {
         Error::value(
@@ -279,38 +253,39 @@ impl ScheduleConfig {
         )
     }
 
-    /// How `sampler` spreads its timesteps.
-    pub(super) fn spacing(&self, sampler: Sampler) -> Spacing {
-        self.spacing.unwrap_or(match sampler {
-            Sampler::Ddim | Sampler::Pndm => Spacing::Leading,
-            Sampler::DpmPp2M | Sampler::Euler | Sampler::EulerA => Spacing::Linspace,
-        })
+    /// The value of a key that only some samplers heed.
+    pub(super) fn heeded(&self, key: &str) -> Option<&Value> {
+        self.heeded.get(key)
     }
 
-    /// The limit that `sampler` puts on the picture it predicts.
-    pub(super) fn clip(&self, sampler: Sampler) -> Option<f32> {
-        (sampler == Sampler::Ddim && !self.has_clip_sample).then_some(self.clip_range)
-    }
-
-    /// `ᾱ` as `sampler` sees it.
-    pub(super) fn alphas_of(&self, sampler: Sampler) -> Cow<'_, [f32]> {
-        match sampler {
-            Sampler::Pndm if self.rescaled => Cow::Owned(alphas_cumprod(&self.betas)),
-            Sampler::DpmPp2M | Sampler::Euler | Sampler::EulerA if self.rescaled => {
-                let mut alphas = self.alphas_cumprod.clone();
-                if let Some(last) = alphas.last_mut() {
-                    // diffusers: close to 0 without being 0, so that the first sigma is finite.
-                    *last = 2_f32.powi(-24);
-                }
-                Cow::Owned(alphas)
-            }
-            _ => Cow::Borrowed(&self.alphas_cumprod),
+    /// [`Error::Config`] about a key that `sampler` heeds.
+    pub(super) fn refusal(
+        &self,
+        sampler: &str,
+        key: &str,
+        expected: impl std::fmt::Display,
+        found: impl ToString,
+    ) -> Error {
+        Error::Config {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            expected: format!("{expected} with sampler `{sampler}`"),
+            found: found.to_string(),
         }
     }
 
-    /// Whether `ᾱ` is 1 beyond the last step of `sampler`, and not `ᾱ_0`; for DDIM and PNDM.
-    pub(super) fn ends_at_one(&self, sampler: Sampler) -> bool {
-        self.set_alpha_to_one.unwrap_or(sampler == Sampler::Ddim)
+    /// `ᾱ` of the betas as they stand, for samplers that know nothing of a last `ᾱ` of 0.
+    pub(super) fn plain_alphas(&self) -> Vec<f32> {
+        alphas_cumprod(&self.betas)
+    }
+
+    /// `ᾱ` with a last value that is close to 0 without being 0, so that the first `σ` is finite.
+    pub(super) fn finite_alphas(&self) -> Vec<f32> {
+        let mut alphas = self.alphas_cumprod.clone();
+        if let (true, Some(last)) = (self.rescaled, alphas.last_mut()) {
+            *last = 2_f32.powi(-24);
+        }
+        alphas
     }
 }
 

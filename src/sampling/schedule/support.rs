@@ -2,26 +2,15 @@
 
 use serde_json::Value;
 
-use super::super::samplers::Sampler;
 use crate::config::ConfigReader;
 use crate::{Error, Result};
 
-/// A value of the file that some samplers would need and do not support.
-#[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    /// The key.
-    pub(super) key: &'static str,
-    /// The samplers that heed it.
-    pub(super) samplers: &'static [Sampler],
-    /// The values that they support.
-    pub(super) expected: String,
-    /// The value in the file.
-    pub(super) found: String,
-}
+/// A key that a sampler heeds, and the values, as JSON, that it takes.
+pub(in crate::sampling) type Heeded = (&'static str, &'static [&'static str]);
 
 /// The classes that write files of this kind. Others (flow matching, consistency, EDM) have keys of
 /// other meanings.
-pub(super) const CLASSES: &[&str] = &[
+const CLASSES: &[&str] = &[
     "DDIMScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
@@ -45,7 +34,8 @@ pub(super) fn check_class(file: &str, keys: &mut ConfigReader) -> Result<()> {
         Some(Value::String(class)) => format!("{}{}", class.escape_debug(), about(&class)),
         Some(other) => format!("`_class_name` {other}"),
     };
-    let hint = "pass a model whose scheduler is one of these, such as the one that this was made from; which sampler draws is chosen apart from it";
+    let hint = "pass a model whose scheduler is one of these, such as the one that this was made from; which sampler \
+                draws is chosen apart from it";
     let expected = format!("a scheduler of Stable Diffusion, {}", CLASSES.join(", "));
     Err(Error::file(file, expected, found, hint))
 }
@@ -62,50 +52,19 @@ fn about(class: &str) -> &'static str {
     }
 }
 
-/// ConfigReader of those classes that change nothing in any sampler here.
+/// Keys of those classes that change nothing in any sampler here.
 pub(super) const WITHOUT_EFFECT: &[&str] = &[
-    "disable_corrector",
     "dynamic_thresholding_ratio",
     "flow_shift",
-    "predict_x0",
     "sample_max_value",
-    "shift_terminal",
-    "solver_p",
     "tensor_format",
     "time_shift_type",
-    "use_dynamic_shifting",
 ];
 
-const DPM: &[Sampler] = &[Sampler::DpmPp2M];
-const EULER: &[Sampler] = &[Sampler::Euler];
-const DPM_EULER: &[Sampler] = &[Sampler::DpmPp2M, Sampler::Euler];
-
-/// ConfigReader that are supported at some values only: the key, these values as JSON, and the samplers
-/// that heed it.
-const SWITCHES: &[(&str, &[&str], &[Sampler])] = &[
-    // diffusers reads "deis", "logrho", "bh1" and "bh2", which other classes write, as its own
-    // defaults.
-    ("algorithm_type", &["\"dpmsolver++\"", "\"deis\""], DPM),
-    ("interpolation_type", &["\"linear\""], EULER),
-    ("predict_epsilon", &["true", "null"], Sampler::ALL),
-    ("sigma_max", &["null"], DPM_EULER),
-    ("sigma_min", &["null"], DPM_EULER),
-    ("solver_order", &["2"], DPM),
-    (
-        "solver_type",
-        &["\"midpoint\"", "\"logrho\"", "\"bh1\"", "\"bh2\""],
-        DPM,
-    ),
-    (
-        "thresholding",
-        &["false", "null"],
-        &[Sampler::DpmPp2M, Sampler::Ddim],
-    ),
-    ("timestep_type", &["\"discrete\"", "null"], EULER),
-    ("use_beta_sigmas", &["false"], DPM_EULER),
-    ("use_exponential_sigmas", &["false"], DPM_EULER),
-    ("use_flow_sigmas", &["false", "null"], DPM),
-    ("use_lu_lambdas", &["false", "null"], DPM),
+/// Keys that every sampler takes at these values only.
+pub(super) const OF_ALL: &[Heeded] = &[
+    ("predict_epsilon", &["true", "null"]),
+    // What is learned of the variance is more channels of the model's output.
     (
         "variance_type",
         &[
@@ -115,31 +74,15 @@ const SWITCHES: &[(&str, &[&str], &[Sampler])] = &[
             "\"fixed_large\"",
             "\"fixed_large_log\"",
         ],
-        Sampler::ALL,
     ),
 ];
 
-/// Takes all [`SWITCHES`] out of `keys`: those that no sampler supports are an error, the others
-/// are returned.
-pub(super) fn refusals(keys: &mut ConfigReader) -> Result<Vec<Refusal>> {
-    let mut refusals = Vec::new();
-    for &(key, supported, samplers) in SWITCHES {
-        let Some(found) = keys.take(key).map(|value| value.to_string()) else {
-            continue;
-        };
-        if supported.contains(&found.as_str()) {
-            continue;
+/// Takes `key` out of `keys`, with one of the supported values or absent.
+pub(super) fn only(keys: &mut ConfigReader, key: &str, supported: &[&str]) -> Result<()> {
+    match keys.take(key).map(|value| value.to_string()) {
+        Some(found) if !supported.contains(&found.as_str()) => {
+            Err(keys.error(key, supported.join(" or "), found))
         }
-        let expected = supported.join(" or ");
-        if samplers.len() == Sampler::ALL.len() {
-            return Err(keys.error(key, expected, found));
-        }
-        refusals.push(Refusal {
-            key,
-            samplers,
-            expected,
-            found,
-        });
+        _ => Ok(()),
     }
-    Ok(refusals)
 }

@@ -48,14 +48,9 @@ fn stable_diffusions_file() {
     assert_eq!(config.num_train_timesteps(), 1000);
     let (signal, noise) = config.signal_and_noise(500).unwrap();
     assert!((signal * signal + noise * noise - 1.0).abs() < 1e-6);
-    assert_eq!(
-        with(r#""timestep_spacing": "linspace""#)
-            .unwrap()
-            .spacing(Sampler::Ddim),
-        Spacing::Linspace
-    );
-    assert_eq!(config.spacing(Sampler::Ddim), Spacing::Leading);
-    assert_eq!(config.spacing(Sampler::DpmPp2M), Spacing::Linspace);
+    assert_eq!(config.spacing, None);
+    let spaced = with(r#""timestep_spacing": "trailing""#).unwrap();
+    assert_eq!(spaced.spacing, Some(Spacing::Trailing));
 }
 
 #[test]
@@ -104,50 +99,20 @@ fn unsupported_values_name_their_key() {
 }
 
 #[test]
-fn values_that_one_sampler_heeds_are_refused_for_that_one() {
-    for (extra, samplers) in [
-        (r#""solver_order": 3"#, vec![Sampler::DpmPp2M]),
-        (
-            r#""thresholding": true"#,
-            vec![Sampler::DpmPp2M, Sampler::Ddim],
-        ),
-        (
-            r#""use_exponential_sigmas": true"#,
-            vec![Sampler::DpmPp2M, Sampler::Euler],
-        ),
-        (
-            r#""interpolation_type": "log_linear""#,
-            vec![Sampler::Euler],
-        ),
-        (r#""rescale_betas_zero_snr": true"#, vec![Sampler::Ddim]),
-        (
-            r#""algorithm_type": "deis", "solver_type": "logrho""#,
-            vec![],
-        ),
-        (
-            r#""lambda_min_clipped": -Infinity, "variance_type": null"#,
-            vec![],
-        ),
-    ] {
-        let config = with(extra).unwrap();
-        for &sampler in Sampler::ALL {
-            let refused = matches!(config.check(sampler, 20), Err(Error::Config { .. }));
-            assert_eq!(refused, samplers.contains(&sampler), "{extra} {sampler}");
-        }
-    }
-}
-
-#[test]
 fn outdated_settings_are_put_right() {
     let config =
         parse(r#"{"_class_name": "DDIMScheduler", "clip_sample": true, "steps_offset": 0}"#)
             .unwrap();
-    assert_eq!((config.clip(Sampler::Ddim), config.steps_offset), (None, 1));
+    assert_eq!((config.has_clip_sample, config.steps_offset), (true, 1));
     // Not in the file, so the class that is used decides, as `from_config` has it.
     let config = parse(r#"{"_class_name": "DDIMScheduler"}"#).unwrap();
     assert_eq!(
-        (config.clip(Sampler::Ddim), config.steps_offset),
-        (Some(1.0), 0)
+        (
+            config.has_clip_sample,
+            config.clip_range,
+            config.steps_offset
+        ),
+        (false, 1.0, 0)
     );
     let used = r#"{"_class_name": "DDIMScheduler", "_use_default_values": ["steps_offset"], "steps_offset": 3}"#;
     assert_eq!(parse(used).unwrap().steps_offset, 0);

@@ -187,4 +187,6 @@ fn build(files: &Files) -> tokenizers::Result<tokenizers::Tokenizer> {
 }
 
 #[cfg(test)]
+mod clip_tests;
+#[cfg(test)]
 pub(in crate::model) mod tests;

@@ -51,12 +51,12 @@ fn folder(files: &Map<String, Value>) -> TempDir {
     dir
 }
 
-fn load(dir: &Path, length: usize) -> Result<Tokenizer> {
+pub(super) fn load(dir: &Path, length: usize) -> Result<Tokenizer> {
     Tokenizer::load(&Source::encoder(dir.to_str().unwrap())?, "", length)
 }
 
 /// FNV-1a over the ids as little-endian bytes.
-fn hash(ids: &[Vec<u32>]) -> String {
+pub(super) fn hash(ids: &[Vec<u32>]) -> String {
     let bytes = ids.iter().flatten().flat_map(|id| id.to_le_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
