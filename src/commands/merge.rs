@@ -99,14 +99,14 @@ fn overlaps(paths: &[&Path], parts: &[&NeuronIndex], ui: &Ui) -> anyhow::Result<
                 "{} and {} share {} neurons, where chance would give {:.0}",
                 name(a),
                 name(b),
-                thousands(total.shared()),
-                total.expected(),
+                thousands(total.shared),
+                total.expected,
             ));
             all.push(json!({
                 "first": name(a),
                 "second": name(b),
-                "shared": total.shared(),
-                "expected": total.expected(),
+                "shared": total.shared,
+                "expected": total.expected,
             }));
         }
     }

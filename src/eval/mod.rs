@@ -19,8 +19,8 @@ mod study;
 
 pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, sheet_rows};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
-pub use metric::{Metric, Values, differences, mean_of, summaries};
+pub use metric::{Metric, Values, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};
-pub use similarity::{clip_score, cosine, mean_cosines};
+pub use similarity::{clip_score, cosine};
 pub use statistics::{RESAMPLES, Summary};
 pub use study::{Condition, Study};

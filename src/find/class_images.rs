@@ -90,7 +90,7 @@ impl ClassCache {
     ///
     /// # Errors
     /// As [`ClassCache::folder`].
-    pub fn files(&self, pipeline: &Pipeline) -> Result<Vec<PathBuf>> {
+    pub(crate) fn files(&self, pipeline: &Pipeline) -> Result<Vec<PathBuf>> {
         let folder = self.folder(pipeline)?;
         let file = |seed| folder.join(format!("seed-{seed:05}.png"));
         Ok((0..self.count).map(file).collect())

@@ -47,12 +47,12 @@ impl Gram {
     }
 
     /// Row `i`, which is also column `i`.
-    pub fn row(&self, i: usize) -> &[f64] {
+    pub(crate) fn row(&self, i: usize) -> &[f64] {
         &self.values[i * self.width..][..self.width]
     }
 
     /// vᵀ·G·v
-    pub fn square(&self, v: &[f64]) -> f64 {
+    pub(crate) fn square(&self, v: &[f64]) -> f64 {
         v.iter()
             .enumerate()
             .map(|(i, vi)| vi * self.row(i).iter().zip(v).map(|(g, v)| g * v).sum::<f64>())

@@ -60,7 +60,7 @@ impl Default for Options {
 
 impl Options {
     /// Pictures in a step.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         match self.scope {
             Scope::Prompt => 2 * self.batch_size,
             Scope::Words => self.batch_size,
@@ -72,7 +72,7 @@ impl Options {
 pub const STEPS: usize = 500;
 /// Default of [`Options::batch_size`].
 pub const BATCH_SIZE: usize = 8;
-/// Default of [`Options::rate`].
+/// Default of [`Options::learning_rate`].
 pub const LEARNING_RATE: f64 = 0.05;
 /// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its
 /// complement.

@@ -84,7 +84,7 @@ pub struct Step {
 const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
 
 /// How many of a step's pictures are in one pass, for latents of this size.
-pub fn rows_at_once(rows: usize, size: Size) -> usize {
+pub(crate) fn rows_at_once(rows: usize, size: Size) -> usize {
     (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
 }
 

@@ -41,7 +41,7 @@ pub mod tuning;
 
 pub use class_images::{CLASS_COUNT, ClassCache, ClassImages};
 pub use data::encode;
-pub use loss::{DreamBoothData, PromptedLatents, Step, rows_at_once};
+pub use loss::{DreamBoothData, PromptedLatents, Step};
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
 pub use prompts::{prompts, risks};

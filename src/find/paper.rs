@@ -79,7 +79,7 @@ pub struct Scores {
 
 impl BatchSampling {
     /// Arrays as large as all sites searched that are alive at once: weights, sums, gradients and scores.
-    pub fn arrays(self) -> u64 {
+    pub(crate) fn arrays(self) -> u64 {
         match self {
             Self::Pairs | Self::Stratified(_) => 5,
             Self::Importance => 7,
@@ -87,7 +87,7 @@ impl BatchSampling {
     }
 
     /// Pictures in a step.
-    pub fn rows(self) -> usize {
+    pub(crate) fn rows(self) -> usize {
         match self {
             Self::Pairs => 2,
             Self::Stratified(batch_size) => 2 * batch_size,

@@ -58,7 +58,7 @@ impl Method {
     }
 
     /// At which tokens the neurons are to be shut.
-    pub fn scope(&self) -> Scope {
+    pub(crate) fn scope(&self) -> Scope {
         match self {
             Self::Paper(options) => options.scope,
             Self::Learned { mask, .. } => mask.scope,
@@ -74,7 +74,7 @@ impl Method {
     }
 
     /// The seed of the first step.
-    pub fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         match self {
             Self::Paper(options) => options.seed,
             Self::Learned { mask, .. } => mask.seed,

@@ -114,11 +114,6 @@ impl Scores {
         }
     }
 
-    /// The shape `[out, in]` of each site.
-    pub fn shapes(&self) -> &BTreeMap<Site, [u32; 2]> {
-        &self.shapes
-    }
-
     /// The concept with the highest scores, as many as this share of all neurons; see [`Selection::Density`].
     ///
     /// # Errors
@@ -161,7 +156,7 @@ mod tests {
         let shapes = [(site.clone(), [2, 3])].into();
         let file = Scores::to_bytes(&values, &shapes, "abc").unwrap();
         let scores = Scores::parse(&file).unwrap();
-        assert_eq!((scores.shapes(), &scores.values), (&shapes, &values));
+        assert_eq!((&scores.shapes, &scores.values), (&shapes, &values));
         assert!(scores.check_fingerprint("abc").is_ok());
         assert!(scores.check_fingerprint("abd").is_err());
         assert!(Scores::to_bytes(&values, &BTreeMap::new(), "abc").is_err());
@@ -169,7 +164,7 @@ mod tests {
 
     #[test]
     fn only_scores_are_read() {
-        assert_eq!(parse(SITE, Dtype::F32, &[2, 3]).unwrap().shapes().len(), 1);
+        assert_eq!(parse(SITE, Dtype::F32, &[2, 3]).unwrap().shapes.len(), 1);
         for (name, dtype, shape) in [
             ("weight", Dtype::F32, &[2, 3][..]),
             (SITE, Dtype::F16, &[2, 3]),

@@ -37,12 +37,12 @@ pub struct Options {
 
 /// Default of [`Options::batch_size`].
 pub const BATCH_SIZE: usize = 8;
-/// Default of [`Options::rate`].
+/// Default of [`Options::learning_rate`].
 pub const LEARNING_RATE: f64 = 0.03;
 
 /// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject
 /// the weights and their gradients.
-pub fn arrays(subjects: usize) -> u64 {
+pub(crate) fn arrays(subjects: usize) -> u64 {
     4 + 2 * subjects as u64
 }
 

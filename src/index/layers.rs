@@ -73,7 +73,7 @@ impl LayerSelection {
     ///
     /// # Errors
     /// [`Error::Index`] naming the first pattern that chooses no site of any concept, and what sites there are.
-    pub fn restrict(&self, concepts: &[&NeuronIndex]) -> Result<Vec<NeuronIndex>> {
+    pub(crate) fn restrict(&self, concepts: &[&NeuronIndex]) -> Result<Vec<NeuronIndex>> {
         let sites = || concepts.iter().flat_map(|concept| concept.sites());
         for pattern in &self.patterns {
             if !sites().any(|(site, _)| pattern.contains(site)) {

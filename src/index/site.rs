@@ -72,16 +72,6 @@ impl Site {
             Block::Up(number) => format!("up_blocks.{number}"),
         }
     }
-
-    /// The number of the attention in its block.
-    pub fn attention(&self) -> usize {
-        usize::from(self.attention)
-    }
-
-    /// The number of the transformer block in its attention.
-    pub fn transformer_block(&self) -> usize {
-        usize::from(self.transformer_block)
-    }
 }
 
 impl fmt::Display for Site {
@@ -219,7 +209,7 @@ mod tests {
         let site: Site = name.parse().unwrap();
         assert_eq!(site.to_string(), name);
         assert_eq!(site.block(), "up_blocks.3");
-        assert_eq!((site.attention(), site.transformer_block()), (2, 1));
+        assert_eq!((site.attention, site.transformer_block), (2, 1));
         assert!(site.is_cross());
         assert_eq!(site.projection(), Projection::Value);
 

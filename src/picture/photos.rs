@@ -146,7 +146,7 @@ impl Photos {
 
     /// Bytes that reading some lists of photos takes at its peak, scaled to this height, beside those that are kept: an
     /// estimate.
-    pub fn memory<'a>(lists: impl IntoIterator<Item = &'a Self>, height: usize) -> u64 {
+    pub(crate) fn memory<'a>(lists: impl IntoIterator<Item = &'a Self>, height: usize) -> u64 {
         // Resampling has rows of this height in four numbers a pixel.
         let reading = |list: &Self| list.memory + 16 * u64::from(list.width) * height as u64;
         let (mut kept, mut most) = (0, 0);

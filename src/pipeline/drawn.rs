@@ -6,7 +6,8 @@ use super::Pipeline;
 use super::concept::Concept;
 use super::draw::SampleOptions;
 use crate::index::LayerSelection;
-use crate::{Metadata, Picture, Result, a1111_parameters};
+use crate::picture::a1111_parameters;
+use crate::{Metadata, Picture, Result};
 
 /// How a picture was drawn: enough to draw it again.
 pub struct Drawn<'a> {

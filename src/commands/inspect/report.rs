@@ -153,8 +153,7 @@ fn overlap_cells(overlap: &Overlap) -> String {
         .map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
     format!(
         "{:>8} {:>10.1} {ratio:>8}",
-        overlap.shared(),
-        overlap.expected()
+        overlap.shared, overlap.expected
     )
 }
 
@@ -195,8 +194,8 @@ pub(super) fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<V
 pub(super) fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value {
     let one = |o: &Overlap| {
         json!({
-            "first": o.first(), "second": o.second(), "universe": o.weight_count(), "shared": o.shared(),
-            "expected": o.expected(), "deviation": o.deviation(), "ratio": o.ratio(),
+            "first": o.first, "second": o.second, "universe": o.weight_count, "shared": o.shared,
+            "expected": o.expected, "deviation": o.deviation(), "ratio": o.ratio(),
             "jaccard": o.jaccard(), "z_score": o.z_score(),
         })
     };
