@@ -23,7 +23,7 @@ fn main() -> Result<()> {
         noun: noun.clone(),
         token: "sks".to_owned(),
     });
-    let found = find(&mut pipeline, &plan, photos, &mut |event: Event| {
+    let found = find(&mut pipeline, plan, photos, &mut |event: Event| {
         if let Event::Step { step, total } = event
             && (step.step + 1).is_multiple_of(50)
         {

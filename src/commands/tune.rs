@@ -102,7 +102,7 @@ pub(crate) fn run(
         class_images::check(class, &pipeline, ui)?;
     }
     let mut meters = Meters::new(ui, "tuning");
-    let tuned = tune(&mut pipeline, union, &plan, photos, &mut meters)?;
+    let tuned = tune(&mut pipeline, union, plan, photos, &mut meters)?;
     meters.finish();
     Ok(Some((tuned, left_out)))
 }

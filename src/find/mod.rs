@@ -11,7 +11,7 @@
 //! let mut pipeline = Pipeline::load(&Source::open("pocket")?, &candle_core::Device::Cpu)?;
 //! let photos = list_images(&["photos".into()])?.read(Photos::KEEP, |_, _| Ok(()))?;
 //! let plan = FindPlan::new(Subject { noun: "dog".to_owned(), token: "sks".to_owned() });
-//! let found = find(&mut pipeline, &plan, photos, &mut |_: Event| Ok(()))?;
+//! let found = find(&mut pipeline, plan, photos, &mut |_: Event| Ok(()))?;
 //! found.index.write("dog.idx".as_ref())?;
 //! # Ok::<(), cones::Error>(())
 //! ```
@@ -98,20 +98,24 @@ impl Found {
 /// meanwhile; or the error of `observer`.
 pub fn find(
     pipeline: &mut Pipeline,
-    plan: &FindPlan,
+    plan: FindPlan,
     photos: Photos,
     observer: &mut dyn Observer,
 ) -> Result<Found> {
     let mut provenance = plan.provenance(pipeline, &photos)?;
-    let subject = &plan.subject;
-    let marks = match plan.method.scope() {
+    let FindPlan {
+        subject,
+        method,
+        class,
+    } = plan;
+    let marks = match method.scope() {
         Scope::Words => Marks::new(vec![subject.phrase()], Vec::new()),
         Scope::Prompt => Marks::default(),
     };
-    let subject = (subject, &marks);
-    let data = encode(pipeline, subject, &photos, &plan.class, observer)?;
-    drop(photos);
-    let (from, total) = (observer.resume()?, plan.method.steps());
+    let subject = (&subject, &marks);
+    let data = encode(pipeline, subject, &photos, &class, observer)?;
+    drop((photos, class)); // what they keep of pixels is memory for the steps
+    let (from, total) = (observer.resume()?, method.steps());
     let mut steps = from
         .as_ref()
         .map_or_else(Vec::new, |from| from.steps().to_vec());
@@ -122,7 +126,7 @@ pub fn find(
         let step = moment.step();
         observer.event(Event::Step { step, total })
     };
-    let (neurons, scores, stability, rounding_error) = match &plan.method {
+    let (neurons, scores, stability, rounding_error) = match &method {
         Method::Paper(options) => {
             let (unet, schedule) = pipeline.unet_mut();
             let found = paper::algorithm1(unet, schedule, &data, options, from, &mut after_step)?;
@@ -148,7 +152,7 @@ pub fn find(
     pipeline.check_unchanged()?;
     let taken = steps.len().to_string();
     provenance.settings.insert("steps".to_owned(), taken);
-    let weights = pipeline.unet().site_weights(plan.method.sites());
+    let weights = pipeline.unet().site_weights(method.sites());
     let mut index = NeuronIndex::new(provenance)?;
     for (site, chosen) in neurons {
         let (out, input) = weights[&site].shape();

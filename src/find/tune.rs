@@ -117,7 +117,7 @@ impl TunePlan {
 pub fn tune(
     pipeline: &mut Pipeline,
     union: &NeuronIndex,
-    plan: &TunePlan,
+    plan: TunePlan,
     photos: Vec<Photos>,
     observer: &mut dyn Observer,
 ) -> Result<Tuned> {
@@ -133,14 +133,16 @@ pub fn tune(
     let instances = (subjects.iter().zip(photos))
         .map(|(subject, photos)| of_instance(pipeline, (subject, &marks), &photos, observer))
         .collect::<Result<Vec<_>>>()?;
-    let class = |number: usize| plan.class.get(number).unwrap_or(&ClassImages::Needless);
-    let data = (subjects.iter().zip(instances).enumerate())
-        .map(|(number, (subject, instance))| {
-            let class = of_class(pipeline, (subject, &marks), class(number), observer)?;
+    let TunePlan { options, class, .. } = plan;
+    let mut class = class.into_iter();
+    let data = (subjects.iter().zip(instances))
+        .map(|(subject, instance)| {
+            let class = class.next().unwrap_or(ClassImages::Needless);
+            let class = of_class(pipeline, (subject, &marks), &class, observer)?;
             Ok(DreamBoothData { instance, class })
         })
         .collect::<Result<Vec<_>>>()?;
-    let (from, total) = (observer.resume()?, plan.options.steps);
+    let (from, total) = (observer.resume()?, options.steps);
     let from = from.as_ref();
     let mut steps = from.map_or_else(Vec::new, |from| from.steps().to_vec());
     let after_step = |moment: &Moment| {
@@ -150,8 +152,8 @@ pub fn tune(
         observer.event(Event::Step { step, total })
     };
     let (unet, schedule) = pipeline.unet_mut();
-    let (sets, options) = (open.clone(), &plan.options);
-    let values = tuning::values(unet, schedule, &data, sets, options, from, after_step)?;
+    let sets = open.clone();
+    let values = tuning::values(unet, schedule, &data, sets, &options, from, after_step)?;
     pipeline.check_unchanged()?;
     Ok(Tuned {
         index: tuned(provenance, open, &values)?,

@@ -107,7 +107,7 @@ fn finding(method: &Method, observer: &mut Stop) -> Results {
         method: method.clone(),
         class,
     };
-    let found = find(&mut pipeline(), &plan, photos("photos/subject"), observer)?;
+    let found = find(&mut pipeline(), plan, photos("photos/subject"), observer)?;
     assert!(found.index.shut() > 0);
     assert_eq!(
         found.index.provenance().settings["steps"],
@@ -212,7 +212,7 @@ fn tuning_goes_on_to_the_same_bytes() {
                 class: ClassImages::Needless,
             };
             let photos = photos("photos/subject");
-            find(&mut pipeline(), &plan, photos, &mut Stop::default())
+            find(&mut pipeline(), plan, photos, &mut Stop::default())
                 .unwrap()
                 .index
         };
@@ -237,7 +237,7 @@ fn tuning_goes_on_to_the_same_bytes() {
             };
             let run = |stop: &mut Stop| -> Results {
                 let photos = vec![photos("photos/subject"); 2];
-                let tuned = tune(&mut pipeline(), &union, &plan, photos, stop)?;
+                let tuned = tune(&mut pipeline(), &union, plan.clone(), photos, stop)?;
                 assert!(tuned.index.is_tuned());
                 Ok(vec![tuned.index.to_bytes()?])
             };

@@ -118,7 +118,9 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         Some(_) => shown_photos(&photos, &pipeline)?,
         None => Vec::new(),
     };
-    let photo_hashes: Vec<&str> = photos.iter().map(Photo::sha256).collect();
+    let hash = |photo: &Photo| photo.sha256().to_owned();
+    let photo_hashes: Vec<String> = photos.iter().map(hash).collect();
+    drop((photos, class)); // what they keep of pixels is memory for the drawing
     let weight = prior_loss_weight(&index);
     let mut meters = ConditionMeters::new(&ui);
     let mut bench = Bench::new(&mut pipeline, study, held_out, weight);

@@ -22,7 +22,7 @@ pub(super) struct Report<'a> {
     pub(super) prompts: &'a [Prompt],
     pub(super) options: &'a SampleOptions,
     /// The SHA-256 of each.
-    pub(super) photos: &'a [&'a str],
+    pub(super) photos: &'a [String],
     pub(super) left_out: &'a [LeftOut],
     pub(super) clip: &'a Clip,
     pub(super) prior_loss_weight: f64,

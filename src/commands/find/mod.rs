@@ -98,7 +98,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             Method::Learned => "learning a mask",
         },
     );
-    let found = find(&mut pipeline, &plan, photos, &mut meters)?;
+    let found = find(&mut pipeline, plan, photos, &mut meters)?;
     meters.finish();
     if let Some(error) = found.rounding_error {
         ui.detail(&format!(
