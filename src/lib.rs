@@ -32,7 +32,7 @@
 //! | `L_con`, concept-implanting loss | the loss in [`find::paper`] |
 //! | M, accumulated statistic | the scores that [`find::paper::algorithm1`] returns |
 //! | τ | [`find::selection::Selection::Threshold`] |
-//! | ρ, K, λ | [`find::paper::Options`]: `rho`, `steps`, `prior_weight` |
+//! | ρ, K, λ | [`find::paper::Options`]: `rho`, `steps`, `prior_loss_weight` |
 //! | concatenation | [`index::NeuronIndex::union`] |
 
 mod allocation;
@@ -53,11 +53,11 @@ mod shown;
 mod size;
 
 pub use allocation::keep_freed_memory;
-pub use error::{Error, Result};
+pub use error::{Error, IndexError, Result};
 pub use files::{create as create_file, place as file_place, replace as atomic_write};
 pub use picture::{
-    Checked, HeatMap, LeftOut, Metadata, Photos, Picture, a1111_parameters, file_sha256,
-    list_images, read_metadata,
+    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, file_sha256, list_images,
+    read_metadata,
 };
 pub use pipeline::{
     AttentionOptions, Defaults, Drawing, MemoryEstimate, Pipeline, Progress, SampleOptions,

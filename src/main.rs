@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command, Global};
 use commands::Advice;
 use cones::{Error, escaped, escaped_lines};
@@ -31,7 +31,9 @@ fn main() -> ExitCode {
 
 /// The command line; help, or what is wrong with it, is printed here.
 fn parse() -> Result<Cli, ExitCode> {
-    let parsed = Cli::try_parse().and_then(|cli| match cli.check() {
+    let given = Cli::definition().try_get_matches();
+    let parsed = given.and_then(|given| Cli::from_arg_matches(&given));
+    let parsed = parsed.and_then(|cli| match cli.check() {
         Ok(()) => Ok(cli),
         Err(message) => Err(Cli::command().error(Usage::ArgumentConflict, escaped(&message))),
     });
@@ -135,7 +137,7 @@ fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
         .find_map(|cause| cause.downcast_ref::<Advice>());
     let hint = advice
         .map(|advice| advice.hint.as_str())
-        .or(ours.and_then(Error::hint));
+        .or(ours.and_then(report::hints::hint));
     if let Some(hint) = hint {
         say(&format!("\nhint: {}", escaped(hint)));
     }

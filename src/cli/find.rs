@@ -7,6 +7,7 @@ use cones::find::learned;
 use cones::index::{Scope, SiteSelection};
 
 use super::MemoryArgs;
+use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
 use super::values::{at_least_one, batch, density, finite, non_negative, picture_count, words};
 
 #[derive(Debug, Args)]
@@ -15,69 +16,71 @@ pub(crate) struct FindArgs {
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// What kind of thing the subject is: its class noun, such as `dog`
-    #[arg(long, value_name = "NOUN", value_parser = words)]
+    #[arg(help_heading = INPUT, long, value_name = "NOUN", value_parser = words)]
     pub(crate) subject: String,
-    /// The index to write [default: NOUN.idx]
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// How to find neurons
-    #[arg(long, value_enum, default_value_t = Method::Learned)]
-    pub(crate) method: Method,
-    /// Where the neurons are shut: at the subject's own `words` in a prompt, or in the whole `prompt`, as published
-    /// [default: learned: words; paper: prompt]
-    #[arg(long, value_name = "SCOPE")]
-    pub(crate) scope: Option<Scope>,
-    /// Steps [default: paper: the model's own, else 1000; learned: 500]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) steps: Option<usize>,
-    /// Weight of the class pictures in the loss, where there are any [default: 1]
-    #[arg(long, value_name = "LAMBDA", value_parser = non_negative)]
-    pub(crate) prior_weight: Option<f64>,
-    /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: paper: 3%; learned: 50%]
-    #[arg(long, value_name = "SHARE", value_parser = density)]
-    pub(crate) density: Option<f64>,
-    /// paper: shut every neuron whose score is at least this, instead of a share
-    #[arg(long, conflicts_with = "density", allow_negative_numbers = true, value_name = "TAU", value_parser = finite)]
-    pub(crate) threshold: Option<f32>,
-    /// paper: step size of the weights' update between steps [default: 2e-5]
-    #[arg(long, value_name = "RHO", value_parser = non_negative)]
-    pub(crate) rho: Option<f64>,
-    /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
-    #[arg(long = "importance-sampling", alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
-    pub(crate) accelerated: bool,
-    /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
-    #[arg(long, value_name = "SHARE", value_parser = density)]
-    pub(crate) until_stable: Option<f64>,
-    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as
-    /// published]
-    #[arg(long, value_name = "N", value_parser = batch)]
-    pub(crate) batch: Option<usize>,
-    /// learned: how far one step moves the mask
-    #[arg(long = "learning-rate", alias = "rate", default_value_t = learned::RATE, value_name = "ETA", value_parser = non_negative)]
-    pub(crate) rate: f64,
-    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope
-    /// words`: cross:v]
-    #[arg(long, value_name = "SITES")]
-    sites: Option<SiteSelection>,
     /// The rare word that stands for the subject in prompts
-    #[arg(long, default_value = "sks", value_name = "WORD", value_parser = words)]
+    #[arg(help_heading = INPUT, long, default_value = "sks", value_name = "WORD", value_parser = words)]
     pub(crate) token: String,
     /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept
     /// beside the index]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = INPUT, long, value_name = "DIR")]
     pub(crate) class_images: Option<PathBuf>,
     /// How many pictures of the class the model draws when none are given [default: 20]
-    #[arg(long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
+    #[arg(help_heading = INPUT, long, conflicts_with = "class_images", value_name = "N", value_parser = picture_count)]
     pub(crate) class_count: Option<usize>,
-    #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    /// How to find neurons
+    #[arg(help_heading = METHOD, long, value_enum, default_value_t = Method::Learned)]
+    pub(crate) method: Method,
+    /// Where the neurons are shut: at the subject's own `words` in a prompt, or in the whole `prompt`, as published
+    /// [default: learned: words; paper: prompt]
+    #[arg(help_heading = METHOD, long, value_name = "SCOPE")]
+    pub(crate) scope: Option<Scope>,
+    /// Steps [default: paper: the model's own, else 1000; learned: 500]
+    #[arg(help_heading = METHOD, long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) steps: Option<usize>,
+    /// Weight of the class pictures in the loss, where there are any [default: 1]
+    #[arg(help_heading = METHOD, long, value_name = "LAMBDA", value_parser = non_negative)]
+    pub(crate) prior_weight: Option<f64>,
+    /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
+    /// (learned) [default: paper: 3%; learned: 50%]
+    #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
+    pub(crate) density: Option<f64>,
+    /// paper: shut every neuron whose score is at least this, instead of a share
+    #[arg(help_heading = METHOD, long, conflicts_with = "density", allow_negative_numbers = true,
+        value_name = "TAU", value_parser = finite)]
+    pub(crate) threshold: Option<f32>,
+    /// paper: step size of the weights' update between steps [default: 2e-5]
+    #[arg(help_heading = METHOD, long, value_name = "RHO", value_parser = non_negative)]
+    pub(crate) rho: Option<f64>,
+    /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
+    #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
+    pub(crate) until_stable: Option<f64>,
+    /// learned: how far one step moves the mask
+    #[arg(help_heading = METHOD, long, alias = "rate", default_value_t = learned::LEARNING_RATE, value_name = "ETA",
+        value_parser = non_negative)]
+    pub(crate) learning_rate: f64,
+    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope
+    /// words`: cross:v]
+    #[arg(help_heading = METHOD, long, value_name = "SITES")]
+    sites: Option<SiteSelection>,
+    /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
+    #[arg(help_heading = SAMPLING, long, alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
+    pub(crate) importance_sampling: bool,
+    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as
+    /// published]
+    #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = batch)]
+    pub(crate) batch: Option<usize>,
+    /// The index to write [default: NOUN.idx]
+    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
     /// Replace what the output holds, also where it is an index of other photos or settings
-    #[arg(long)]
+    #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,15 +89,6 @@ pub(crate) enum Method {
     Paper,
     /// A mask trained on the loss, then rounded: the same file
     Learned,
-}
-
-impl Method {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Learned => "learned",
-        }
-    }
 }
 
 impl FindArgs {
@@ -132,7 +126,7 @@ impl FindArgs {
         let given = [
             ("--threshold", self.threshold.is_some()),
             ("--rho", self.rho.is_some()),
-            ("--importance-sampling", self.accelerated),
+            ("--importance-sampling", self.importance_sampling),
             ("--until-stable", self.until_stable.is_some()),
         ];
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {

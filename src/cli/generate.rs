@@ -9,6 +9,7 @@ use cones::index::LayerSelection;
 use cones::sampling::Sampler;
 
 use super::MemoryArgs;
+use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
 use super::values::{at_least_one, files, finite_f64, picture_count, png, samplers, size, words};
 
 #[derive(Debug, Args)]
@@ -17,22 +18,10 @@ pub(crate) struct GenerateArgs {
     pub(crate) prompt: String,
     /// Indices whose neurons to shut, with commas between them; may be given several times. A file that has commas in
     /// its name is found by its whole name
-    #[arg(long, value_name = "A,B,...")]
+    #[arg(help_heading = INPUT, long, value_name = "A,B,...")]
     concepts: Vec<OsString>,
-    /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
-    #[arg(long, requires = "concepts", value_name = "PATTERN,...")]
-    pub(crate) layers: Option<LayerSelection>,
-    /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
-    #[arg(long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
-    pub(crate) heatmap: Vec<String>,
-    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
-    #[arg(long, num_args = 0.., require_equals = true, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
-    pub(crate) attend_excite: Option<Vec<String>>,
-    /// The picture to write, a PNG; with --count, OUT-SEED.png for each
-    #[arg(short, long, default_value = "out.png", value_name = "FILE")]
-    pub(crate) output: PathBuf,
     /// What to keep out of the picture
-    #[arg(
+    #[arg(help_heading = INPUT,
         long = "negative-prompt",
         alias = "negative",
         default_value = "",
@@ -40,30 +29,43 @@ pub(crate) struct GenerateArgs {
         value_name = "TEXT"
     )]
     pub(crate) negative: String,
-    #[arg(long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
+    /// Use the prompt as it is
+    #[arg(help_heading = INPUT, long)]
+    pub(crate) raw_prompt: bool,
+    /// Use indices that were found on another model
+    #[arg(help_heading = INPUT, long)]
+    pub(crate) force: bool,
+    /// Shut only the neurons of these layers: `up_blocks.*`, `mid_block:k`, `*.attentions.0:v`
+    #[arg(help_heading = METHOD, long, requires = "concepts", value_name = "PATTERN,...")]
+    pub(crate) layers: Option<LayerSelection>,
+    /// Make sure that these words are drawn [default: the concepts' subjects]: attend-and-excite, several times slower
+    #[arg(help_heading = METHOD, long, num_args = 0.., require_equals = true, value_delimiter = ',',
+        value_name = "WORD,...", value_parser = words)]
+    pub(crate) attend_excite: Option<Vec<String>>,
+    #[arg(help_heading = SAMPLING, long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
     pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(long = "guidance-scale", alias = "guidance", allow_negative_numbers = true, value_name = "SCALE",
-        value_parser = finite_f64)]
+    #[arg(help_heading = SAMPLING, long = "guidance-scale", alias = "guidance", allow_negative_numbers = true,
+        value_name = "SCALE", value_parser = finite_f64)]
     pub(crate) guidance: Option<f64>,
     /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(help_heading = SAMPLING, long, value_name = "SIZE", value_parser = size)]
     pub(crate) size: Option<Size>,
     /// How many pictures; picture i has seed SEED + i
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
+    #[arg(help_heading = SAMPLING, long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,
-    /// Use the prompt as it is
-    #[arg(long)]
-    pub(crate) raw_prompt: bool,
+    /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
+    #[arg(help_heading = OUTPUT, long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
+    pub(crate) heatmap: Vec<String>,
+    /// The picture to write, a PNG; with --count, OUT-SEED.png for each
+    #[arg(help_heading = OUTPUT, short, long, default_value = "out.png", value_name = "FILE")]
+    pub(crate) output: PathBuf,
     /// Leave out of the PNG how it was made
-    #[arg(long)]
+    #[arg(help_heading = OUTPUT, long)]
     pub(crate) no_metadata: bool,
-    /// Use indices that were found on another model
-    #[arg(long)]
-    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
 }

@@ -2,6 +2,7 @@
 
 mod find;
 mod generate;
+mod headings;
 mod values;
 
 pub(crate) use find::{FindArgs, Method};
@@ -10,10 +11,11 @@ pub(crate) use values::{MAX_THREADS, drawn_seed};
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use cones::find::tuning;
 use cones::sampling::{Prediction, Sampler};
 
+use self::headings::{INPUT, MACHINE, METHOD, OUTPUT, SAMPLING};
 use self::values::{
     at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
     prediction, samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
@@ -47,7 +49,7 @@ temporary files, and the error says where.";
 pub(crate) struct Global {
     /// `pocket`, the small model inside this program; a folder in the diffusers layout; a single `.safetensors` file; or
     /// the hub id, `owner/name`, of a model in the hub's cache
-    #[arg(
+    #[arg(help_heading = INPUT,
         long,
         global = true,
         env = "CONES_MODEL",
@@ -57,30 +59,33 @@ pub(crate) struct Global {
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) files: FileArgs,
-    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE", value_parser = device,
+    /// Seed of all randomness: the same seed gives the same result; -1 draws one and tells it
+    #[arg(help_heading = SAMPLING, long, global = true, default_value = "0", allow_negative_numbers = true,
+        value_name = "N", value_parser = seed)]
+    pub(crate) seed: u64,
+    /// Print the result as one JSON object; in names that are not UTF-8, U+FFFD stands for what is not
+    #[arg(help_heading = OUTPUT, long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors
+    #[arg(help_heading = OUTPUT, short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(help_heading = OUTPUT, short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
+    #[arg(help_heading = OUTPUT, long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+    #[arg(help_heading = MACHINE, long, global = true, default_value = "cpu", value_name = "DEVICE",
+        value_parser = device,
         help = DEVICE_HELP)]
     pub(crate) device: DeviceName,
     /// What the UNet computes in on a GPU: half precision is faster and leaner, and rounds
-    #[arg(long, global = true, value_enum, default_value_t = Precision::F32, value_name = "TYPE", hide = ONLY_CPU)]
+    #[arg(help_heading = MACHINE, long, global = true, value_enum, default_value_t = Precision::F32,
+        value_name = "TYPE", hide = ONLY_CPU)]
     pub(crate) dtype: Precision,
     /// Threads to compute with [default: as many as there are cores]
-    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    #[arg(help_heading = MACHINE, long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Seed of all randomness: the same seed gives the same result; -1 draws one and tells it
-    #[arg(long, global = true, default_value = "0", allow_negative_numbers = true, value_name = "N", value_parser = seed)]
-    pub(crate) seed: u64,
-    /// Print the result as one JSON object; in names that are not UTF-8, U+FFFD stands for what is not
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Say nothing but results and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
-    /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
-    pub(crate) color: Color,
 }
 
 /// What the name of a model does not say about its files.
@@ -88,23 +93,43 @@ pub(crate) struct Global {
 pub(crate) struct FileArgs {
     /// Which weights of a folder to take, such as `fp16`; a network that has none of it is taken plain [default: plain,
     /// else the only ones]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "NAME")]
     pub(crate) variant: Option<String>,
     /// What the UNet of a single file predicts, `epsilon` (noise) or `v` (velocity); only for single files [default: as
     /// its tensors tell]
-    #[arg(long, global = true, value_name = "WHAT", value_parser = prediction)]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "WHAT", value_parser = prediction)]
     pub(crate) prediction: Option<Prediction>,
     /// The autoencoder to use in place of a single file's: a file of its own, or a folder that diffusers wrote; only for
     /// single files
-    #[arg(long, global = true, value_name = "FILE|DIR")]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "FILE|DIR")]
     pub(crate) vae: Option<PathBuf>,
     /// Where to take the configuration and the tokenizer of a single file from, a folder in the diffusers layout or a
     /// hub id; only for single files [default: as its tensors tell]
-    #[arg(long, global = true, value_name = "DIR|ID")]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "DIR|ID")]
     pub(crate) config: Option<String>,
 }
 
 impl Cli {
+    /// The command line, in which `inspect` does not show what it does not use: it computes nothing.
+    pub(crate) fn definition() -> clap::Command {
+        const COMPUTING: [&str; 9] = [
+            "model",
+            "variant",
+            "prediction",
+            "vae",
+            "config",
+            "device",
+            "dtype",
+            "threads",
+            "seed",
+        ];
+        let command = Self::command();
+        let all = command.get_arguments();
+        let computing = all.filter(|option| COMPUTING.contains(&option.get_id().as_str()));
+        let hidden: Vec<clap::Arg> = computing.map(|option| option.clone().hide(true)).collect();
+        command.mut_subcommand("inspect", |inspect| inspect.args(hidden))
+    }
+
     /// What clap cannot say.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.global.check()?;
@@ -170,16 +195,21 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Find the neurons of a subject in photos of it
+    #[command(after_help = headings::FIND)]
     Find(FindArgs),
     /// Draw a prompt, with the neurons of concepts shut
+    #[command(after_help = headings::GENERATE)]
     Generate(GenerateArgs),
     /// Join concepts into one file
+    #[command(after_help = headings::MERGE)]
     Merge(MergeArgs),
     /// Show what is in an index; with several, how far they overlap
+    #[command(after_help = headings::INSPECT)]
     Inspect(InspectArgs),
     /// Measure what shutting a concept does, against the plain model and random neurons
     ///
     /// Exit status 1 if pictures do not come nearer to the photos than both, beyond the interval.
+    #[command(after_help = headings::EVAL)]
     Eval(EvalArgs),
 }
 
@@ -189,10 +219,10 @@ pub(crate) struct MemoryArgs {
     /// Stay within this much memory, `6GB` or `6GiB`: where it is short, layers are computed twice, with the same
     /// result
     /// [default: what is free]
-    #[arg(long = "memory", value_name = "BYTES", value_parser = bytes)]
+    #[arg(help_heading = MACHINE, long = "memory", value_name = "BYTES", value_parser = bytes)]
     pub(crate) bytes: Option<u64>,
     /// Say what would be done and how much memory it needs, and do nothing
-    #[arg(long)]
+    #[arg(help_heading = MACHINE, long)]
     pub(crate) dry_run: bool,
 }
 
@@ -201,39 +231,41 @@ pub(crate) struct MergeArgs {
     /// The indices to join
     #[arg(required = true, num_args = 1.., value_name = "INDEX")]
     pub(crate) indices: Vec<PathBuf>,
-    /// The index to write
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-    /// Train the values of the union's neurons together for so many steps, and store them as f16
-    #[arg(long, requires = "images", value_name = "STEPS", value_parser = at_least_one)]
-    pub(crate) tune: Option<usize>,
     /// Photos of a subject, by its noun (or `TOKEN NOUN`); one for each subject
-    #[arg(long, requires = "tune", value_name = "NOUN=DIR", value_parser = subject_images)]
+    #[arg(help_heading = INPUT, long, requires = "tune", value_name = "NOUN=DIR", value_parser = subject_images)]
     pub(crate) images: Vec<SubjectImages>,
-    /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
-    #[arg(long = "dense", alias = "all-positions", requires = "tune")]
-    pub(crate) all_positions: bool,
     /// How many pictures of each class the model draws for --tune of indices of scope `prompt` [default: 20]
-    #[arg(long, requires = "tune", value_name = "N", value_parser = picture_count)]
+    #[arg(help_heading = INPUT, long, requires = "tune", value_name = "N", value_parser = picture_count)]
     pub(crate) class_count: Option<usize>,
-    /// Photos of each subject in a step of --tune, and as many pictures of its class if any
-    #[arg(long, default_value_t = tuning::HALF, requires = "tune", value_name = "N", value_parser = batch)]
-    pub(crate) batch: usize,
+    /// Train the values of the union's neurons together for so many steps, and store them as f16
+    #[arg(help_heading = METHOD, long, requires = "images", value_name = "STEPS", value_parser = at_least_one)]
+    pub(crate) tune: Option<usize>,
+    /// Train every weight of the sites from the model's own, not only the neurons: dense fine-tuning, to compare with
+    #[arg(help_heading = METHOD, long, alias = "all-positions", requires = "tune")]
+    pub(crate) dense: bool,
     /// Step size of --tune, as a share of the weights' root mean square
-    #[arg(long = "learning-rate", alias = "rate", default_value_t = tuning::RATE, requires = "tune", value_name = "ETA", value_parser = non_negative)]
-    pub(crate) rate: f64,
+    #[arg(help_heading = METHOD, long, alias = "rate", default_value_t = tuning::LEARNING_RATE, requires = "tune",
+        value_name = "ETA", value_parser = non_negative)]
+    pub(crate) learning_rate: f64,
     /// Weight of the class pictures in the loss of --tune, where there are any [default: 1]
-    #[arg(long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
+    #[arg(help_heading = METHOD, long, requires = "tune", value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
+    /// Photos of each subject in a step of --tune, and as many pictures of its class if any
+    #[arg(help_heading = SAMPLING, long, default_value_t = tuning::BATCH_SIZE, requires = "tune", value_name = "N",
+        value_parser = batch)]
+    pub(crate) batch: usize,
+    /// The index to write
+    #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace what FILE holds, also where it is an index of other concepts or settings
+    #[arg(help_heading = OUTPUT, long)]
+    pub(crate) force: bool,
     /// Stay within this much memory, `6GB` or `6GiB` [default: what is free]
-    #[arg(long, requires = "tune", value_name = "BYTES", value_parser = bytes)]
+    #[arg(help_heading = MACHINE, long, requires = "tune", value_name = "BYTES", value_parser = bytes)]
     pub(crate) memory: Option<u64>,
     /// Say how much memory tuning needs, and do nothing
-    #[arg(long, requires = "tune")]
+    #[arg(help_heading = MACHINE, long, requires = "tune")]
     pub(crate) dry_run: bool,
-    /// Replace what FILE holds, also where it is an index of other concepts or settings
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 /// `dog=DIR`
@@ -259,10 +291,10 @@ pub(crate) struct InspectArgs {
     #[arg(required = true, value_name = "INDEX")]
     pub(crate) indices: Vec<PathBuf>,
     /// Write plain U32 indices, one tensor for each site, as safetensors
-    #[arg(long = "indices", conflicts_with = "dump", value_name = "FILE")]
+    #[arg(help_heading = OUTPUT, long = "indices", conflicts_with = "dump", value_name = "FILE")]
     pub(crate) plain: Option<PathBuf>,
     /// Print the indices as text, one line for each site
-    #[arg(long)]
+    #[arg(help_heading = OUTPUT, long)]
     pub(crate) dump: bool,
 }
 
@@ -272,62 +304,61 @@ pub(crate) struct EvalArgs {
     #[arg(value_name = "INDEX")]
     pub(crate) index: PathBuf,
     /// Photos of the subject: a folder or a file; may be given several times
-    #[arg(long, required = true, value_name = "DIR")]
+    #[arg(help_heading = INPUT, long, required = true, value_name = "DIR")]
     pub(crate) images: Vec<PathBuf>,
     /// Which of a merged index's subjects the photos show
-    #[arg(long, value_name = "NOUN", value_parser = words)]
+    #[arg(help_heading = INPUT, long, value_name = "NOUN", value_parser = words)]
     pub(crate) subject: Option<String>,
     /// Prompts, one on each line, with `{}` for the subject; lines that begin with `#` are left out [default: eight
     /// scenes]
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = INPUT, long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
-    /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
-    pub(crate) count: usize,
-    /// Sets of random neurons to compare with, as many neurons in each site
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = up_to_a_hundred)]
-    pub(crate) controls: usize,
-    /// Noisy pictures to measure the loss on; 0 leaves the loss out
-    #[arg(long, default_value_t = 64, value_name = "N", value_parser = up_to_a_million)]
-    pub(crate) loss_draws: usize,
-    /// Measure these densities instead, each of the highest scores: `0.1%,1%,10%`
-    #[arg(long, requires = "scores", value_delimiter = ',', value_name = "SHARE,...", value_parser = density)]
-    pub(crate) sweep: Vec<f64>,
     /// The scores for --sweep, as `find --scores` wrote them
-    #[arg(long, requires = "sweep", value_name = "FILE")]
+    #[arg(help_heading = INPUT, long, requires = "sweep", value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
     /// A CLIP model in the transformers layout: a folder, or the hub id of one in the hub's cache [default: the model's
     /// own `clip` folder]
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(help_heading = INPUT, long, value_name = "DIR|ID")]
     pub(crate) encoder: Option<String>,
     /// Pictures of the class at large [default: drawn by the model, kept beside the index]
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = INPUT, long, value_name = "DIR")]
     pub(crate) class_images: Option<PathBuf>,
-    /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
-    #[arg(long, value_name = "FILE.png")]
-    pub(crate) sheet: Option<PathBuf>,
-    #[arg(long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
+    /// Use an index that was found on another model
+    #[arg(help_heading = INPUT, long)]
+    pub(crate) force: bool,
+    /// Sets of random neurons to compare with, as many neurons in each site
+    #[arg(help_heading = METHOD, long, default_value_t = 1, value_name = "N", value_parser = up_to_a_hundred)]
+    pub(crate) controls: usize,
+    /// Noisy pictures to measure the loss on; 0 leaves the loss out
+    #[arg(help_heading = METHOD, long, default_value_t = 64, value_name = "N", value_parser = up_to_a_million)]
+    pub(crate) loss_draws: usize,
+    /// Measure these densities instead, each of the highest scores: `0.1%,1%,10%`
+    #[arg(help_heading = METHOD, long, requires = "scores", value_delimiter = ',', value_name = "SHARE,...",
+        value_parser = density)]
+    pub(crate) sweep: Vec<f64>,
+    /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
+    #[arg(help_heading = SAMPLING, long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
+    pub(crate) count: usize,
+    #[arg(help_heading = SAMPLING, long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
     pub(crate) sampler: Sampler,
     /// Sampling steps [default: the model's own, else 50]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(long = "guidance-scale", alias = "guidance", allow_negative_numbers = true, value_name = "SCALE",
-        value_parser = finite_f64)]
+    #[arg(help_heading = SAMPLING, long = "guidance-scale", alias = "guidance", allow_negative_numbers = true,
+        value_name = "SCALE", value_parser = finite_f64)]
     pub(crate) guidance: Option<f64>,
-    /// Use an index that was found on another model
-    #[arg(long)]
-    pub(crate) force: bool,
+    /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
+    #[arg(help_heading = OUTPUT, long, value_name = "FILE.png")]
+    pub(crate) sheet: Option<PathBuf>,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_definitions_are_consistent() {
-        Cli::command().debug_assert();
+        Cli::definition().debug_assert();
     }
 }

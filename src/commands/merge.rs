@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cones::escaped;
+use cones::find::Tuned;
 use cones::index::{NeuronIndex, OverlapReport};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use super::outputs::Outputs;
 use super::outputs::Saved;
 use super::{distinct, name, read_index, thousands, tune};
 use crate::cli::{Global, MergeArgs};
+use crate::report::meters::steps;
 use crate::report::ui::{Ui, peak_memory};
 
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
@@ -32,18 +34,15 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let (paths, parts): (Vec<&Path>, Vec<&NeuronIndex>) = named.into_iter().unzip();
     let union = NeuronIndex::union(&parts).context("the indices cannot be merged")?;
     let overlaps = overlaps(&paths, &parts, &ui)?;
-    let merged = match args.tune {
-        Some(steps) => match tune::run(global, args, steps, union.clone(), &ui)? {
+    let (merged, left_out) = match args.tune {
+        Some(steps) => match tune::run(global, args, steps, &union, &ui)? {
             Some(tuned) => tuned,
             None => return Ok(()),
         },
         None => {
             outputs::check_free(&args.output, union.provenance(), args.force)?;
-            tune::Tuned {
-                index: union.clone(),
-                steps: Vec::new(),
-                left_out: Vec::new(),
-            }
+            let (index, steps) = (union.clone(), Vec::new());
+            (Tuned { index, steps }, Vec::new())
         }
     };
     let mut saved = Saved::default();
@@ -53,11 +52,6 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);
     let grown = bytes(&merged.index)? as f64 / bytes(&union)? as f64;
     if global.json {
-        let steps: Vec<_> = merged
-            .steps
-            .iter()
-            .map(|s| json!({"step": s.step, "loss": s.loss, "seconds": s.seconds}))
-            .collect();
         return ui.json(&json!({
                 "index": name(&args.output),
                 "shut": union.shut(),
@@ -68,8 +62,8 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
                 "tuned": merged.index.is_tuned(),
                 "bytes": bytes(&merged.index)?,
                 "bytes_untuned": bytes(&union)?,
-                "steps": steps,
-                "left_out": crate::report::photos::left_out(&merged.left_out),
+                "steps": steps(&merged.steps),
+                "left_out": crate::report::photos::left_out(&left_out),
                 "peak_memory_bytes": peak_memory(),
         }));
     }
@@ -105,14 +99,14 @@ fn overlaps(paths: &[&Path], parts: &[&NeuronIndex], ui: &Ui) -> anyhow::Result<
                 "{} and {} share {} neurons, where chance would give {:.0}",
                 name(a),
                 name(b),
-                thousands(total.shared()),
-                total.expected(),
+                thousands(total.shared),
+                total.expected,
             ));
             all.push(json!({
                 "first": name(a),
                 "second": name(b),
-                "shared": total.shared(),
-                "expected": total.expected(),
+                "shared": total.shared,
+                "expected": total.expected,
             }));
         }
     }

@@ -1,13 +1,10 @@
 //! The subcommands: arguments to library calls to files. No mathematics.
 
-pub(crate) mod attention;
 pub(crate) mod class_images;
-pub(crate) mod drawn;
 pub(crate) mod eval;
 pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
-pub(crate) mod lesson;
 pub(crate) mod merge;
 pub(crate) mod outputs;
 pub(crate) mod tune;

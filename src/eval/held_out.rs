@@ -35,15 +35,15 @@ impl HeldOut {
     /// If there are no pictures of the subject or of the class.
     pub fn new(
         schedule: &ScheduleConfig,
-        lesson: &DreamBoothData,
+        data: &DreamBoothData,
         count: usize,
         seed: u64,
     ) -> Result<Self> {
-        lesson.check()?;
+        data.check()?;
         let draws = (0..count)
             .map(|k| {
                 let seed = FIRST_SEED.wrapping_add(seed).wrapping_add(k as u64);
-                Batch::pair(schedule, lesson, 1.0, seed, k)
+                Batch::pair(schedule, data, 1.0, seed, k)
             })
             .collect::<Result<_>>()?;
         Ok(Self { draws })

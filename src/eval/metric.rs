@@ -70,7 +70,7 @@ pub type Values = BTreeMap<Metric, Vec<f64>>;
 /// The mean of each metric and its interval.
 ///
 /// # Errors
-/// As [`Summary::of`].
+/// Never, with fewer than 2^63 values of a metric.
 pub fn summaries(values: &Values, seed: u64) -> Result<BTreeMap<Metric, Summary>> {
     let summary = |(&metric, values): (&Metric, &Vec<f64>)| {
         Summary::of(values, seed).map(|summary| summary.map(|s| (metric, s)))
@@ -82,12 +82,12 @@ pub fn summaries(values: &Values, seed: u64) -> Result<BTreeMap<Metric, Summary>
 }
 
 /// a − b, value by value, for the metrics that both have.
-pub fn differences(a: &Values, b: &Values) -> Values {
+pub(crate) fn differences(a: &Values, b: &Values) -> Values {
     combine(&[a, b], |pair| pair[0] - pair[1])
 }
 
 /// The mean of several conditions, value by value; empty of none.
-pub fn mean_of(all: &[&Values]) -> Values {
+pub(crate) fn mean_of(all: &[&Values]) -> Values {
     combine(all, |values| {
         values.iter().sum::<f64>() / values.len() as f64
     })

@@ -7,8 +7,9 @@
 //! - CLIP-I, CLIP-T: Ruiz et al. 2023 (DreamBooth) and Radford et al. 2021. CLIPScore: Hessel et al. 2021, eq. 1.
 //! - bootstrap: Efron 1979, the percentile interval.
 //!
-//! Only [`HeldOut`] and [`Study`] know of tensors.
+//! Only [`HeldOut`] and [`Bench`] know of tensors.
 
+mod bench;
 mod held_out;
 mod metric;
 mod prompts;
@@ -16,9 +17,10 @@ mod similarity;
 mod statistics;
 mod study;
 
+pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, sheet_rows};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
-pub use metric::{Metric, Values, differences, mean_of, summaries};
+pub use metric::{Metric, Values, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};
-pub use similarity::{clip_score, cosine, mean_cosines};
+pub use similarity::{clip_score, cosine};
 pub use statistics::{RESAMPLES, Summary};
 pub use study::{Condition, Study};

@@ -20,7 +20,7 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// For each of `drawn` the mean of its cosines with all of `real`: their mean is the mean over all pairs, CLIP-I.
-pub fn mean_cosines(drawn: &[Vec<f32>], real: &[Vec<f32>]) -> Vec<f64> {
+pub(crate) fn mean_cosines(drawn: &[Vec<f32>], real: &[Vec<f32>]) -> Vec<f64> {
     let mean = |one: &Vec<f32>| {
         real.iter().map(|other| cosine(one, other)).sum::<f64>() / real.len().max(1) as f64
     };

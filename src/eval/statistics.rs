@@ -31,7 +31,7 @@ impl Summary {
     ///
     /// # Errors
     /// Never, with fewer than 2^63 values.
-    pub fn of(values: &[f64], seed: u64) -> Result<Option<Self>> {
+    pub(crate) fn of(values: &[f64], seed: u64) -> Result<Option<Self>> {
         let n = values.len();
         if n == 0 {
             return Ok(None);

@@ -82,7 +82,7 @@ impl<'a> Study<'a> {
     ///
     /// # Errors
     /// As [`Pipeline::draw`]; an error of `progress`.
-    pub fn draw(
+    pub(crate) fn draw(
         &self,
         pipeline: &Pipeline,
         marks: &Marks,
@@ -132,7 +132,7 @@ impl<'a> Study<'a> {
 impl Condition {
     /// Adds what [`HeldOut::losses`](super::held_out::HeldOut::losses) found, with the weight λ of the class in
     /// `L_con`.
-    pub fn add_losses(&mut self, losses: DenoisingLosses, prior_weight: f64) {
+    pub(crate) fn add_losses(&mut self, losses: DenoisingLosses, prior_weight: f64) {
         let whole = losses
             .subject
             .iter()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 
 /// No index comes near this; it keeps a wrong path from filling the memory.
 pub(crate) const MAX_FILE: u64 = 1 << 30;
@@ -23,12 +23,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .map_err(Error::io("read", path))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Error::Index {
-            thing: "index".to_owned(),
-            expected: format!("at most {MAX_FILE} bytes"),
-            found: "more".to_owned(),
-            hint: "give an index that `cones find` or `cones merge` wrote".to_owned(),
-        });
+        return Err(IndexError::TooLargeToRead { most: MAX_FILE }.into());
     }
     match foreign::of_tensors(&bytes) {
         Some(foreign) => {

@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::state::TrainerState;
+use crate::Result;
+
 /// Decay of the running mean of the gradients.
 const BETA1: f32 = 0.9;
 
@@ -23,6 +26,25 @@ impl Adam {
             beta2,
             steps: 0,
         }
+    }
+
+    /// Keeps what the steps so far have changed, under the name of what it optimises.
+    pub(super) fn save(&self, name: &str, state: &mut TrainerState) {
+        state.keep(format!("adam.mean.{name}"), self.mean.clone());
+        state.keep(format!("adam.square.{name}"), self.mean_square.clone());
+        state.keep_numbers(format!("adam.steps.{name}"), vec![f64::from(self.steps)]);
+    }
+
+    /// Takes it back.
+    pub(super) fn load(&mut self, name: &str, state: &TrainerState) -> Result<()> {
+        let length = self.mean.len();
+        let mean = state.array_of(&format!("adam.mean.{name}"), length)?;
+        self.mean.copy_from_slice(mean);
+        let square = state.array_of(&format!("adam.square.{name}"), length)?;
+        self.mean_square.copy_from_slice(square);
+        let steps = state.numbers_of(&format!("adam.steps.{name}"), 1)?;
+        self.steps = steps[0] as i32;
+        Ok(())
     }
 
     /// One step: every value v becomes `moved(v, d)` with the direction d = m / (√s + ε), where m and s are the running

@@ -47,38 +47,18 @@ impl Gram {
     }
 
     /// Row `i`, which is also column `i`.
-    pub fn row(&self, i: usize) -> &[f64] {
+    pub(crate) fn row(&self, i: usize) -> &[f64] {
         &self.values[i * self.width..][..self.width]
     }
 
     /// vᵀ·G·v
-    pub fn square(&self, v: &[f64]) -> f64 {
+    pub(crate) fn square(&self, v: &[f64]) -> f64 {
         v.iter()
             .enumerate()
             .map(|(i, vi)| vi * self.row(i).iter().zip(v).map(|(g, v)| g * v).sum::<f64>())
             .sum()
     }
 }
-
-/// Prompts for [`Gram`]s: `{}` stands for the subject.
-pub const TEMPLATES: [&str; 16] = [
-    "a photo of a {}",
-    "a picture of a {}",
-    "an image of a {}",
-    "a drawing of a {}",
-    "a painting of a {}",
-    "a {}",
-    "a photo of a {} in a park",
-    "a photo of a {} in the snow",
-    "a photo of a {} in a room",
-    "a photo of a {} on a street",
-    "a {} in the snow",
-    "a {} in a room",
-    "a photo of a red {}",
-    "a photo of a small {} and a big {}",
-    "a photo of a {} and a cat",
-    "a photo of a car and a {} in a park",
-];
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,9 @@
 //! than by even chance, so that the expectation stays the mean over all timesteps (Katharopoulos and Fleuret 2018,
 //! section 3).
 
+use super::state::TrainerState;
+use crate::Result;
+
 /// Width of the kernel that the sizes are smoothed with, in parts of the schedule.
 const BANDWIDTH: f64 = 0.08;
 /// Part of the draws that is by even chance whatever has been seen: no gradient is multiplied by more than its inverse.
@@ -45,6 +48,24 @@ impl Importance {
             kernels: vec![0.0; timesteps],
             sizes: vec![0.0; timesteps],
         }
+    }
+
+    /// Keeps what the samples so far have changed.
+    pub(super) fn save(&self, name: &str, state: &mut TrainerState) {
+        state.keep_numbers(format!("{name}.count"), vec![self.count as f64]);
+        state.keep_numbers(format!("{name}.kernels"), self.kernels.clone());
+        state.keep_numbers(format!("{name}.sizes"), self.sizes.clone());
+    }
+
+    /// Takes it back.
+    pub(super) fn load(&mut self, name: &str, state: &TrainerState) -> Result<()> {
+        let timesteps = self.sizes.len();
+        self.count = state.numbers_of(&format!("{name}.count"), 1)?[0] as usize;
+        let kernels = state.numbers_of(&format!("{name}.kernels"), timesteps)?;
+        self.kernels.copy_from_slice(kernels);
+        let sizes = state.numbers_of(&format!("{name}.sizes"), timesteps)?;
+        self.sizes.copy_from_slice(sizes);
+        Ok(())
     }
 
     /// Samples so far.

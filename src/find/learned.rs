@@ -10,14 +10,15 @@
 //! keep them so.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::adam::Adam;
-use super::loss::Batch;
-use super::loss::{DreamBoothData, Step};
+use super::loss::{Batch, DreamBoothData};
+use super::state::TrainerState;
+use super::trainer;
+use super::trainer::{Gradients, Moment, Objective};
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
@@ -29,9 +30,9 @@ pub struct Options {
     /// Steps K.
     pub steps: usize,
     /// Subject pictures in a step, and class pictures.
-    pub half: usize,
+    pub batch_size: usize,
     /// Step size η: by how much one step moves a share whose gradient is steady.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Weight of the class pictures in the loss.
     pub prior_loss_weight: f64,
     /// Which sites to search.
@@ -42,22 +43,37 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// At the subject's own words, where keys of several would compete for the picture: values alone.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: STEPS,
+            batch_size: BATCH_SIZE,
+            learning_rate: LEARNING_RATE,
+            prior_loss_weight: 1.0,
+            sites: SiteSelection::CrossValues,
+            scope: Scope::Words,
+            seed: 0,
+        }
+    }
+}
+
 impl Options {
     /// Pictures in a step.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         match self.scope {
-            Scope::Prompt => 2 * self.half,
-            Scope::Words => self.half,
+            Scope::Prompt => 2 * self.batch_size,
+            Scope::Words => self.batch_size,
         }
     }
 }
 
 /// Default of [`Options::steps`].
 pub const STEPS: usize = 500;
-/// Default of [`Options::half`].
-pub const HALF: usize = 8;
-/// Default of [`Options::rate`].
-pub const RATE: f64 = 0.05;
+/// Default of [`Options::batch_size`].
+pub const BATCH_SIZE: usize = 8;
+/// Default of [`Options::learning_rate`].
+pub const LEARNING_RATE: f64 = 0.05;
 /// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its
 /// complement.
 pub const DENSITY: f64 = 0.5;
@@ -76,6 +92,7 @@ const COOLING: f64 = 0.4;
 /// The mask and the state of its optimiser, for one site.
 struct Mask {
     shape: (usize, usize),
+    device: Device,
     theta: Vec<f32>,
     z: Vec<f32>,
     adam: Adam,
@@ -86,6 +103,7 @@ impl Mask {
         let theta = weight.flatten_all()?.to_vec1::<f32>()?;
         Ok(Self {
             shape: weight.dims2()?,
+            device: weight.device().clone(),
             z: vec![0.0; theta.len()],
             adam: Adam::new(theta.len(), BETA2),
             theta,
@@ -104,88 +122,121 @@ impl Mask {
     }
 
     /// θ∘(1 − z)
-    fn weight(&self, like: &Tensor) -> Result<Tensor> {
+    fn weight(&self) -> Result<Tensor> {
         let masked: Vec<f32> = self
             .theta
             .par_iter()
             .zip(&self.z)
             .map(|(&t, &z)| t * (1.0 - z))
             .collect();
-        Ok(Tensor::from_vec(masked, self.shape, like.device())?)
+        Ok(Tensor::from_vec(masked, self.shape, &self.device)?)
+    }
+}
+
+/// The masks of all sites, learned step by step.
+struct Masking<'a> {
+    schedule: &'a ScheduleConfig,
+    data: &'a DreamBoothData,
+    options: &'a Options,
+    masks: BTreeMap<Site, Mask>,
+}
+
+impl Objective for Masking<'_> {
+    fn steps(&self) -> usize {
+        self.options.steps
+    }
+
+    fn searched(&self) -> (SiteSelection, Scope) {
+        (self.options.sites, self.options.scope)
+    }
+
+    fn batch(&mut self, k: usize, _: usize) -> Result<Batch> {
+        Batch::stratified(
+            self.schedule,
+            std::slice::from_ref(self.data),
+            self.options.batch_size,
+            self.options.prior_loss_weight,
+            self.options.seed.wrapping_add(k as u64),
+            k,
+        )
+    }
+
+    fn absorb(&mut self, k: usize, gradients: Vec<Gradients>) -> Result<()> {
+        let rate = self.options.learning_rate * cooled(k, self.options.steps);
+        for (site, g) in gradients.into_iter().take(1).flatten() {
+            if let Some(mask) = self.masks.get_mut(&site) {
+                mask.update(&g.flatten_all()?.to_vec1()?, rate);
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, unet: &mut UNet) -> Result<()> {
+        let weight = |(site, mask): (&Site, &Mask)| Ok((site.clone(), mask.weight()?));
+        let weights = self.masks.iter().map(weight).collect::<Result<_>>()?;
+        unet.set_weights_of(self.options.scope, weights)
+    }
+
+    fn save(&self, state: &mut TrainerState) -> Result<()> {
+        for (site, mask) in &self.masks {
+            state.keep(format!("mask.{site}"), mask.z.clone());
+            mask.adam.save(site.as_str(), state);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, state: &TrainerState) -> Result<()> {
+        for (site, mask) in &mut self.masks {
+            let z = state.array_of(&format!("mask.{site}"), mask.z.len())?;
+            mask.z.copy_from_slice(z);
+            mask.adam.load(site.as_str(), state)?;
+        }
+        Ok(())
     }
 }
 
 /// Learns the share z of every neuron in being shut: 0 is open, 1 is shut.
 ///
 /// Returns for each site its shares in row-major order of `[out, in]`. The model is given back unchanged, also after an
-/// error; it must have nothing shut at words. With [`Scope::Words`] the lesson's subject prompt tells which they are.
+/// error; it must have nothing shut at words. With [`Scope::Words`] the data's instance prompt tells which they are.
+/// It begins where `from` is, if that is given.
 ///
 /// # Errors
-/// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, an error of
-/// `after_step`, or a loss that is not a number.
+/// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, `from` is of
+/// another run, an error of `after_step`, or a loss that is not a number.
 pub fn soft_mask(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
+    data: &DreamBoothData,
     options: &Options,
-    after_step: impl FnMut(Step) -> Result<()>,
+    from: Option<&TrainerState>,
+    after_step: impl FnMut(&Moment) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
-    lesson.check()?;
-    if options.scope == Scope::Words && lesson.subject.context.words().len() != 1 {
+    data.check()?;
+    if options.scope == Scope::Words && data.instance.context.words().len() != 1 {
         return Err(Error::value(
             "prompt",
             "one whose words of one subject are marked",
-            format!("{} subjects", lesson.subject.context.words().len()),
+            format!("{} subjects", data.instance.context.words().len()),
         ));
     }
-    unet.restoring(|unet| run(unet, schedule, lesson, options, after_step))
-}
-
-fn run(
-    unet: &mut UNet,
-    schedule: &ScheduleConfig,
-    lesson: &DreamBoothData,
-    options: &Options,
-    mut after_step: impl FnMut(Step) -> Result<()>,
-) -> Result<BTreeMap<Site, Vec<f32>>> {
-    let mut masks = unet
+    let masks = unet
         .site_tensors(options.sites)?
         .into_iter()
         .map(|(site, weight)| Ok((site, Mask::new(&weight)?)))
-        .collect::<Result<BTreeMap<Site, Mask>>>()?;
-    for k in 0..options.steps {
-        let start = Instant::now();
-        let batch = Batch::stratified(
-            schedule,
-            std::slice::from_ref(lesson),
-            options.half,
-            options.prior_loss_weight,
-            options.seed.wrapping_add(k as u64),
-            k,
-        )?;
-        let (loss, gradients) = batch.gradients(unet, options.sites, options.scope, k)?;
-        let rate = options.rate * cooled(k, options.steps);
-        let mut weights = BTreeMap::new();
-        for (site, g) in gradients {
-            if let Some(mask) = masks.get_mut(&site) {
-                mask.update(&g.flatten_all()?.to_vec1()?, rate);
-                weights.insert(site, mask.weight(&g)?);
-            }
-        }
-        unet.set_weights_of(options.scope, weights)?;
-        after_step(Step {
-            step: k,
-            loss,
-            seconds: start.elapsed().as_secs_f64(),
-        })?;
-    }
-    masks
-        .into_iter()
-        .map(|(site, mask)| {
-            unet.check_finite(|| format!("learned mask of `{site}`"), &mask.z)?;
-            Ok((site, mask.z))
-        })
-        .collect()
+        .collect::<Result<_>>()?;
+    let mut masking = Masking {
+        schedule,
+        data,
+        options,
+        masks,
+    };
+    unet.restoring(|unet| trainer::run(unet, &mut masking, from, after_step))?;
+    let masks = masking.masks.into_iter().map(|(site, mask)| {
+        unet.check_finite(|| format!("learned mask of `{site}`"), &mask.z)?;
+        Ok((site, mask.z))
+    });
+    masks.collect()
 }
 
 /// The share of the full step size at step k: 1, and a straight line to zero over the last [`COOLING`] of the steps.
@@ -195,8 +246,6 @@ pub(super) fn cooled(k: usize, steps: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     fn mask(theta: &[f32]) -> Mask {
@@ -210,9 +259,8 @@ mod tests {
             mask.update(&[1.0, -1.0, -1.0, 0.0], 0.1);
         }
         assert_eq!(mask.z, [1.0, 0.0, 1.0, 0.0]);
-        let weight = mask.weight(&Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap());
         assert_eq!(
-            weight.unwrap().to_vec2::<f32>().unwrap(),
+            mask.weight().unwrap().to_vec2::<f32>().unwrap(),
             [[0.0, 1.0, 0.0, 0.5]]
         );
     }

@@ -35,7 +35,7 @@ impl PromptedLatents {
 #[derive(Debug, Clone)]
 pub struct DreamBoothData {
     /// The photos, with the prompt that has the token.
-    pub subject: PromptedLatents,
+    pub instance: PromptedLatents,
     /// Pictures of the class, with the prompt that has the noun alone; none where that prompt cannot change, because
     /// what is shut is shut at the subject's words.
     pub class: Option<PromptedLatents>,
@@ -46,7 +46,7 @@ impl DreamBoothData {
     /// If one of the two has no pictures.
     pub(crate) fn check(&self) -> Result<()> {
         let class = self.class.as_ref().map(|c| ("pictures of the class", c));
-        for (name, examples) in [("pictures of the subject", &self.subject)]
+        for (name, examples) in [("pictures of the subject", &self.instance)]
             .into_iter()
             .chain(class)
         {
@@ -69,7 +69,7 @@ impl DreamBoothData {
 }
 
 /// What one step did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// k, from 0.
     pub step: usize,
@@ -84,7 +84,7 @@ pub struct Step {
 const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
 
 /// How many of a step's pictures are in one pass, for latents of this size.
-pub fn rows_at_once(rows: usize, size: Size) -> usize {
+pub(crate) fn rows_at_once(rows: usize, size: Size) -> usize {
     (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
 }
 
@@ -109,12 +109,12 @@ impl Batch {
     /// first both timesteps, then the noise.
     pub(crate) fn pair(
         schedule: &ScheduleConfig,
-        lesson: &DreamBoothData,
+        data: &DreamBoothData,
         prior_loss_weight: f64,
         seed: u64,
         k: usize,
     ) -> Result<Self> {
-        let rows = [lesson.subject.get(k), lesson.class()?.get(k)];
+        let rows = [data.instance.get(k), data.class()?.get(k)];
         let mut generator = Generator::new(seed);
         let timesteps = generator.randint(0, schedule.num_train_timesteps() as i64, 2)?;
         Self::new(
@@ -127,40 +127,37 @@ impl Batch {
         )
     }
 
-    /// Step `k` of a method that takes larger steps: for each lesson `half` subject pictures, then `half` class
-    /// pictures if it has any.
+    /// Step `k` of a method that takes larger steps: for each subject `batch_size` pictures of it, then as many of its
+    /// class if it has any.
     ///
-    /// Picture i of a half is number (k·half + i) mod n, and its timestep is drawn from part (k + i) mod `half` of as
+    /// Picture i of b = `batch_size` is number (k·b + i) mod n, and its timestep is drawn from part (k + i) mod b of as
     /// many equal parts of the schedule: of equal expectation as independent draws, with less noise in the gradient.
     /// The k sees to it that every picture meets every part.
     pub(super) fn stratified(
         schedule: &ScheduleConfig,
-        lessons: &[DreamBoothData],
-        half: usize,
+        subjects: &[DreamBoothData],
+        batch_size: usize,
         prior_loss_weight: f64,
         seed: u64,
         k: usize,
     ) -> Result<Self> {
         let (mut latents, mut contexts, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for lesson in lessons {
-            let class = lesson
-                .class
-                .as_ref()
-                .map(|class| (class, prior_loss_weight));
-            for (examples, weight) in [(&lesson.subject, 1.0)].into_iter().chain(class) {
-                for i in 0..half {
-                    let (picture, prompt) = examples.get(k * half + i);
+        for data in subjects {
+            let class = data.class.as_ref().map(|class| (class, prior_loss_weight));
+            for (examples, weight) in [(&data.instance, 1.0)].into_iter().chain(class) {
+                for i in 0..batch_size {
+                    let (picture, prompt) = examples.get(k * batch_size + i);
                     latents.push(picture);
                     contexts.push(prompt);
-                    weights.push((weight / (half * lessons.len()) as f64) as f32);
+                    weights.push((weight / (batch_size * subjects.len()) as f64) as f32);
                 }
             }
         }
-        let (length, parts) = (schedule.num_train_timesteps() as i64, half as i64);
+        let (length, parts) = (schedule.num_train_timesteps() as i64, batch_size as i64);
         let mut generator = Generator::new(seed);
         let mut timesteps = generator.randint(0, length, latents.len())?;
         for (i, t) in timesteps.iter_mut().enumerate() {
-            *t = (((i + k) % half) as i64 * length + *t) / parts;
+            *t = (((i + k) % batch_size) as i64 * length + *t) / parts;
         }
         let context = Conditioning::cat(&contexts)?;
         Self::new(
@@ -261,22 +258,6 @@ impl Batch {
         let prediction = unet.forward(&self.noisy, &self.timesteps, &self.context)?;
         unet.check_finite(|| "prediction".to_owned(), &values(&prediction)?)?;
         Ok(prediction)
-    }
-
-    /// The loss of step `k` and its gradient with respect to every selected site, `[out, in]` each: the model's, or
-    /// those of the first subject at its own words.
-    ///
-    /// # Errors
-    /// If the loss is not a number.
-    pub(super) fn gradients(
-        &self,
-        unet: &UNet,
-        sites: SiteSelection,
-        scope: Scope,
-        k: usize,
-    ) -> Result<(f32, BTreeMap<Site, Tensor>)> {
-        let (loss, gradients) = self.gradients_by_subject(unet, sites, scope, k)?;
-        Ok((loss, gradients.into_iter().next().unwrap_or_default()))
     }
 
     /// The loss of step `k` and its gradients with respect to every selected site, `[out, in]` each: the model's alone,

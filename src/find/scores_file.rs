@@ -102,7 +102,7 @@ impl Scores {
     /// That the scores are of the model with this fingerprint; of a file that names none, nothing is known.
     ///
     /// # Errors
-    /// [`Error::Index`] if they are of another model.
+    /// If they are of another model.
     pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
         match &self.fingerprint {
             Some(found) if found != fingerprint => Err(wrong(
@@ -112,11 +112,6 @@ impl Scores {
             )),
             _ => Ok(()),
         }
-    }
-
-    /// The shape `[out, in]` of each site.
-    pub fn shapes(&self) -> &BTreeMap<Site, [u32; 2]> {
-        &self.shapes
     }
 
     /// The concept with the highest scores, as many as this share of all neurons; see [`Selection::Density`].
@@ -137,12 +132,8 @@ impl Scores {
 }
 
 fn wrong(thing: impl Into<String>, expected: &str, found: impl ToString) -> Error {
-    Error::Index {
-        thing: thing.into(),
-        expected: expected.to_owned(),
-        found: found.to_string(),
-        hint: "give a file that `cones find --scores FILE` wrote".to_owned(),
-    }
+    let hint = "give a file of scores that `cones find` wrote";
+    Error::file(thing, expected, found.to_string(), hint)
 }
 
 #[cfg(test)]
@@ -165,7 +156,7 @@ mod tests {
         let shapes = [(site.clone(), [2, 3])].into();
         let file = Scores::to_bytes(&values, &shapes, "abc").unwrap();
         let scores = Scores::parse(&file).unwrap();
-        assert_eq!((scores.shapes(), &scores.values), (&shapes, &values));
+        assert_eq!((&scores.shapes, &scores.values), (&shapes, &values));
         assert!(scores.check_fingerprint("abc").is_ok());
         assert!(scores.check_fingerprint("abd").is_err());
         assert!(Scores::to_bytes(&values, &BTreeMap::new(), "abc").is_err());
@@ -173,7 +164,7 @@ mod tests {
 
     #[test]
     fn only_scores_are_read() {
-        assert_eq!(parse(SITE, Dtype::F32, &[2, 3]).unwrap().shapes().len(), 1);
+        assert_eq!(parse(SITE, Dtype::F32, &[2, 3]).unwrap().shapes.len(), 1);
         for (name, dtype, shape) in [
             ("weight", Dtype::F32, &[2, 3][..]),
             (SITE, Dtype::F16, &[2, 3]),

@@ -72,7 +72,7 @@ pub struct Stability {
 ///
 /// # Errors
 /// If a score is not a number.
-pub fn stability(
+pub(crate) fn stability(
     first: &BTreeMap<Site, Vec<f32>>,
     second: &BTreeMap<Site, Vec<f32>>,
     selection: Selection,

@@ -4,14 +4,15 @@
 //! dense fine-tuning that sets of integers have to be compared with.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use candle_core::Tensor;
 
 use super::adam::Adam;
 use super::learned::cooled;
-use super::loss::Batch;
-use super::loss::{DreamBoothData, Step};
+use super::loss::{Batch, DreamBoothData};
+use super::state::TrainerState;
+use super::trainer;
+use super::trainer::{Gradients, Moment, Objective};
 use crate::index::{NeuronSet, Scope, Site, SiteSelection};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
@@ -23,9 +24,9 @@ pub struct Options {
     /// Steps K.
     pub steps: usize,
     /// For each subject its pictures in a step, and pictures of its class.
-    pub half: usize,
+    pub batch_size: usize,
     /// Step size, as a share of the root mean square of a site's weights.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Weight of the class pictures in the loss.
     pub prior_loss_weight: f64,
     /// At which tokens of the prompts the values hold.
@@ -34,14 +35,14 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Default of [`Options::half`].
-pub const HALF: usize = 8;
-/// Default of [`Options::rate`].
-pub const RATE: f64 = 0.03;
+/// Default of [`Options::batch_size`].
+pub const BATCH_SIZE: usize = 8;
+/// Default of [`Options::learning_rate`].
+pub const LEARNING_RATE: f64 = 0.03;
 
 /// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject
 /// the weights and their gradients.
-pub fn arrays(subjects: usize) -> u64 {
+pub(crate) fn arrays(subjects: usize) -> u64 {
     4 + 2 * subjects as u64
 }
 
@@ -112,27 +113,111 @@ impl Training {
     }
 }
 
-/// Trains the values of the `open` neurons on the sum of the lessons' losses. With [`Scope::Words`] lesson s is that of
-/// the neurons' owner s.
+/// The values of all sites, trained step by step.
+struct Tuning<'a> {
+    schedule: &'a ScheduleConfig,
+    subjects: &'a [DreamBoothData],
+    options: &'a Options,
+    sites: BTreeMap<Site, Training>,
+}
+
+impl Objective for Tuning<'_> {
+    fn steps(&self) -> usize {
+        self.options.steps
+    }
+
+    fn searched(&self) -> (SiteSelection, Scope) {
+        let selection = match self.sites.keys().all(Site::is_cross) {
+            true => SiteSelection::Cross,
+            false => SiteSelection::All,
+        };
+        (selection, self.options.scope)
+    }
+
+    fn begin(&self, unet: &mut UNet) -> Result<()> {
+        self.put(unet)
+    }
+
+    fn batch(&mut self, k: usize, _: usize) -> Result<Batch> {
+        Batch::stratified(
+            self.schedule,
+            self.subjects,
+            self.options.batch_size,
+            self.options.prior_loss_weight,
+            self.options.seed.wrapping_add(k as u64),
+            k,
+        )
+    }
+
+    fn absorb(&mut self, k: usize, gradients: Vec<Gradients>) -> Result<()> {
+        let rate = self.options.learning_rate * cooled(k, self.options.steps);
+        for (site, training) in &mut self.sites {
+            let mut sum = vec![0.0; training.open.values.len()];
+            for (subject, gradients) in gradients.iter().enumerate() {
+                if let Some(g) = gradients.get(site) {
+                    training.gather(subject, g, &mut sum)?;
+                }
+            }
+            training.update(&sum, rate);
+        }
+        Ok(())
+    }
+
+    fn put(&self, unet: &mut UNet) -> Result<()> {
+        let weights = |subject: usize| -> Result<BTreeMap<Site, Tensor>> {
+            let weight = |(site, t): (&Site, &Training)| Ok((site.clone(), t.weight_of(subject)?));
+            self.sites.iter().map(weight).collect()
+        };
+        match self.options.scope {
+            Scope::Prompt => unet.set_site_weights(weights(0)?),
+            Scope::Words => {
+                let all = (0..self.subjects.len()).map(weights);
+                unet.set_word_weights(all.collect::<Result<_>>()?)
+            }
+        }
+    }
+
+    fn save(&self, state: &mut TrainerState) -> Result<()> {
+        for (site, training) in &self.sites {
+            state.keep(format!("values.{site}"), training.open.values.clone());
+            training.adam.save(site.as_str(), state);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, state: &TrainerState) -> Result<()> {
+        for (site, training) in &mut self.sites {
+            let values = &mut training.open.values;
+            let kept = state.array_of(&format!("values.{site}"), values.len())?;
+            values.copy_from_slice(kept);
+            training.adam.load(site.as_str(), state)?;
+        }
+        Ok(())
+    }
+}
+
+/// Trains the values of the `open` neurons on the sum of the subjects' losses. With [`Scope::Words`] subject s is the
+/// neurons' owner s.
 ///
 /// Steps are measured in the root mean square of a site's weights. Returns the trained values in the order of the
-/// neurons. The model is given back as it was; it must have nothing shut.
+/// neurons. The model is given back as it was; it must have nothing shut. It begins where `from` is, if that is given.
 ///
 /// # Errors
-/// If there is no lesson or one without pictures, a site is not in the model or of another shape, an error of
-/// `after_step`, or a loss that is not a number.
+/// If there is no subject or one without pictures, a site is not in the model or of another shape, `from` is of another
+/// run, an error of `after_step`, or a loss that is not a number.
 pub fn values(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
-    lessons: &[DreamBoothData],
+    subjects: &[DreamBoothData],
     open: BTreeMap<Site, TrainableSet>,
     options: &Options,
-    after_step: impl FnMut(Step) -> Result<()>,
+    from: Option<&TrainerState>,
+    after_step: impl FnMut(&Moment) -> Result<()>,
 ) -> Result<BTreeMap<Site, Vec<f32>>> {
-    if lessons.is_empty() {
+    if subjects.is_empty() {
         return Err(Error::value("subjects to tune on", "at least one", "none"));
     }
-    lessons.iter().try_for_each(DreamBoothData::check)?;
+    subjects.iter().try_for_each(DreamBoothData::check)?;
     let weights = unet.site_weights(SiteSelection::All);
     let mut sites = BTreeMap::new();
     for (site, open) in open {
@@ -148,82 +233,19 @@ pub fn values(
         };
         sites.insert(site, Training::new(weight.tensor()?, open)?);
     }
-    unet.restoring(|unet| run(unet, schedule, lessons, &mut sites, options, after_step))?;
-    for (site, training) in &sites {
-        unet.check_finite(
-            || format!("tuned values of `{site}`"),
-            &training.open.values,
-        )?;
-    }
-    Ok(sites
-        .into_iter()
-        .map(|(site, training)| (site, training.open.values))
-        .collect())
-}
-
-fn run(
-    unet: &mut UNet,
-    schedule: &ScheduleConfig,
-    lessons: &[DreamBoothData],
-    sites: &mut BTreeMap<Site, Training>,
-    options: &Options,
-    mut after_step: impl FnMut(Step) -> Result<()>,
-) -> Result<()> {
-    let selection = match sites.keys().all(Site::is_cross) {
-        true => SiteSelection::Cross,
-        false => SiteSelection::All,
+    let mut tuning = Tuning {
+        schedule,
+        subjects,
+        options,
+        sites,
     };
-    put(unet, sites, options.scope, lessons.len())?;
-    for k in 0..options.steps {
-        let start = Instant::now();
-        let seed = options.seed.wrapping_add(k as u64);
-        let batch = Batch::stratified(
-            schedule,
-            lessons,
-            options.half,
-            options.prior_loss_weight,
-            seed,
-            k,
-        )?;
-        let (loss, gradients) = batch.gradients_by_subject(unet, selection, options.scope, k)?;
-        let rate = options.rate * cooled(k, options.steps);
-        for (site, training) in &mut *sites {
-            let mut sum = vec![0.0; training.open.values.len()];
-            for (subject, gradients) in gradients.iter().enumerate() {
-                if let Some(g) = gradients.get(site) {
-                    training.gather(subject, g, &mut sum)?;
-                }
-            }
-            training.update(&sum, rate);
-        }
-        put(unet, sites, options.scope, lessons.len())?;
-        after_step(Step {
-            step: k,
-            loss,
-            seconds: start.elapsed().as_secs_f64(),
-        })?;
-    }
-    Ok(())
-}
-
-/// Puts the values where they hold.
-fn put(
-    unet: &mut UNet,
-    sites: &BTreeMap<Site, Training>,
-    scope: Scope,
-    subjects: usize,
-) -> Result<()> {
-    let weights = |subject: usize| -> Result<BTreeMap<Site, Tensor>> {
-        let weight = |(site, t): (&Site, &Training)| Ok((site.clone(), t.weight_of(subject)?));
-        sites.iter().map(weight).collect()
-    };
-    match scope {
-        Scope::Prompt => unet.set_site_weights(weights(0)?),
-        Scope::Words => {
-            let all = (0..subjects).map(weights).collect::<Result<_>>()?;
-            unet.set_word_weights(all)
-        }
-    }
+    unet.restoring(|unet| trainer::run(unet, &mut tuning, from, after_step))?;
+    let values = tuning.sites.into_iter().map(|(site, training)| {
+        let values = training.open.values;
+        unet.check_finite(|| format!("tuned values of `{site}`"), &values)?;
+        Ok((site, values))
+    });
+    values.collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use super::scope::Scope;
 use super::set::NeuronSet;
 use super::site::Site;
 use crate::files;
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 
 /// A concept: sets of shut neurons by site, with their [`Provenance`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,50 +44,34 @@ impl NeuronIndex {
     /// for: with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
     pub fn insert(&mut self, site: Site, indices: NeuronSet) -> Result<()> {
         if self.provenance.scope == Scope::Words && !site.is_cross() {
-            return Err(wrong(
-                format!("site `{site}`"),
-                "a cross-attention, where the concept is bound to words",
-                "a self-attention",
-                "",
-            ));
+            let site = site.to_string();
+            return Err(IndexError::SelfAttention { site }.into());
         }
         let (expected, found) = (self.provenance.owners(), indices.coded_owners().len());
         if expected != found {
-            let expected = format!("neurons of {expected} subjects of their own");
-            return Err(wrong(format!("site `{site}`"), expected, found, ""));
+            let site = site.to_string();
+            let owners = IndexError::Owners {
+                site,
+                expected,
+                found,
+            };
+            return Err(owners.into());
         }
         match self.sites.entry(site) {
             Entry::Vacant(place) => {
                 place.insert(indices);
                 Ok(())
             }
-            Entry::Occupied(place) => Err(wrong(
-                format!("site `{}`", place.key()),
-                "one set of indices",
-                "two",
-                "",
-            )),
+            Entry::Occupied(place) => {
+                let site = place.key().to_string();
+                Err(IndexError::SiteTwice { site }.into())
+            }
         }
     }
 
     /// Where it came from.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
-    }
-
-    /// Changes where it came from, as tuning does.
-    ///
-    /// # Errors
-    /// As [`NeuronIndex::new`]; or if the scope or the number of subjects changes.
-    pub fn set_provenance(&mut self, provenance: Provenance) -> Result<()> {
-        provenance.check()?;
-        let kind = |p: &Provenance| (p.scope, p.owners());
-        if kind(&provenance) != kind(&self.provenance) {
-            let (expected, found) = (self.provenance.scope, provenance.scope);
-            return Err(wrong("scope", expected.to_string(), found, ""));
-        }
-        self.provenance = provenance;
-        Ok(())
     }
 
     /// The sites in order of name.
@@ -131,15 +114,12 @@ impl NeuronIndex {
         if self.provenance.fingerprint == fingerprint {
             return Ok(());
         }
-        Err(wrong(
-            "fingerprint of the model",
-            format!(
-                "{} (model `{}`)",
-                self.provenance.fingerprint, self.provenance.model
-            ),
-            fingerprint,
-            "indices mean something only in the model that they were found on; give that model",
-        ))
+        let other = IndexError::OtherModel {
+            fingerprint: self.provenance.fingerprint.clone(),
+            model: self.provenance.model.clone(),
+            found: fingerprint.to_owned(),
+        };
+        Err(other.into())
     }
 
     /// The SHA-256 over the tensors, which tells one concept from another whatever their metadata say.
@@ -181,23 +161,7 @@ impl NeuronIndex {
         files::read(path)
             .and_then(|bytes| Self::from_bytes(&bytes))
             .map_err(|error| match error {
-                Error::Index {
-                    thing,
-                    expected,
-                    found,
-                    hint,
-                } => {
-                    let thing = match thing.as_str() {
-                        "index" => format!("index `{}`", path.display()),
-                        _ => format!("index `{}`: {thing}", path.display()),
-                    };
-                    Error::Index {
-                        thing,
-                        expected,
-                        found,
-                        hint,
-                    }
-                }
+                Error::Index(error) => error.within(path).into(),
                 other => other,
             })
     }
@@ -246,21 +210,6 @@ impl NeuronIndex {
 /// The name of the tensor of a subject's places in a site.
 pub(super) fn owner_tensor(site: &str, subject: usize) -> String {
     format!("{site}.subject.{subject}")
-}
-
-/// An error about a set of indices.
-pub(super) fn wrong(
-    thing: impl Into<String>,
-    expected: impl Into<String>,
-    found: impl Display,
-    hint: &str,
-) -> Error {
-    Error::Index {
-        thing: thing.into(),
-        expected: expected.into(),
-        found: found.to_string(),
-        hint: hint.to_owned(),
-    }
 }
 
 #[cfg(test)]

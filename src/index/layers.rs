@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::concept::{NeuronIndex, wrong};
+use super::concept::NeuronIndex;
 use super::site::{Projection, Site};
 use crate::shown::shown;
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 
 /// A choice of sites by name: patterns `GLOB`, `GLOB:k` or `GLOB:v`, separated by commas.
 ///
@@ -73,16 +73,16 @@ impl LayerSelection {
     ///
     /// # Errors
     /// [`Error::Index`] naming the first pattern that chooses no site of any concept, and what sites there are.
-    pub fn restrict(&self, concepts: &[&NeuronIndex]) -> Result<Vec<NeuronIndex>> {
+    pub(crate) fn restrict(&self, concepts: &[&NeuronIndex]) -> Result<Vec<NeuronIndex>> {
         let sites = || concepts.iter().flat_map(|concept| concept.sites());
         for pattern in &self.patterns {
             if !sites().any(|(site, _)| pattern.contains(site)) {
-                return Err(wrong(
-                    format!("layers `{pattern}`"),
-                    "a pattern that some site of the concepts matches",
-                    "none that does",
-                    &format!("there are {}", layer_names(sites().map(|(site, _)| site))),
-                ));
+                let there = layer_names(sites().map(|(site, _)| site));
+                let unknown = IndexError::NoSuchLayer {
+                    pattern: pattern.to_string(),
+                    there: format!("there are {there}"),
+                };
+                return Err(unknown.into());
             }
         }
         concepts
@@ -128,7 +128,7 @@ impl FromStr for LayerSelection {
             let parsed = parse(pattern.trim()).ok_or_else(|| malformed(pattern))?;
             if patterns.contains(&parsed) {
                 let found = format!("`{parsed}` twice");
-                return Err(Error::value("--layers", "each pattern once", found));
+                return Err(Error::value("layers", "each pattern once", found));
             }
             patterns.push(parsed);
         }
@@ -138,7 +138,7 @@ impl FromStr for LayerSelection {
 
 fn malformed(pattern: &str) -> Error {
     Error::value(
-        "--layers",
+        "layers",
         "patterns such as `up_blocks.*`, `mid_block:k` or `*.attentions.0:v`, separated by commas",
         format!("`{}`", shown(pattern)),
     )
@@ -261,7 +261,7 @@ mod tests {
             "*:v, mid_block ,*:v",
         ] {
             let error = text.parse::<LayerSelection>().unwrap_err();
-            assert!(error.to_string().contains("--layers"), "{text}: {error}");
+            assert!(error.to_string().contains("layers"), "{text}: {error}");
         }
         assert_eq!(
             " mid_block , up_blocks.1:k "

@@ -17,6 +17,7 @@ mod site;
 mod subject;
 mod union;
 
+pub use crate::error::IndexError;
 pub use concept::NeuronIndex;
 pub use control::random_control;
 pub use layers::LayerSelection;

@@ -4,24 +4,28 @@
 //! is hypergeometric: its mean is `k1·k2 / n`, its variance `k1·k2/n · (n - k1)/n · (n - k2)/(n - 1)`.
 //!
 //! Over all sites the expectation is the sum of the sites' means and variances: what is left to chance is which weights
-//! of a site are shut, not how many. So two concepts that merely prefer the same sites do not look related; that they
-//! do is seen in [`Overlap::pooled`].
+//! of a site are shut, not how many. So two concepts that merely prefer the same sites do not look related.
 
 use std::collections::BTreeSet;
 
-use super::concept::{NeuronIndex, wrong};
+use super::concept::NeuronIndex;
 use super::set::NeuronSet;
 use super::site::Site;
-use crate::Result;
+use crate::{IndexError, Result};
 
 /// How many neurons two sets share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Overlap {
-    first: u64,
-    second: u64,
-    shared: u64,
-    weight_count: u64,
-    expected: f64,
+    /// The neurons of the first concept.
+    pub first: u64,
+    /// The neurons of the second concept.
+    pub second: u64,
+    /// The neurons of both.
+    pub shared: u64,
+    /// All weights that could have been neurons.
+    pub weight_count: u64,
+    /// The shared neurons that chance would give on average.
+    pub expected: f64,
     variance: f64,
 }
 
@@ -45,37 +49,12 @@ impl Overlap {
         }
     }
 
-    /// The neurons of the first concept.
-    pub fn first(&self) -> u64 {
-        self.first
-    }
-
-    /// The neurons of the second concept.
-    pub fn second(&self) -> u64 {
-        self.second
-    }
-
-    /// The neurons of both.
-    pub fn shared(&self) -> u64 {
-        self.shared
-    }
-
-    /// All weights that could have been neurons.
-    pub fn weight_count(&self) -> u64 {
-        self.weight_count
-    }
-
     /// Shared neurons / neurons of either; nothing if neither has any.
     pub fn jaccard(&self) -> Option<f64> {
         ratio(
             self.shared as f64,
             (self.first + self.second).saturating_sub(self.shared) as f64,
         )
-    }
-
-    /// The shared neurons that chance would give on average.
-    pub fn expected(&self) -> f64 {
-        self.expected
     }
 
     /// The standard deviation of what chance would give.
@@ -91,12 +70,6 @@ impl Overlap {
     /// How many standard deviations the shared neurons are above chance; nothing if chance has no room.
     pub fn z_score(&self) -> Option<f64> {
         ratio(self.shared as f64 - self.expected, self.deviation())
-    }
-
-    /// The same numbers as if all weights were of one site: chance then also chooses the sites.
-    #[must_use]
-    pub fn pooled(&self) -> Self {
-        Self::of(self.first, self.second, self.shared, self.weight_count)
     }
 }
 
@@ -155,18 +128,12 @@ fn compare(site: &Site, first: Option<&NeuronSet>, second: Option<&NeuronSet>) -
     if let (Some(first), Some(second)) = (first, second)
         && first.shape() != second.shape()
     {
-        let (first, second) = (
-            format!("{:?}", first.shape()),
-            format!("{:?}", second.shape()),
-        );
-        let hint =
-            "the indices are of models of different sizes, whose positions cannot be compared";
-        return Err(wrong(
-            format!("shape of site `{site}`"),
-            first,
-            second,
-            hint,
-        ));
+        let differ = IndexError::DifferentShapes {
+            site: site.to_string(),
+            first: first.shape(),
+            second: second.shape(),
+        };
+        return Err(differ.into());
     }
     let weight_count = first.or(second).map_or(0, NeuronSet::weight_count);
     let count = |set: Option<&NeuronSet>| set.map_or(0, |set| set.count() as u64);
@@ -214,11 +181,11 @@ mod tests {
         assert_eq!(names, [&site(0), &site(1), &site(2)]);
         let one = report.sites()[0].1;
         assert_eq!(
-            (one.first(), one.second(), one.shared(), one.weight_count()),
+            (one.first, one.second, one.shared, one.weight_count),
             (5, 4, 2, 20)
         );
         assert_eq!(one.jaccard(), Some(2.0 / 7.0));
-        assert_eq!(one.expected(), 1.0);
+        assert_eq!(one.expected, 1.0);
         assert_eq!(one.ratio(), Some(2.0));
         // scipy.stats.hypergeom(20, 5, 4).std() = 0.7947…
         assert!((one.deviation() - 0.794_719_414).abs() < 1e-9);
@@ -227,10 +194,10 @@ mod tests {
         let absent = report.sites()[1].1;
         assert_eq!(
             (
-                absent.first(),
-                absent.second(),
-                absent.shared(),
-                absent.weight_count()
+                absent.first,
+                absent.second,
+                absent.shared,
+                absent.weight_count
             ),
             (1, 0, 0, 10)
         );
@@ -242,16 +209,10 @@ mod tests {
 
         let total = report.total();
         assert_eq!(
-            (
-                total.first(),
-                total.second(),
-                total.shared(),
-                total.weight_count()
-            ),
+            (total.first, total.second, total.shared, total.weight_count),
             (6, 4, 2, 39)
         );
-        assert_eq!(total.expected(), 1.0);
-        assert!((total.pooled().expected() - 24.0 / 39.0).abs() < 1e-12);
+        assert_eq!(total.expected, 1.0);
     }
 
     #[test]
@@ -273,7 +234,7 @@ mod tests {
             .sum::<f64>()
             / counts.len() as f64;
         let chance = Overlap::of(2, 2, 0, 5);
-        assert!((chance.expected() - mean).abs() < 1e-12);
+        assert!((chance.expected - mean).abs() < 1e-12);
         assert!((chance.deviation() - variance.sqrt()).abs() < 1e-12);
     }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::concept::wrong;
 use super::scope::Scope;
 use super::subject::{MAX_SUBJECTS, Subject, check_distinct};
-use crate::Result;
 use crate::shown::shown;
+use crate::{Error, IndexError, Result};
 
 /// The most pictures of one index: about half of what the header has room for.
 pub(crate) const MAX_PICTURES: usize = 30_000;
@@ -85,7 +84,7 @@ impl Provenance {
     /// empty, has control characters or is too long; if there are too many of anything; or if a hash is not one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.subjects.is_empty() {
-            return Err(wrong("`subjects`", "at least one subject", "none", ""));
+            return Err(refused("`subjects`", "at least one subject", "none"));
         }
         for (thing, found, most) in [
             ("`pictures`", self.pictures.len(), MAX_PICTURES),
@@ -94,7 +93,7 @@ impl Provenance {
             ("`merged_from`", self.merged_from.len(), MAX_SUBJECTS),
         ] {
             if found > most {
-                return Err(wrong(thing, format!("at most {most}"), found, ""));
+                return Err(refused(thing, format!("at most {most}"), found));
             }
         }
         let parts = self.merged_from.iter().map(|part| &part.subjects);
@@ -137,46 +136,44 @@ impl Provenance {
 }
 
 /// That a text fits into one line of a terminal, and changes nothing else there.
-fn check_text(thing: &str, text: &str) -> Result<()> {
+fn check_text(thing: &'static str, text: &str) -> Result<()> {
     // Beside control characters, what ends a line or turns the direction of what follows.
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if text.contains(steers) {
-        return Err(wrong(
+        return Err(refused(
             thing,
             "text without control characters",
             shown(text),
-            "",
         ));
     }
     check_length(thing, text, MAX_TEXT)
 }
 
 /// That a text is words for a prompt.
-fn check_words(thing: &str, text: &str) -> Result<()> {
+fn check_words(thing: &'static str, text: &str) -> Result<()> {
     if text.trim().is_empty() {
-        return Err(wrong(thing, "words for a prompt", shown(text), ""));
+        return Err(refused(thing, "words for a prompt", shown(text)));
     }
     check_text(thing, text)?;
     check_length(thing, text, MAX_WORDS)
 }
 
-fn check_length(thing: &str, text: &str, most: usize) -> Result<()> {
+fn check_length(thing: &'static str, text: &str, most: usize) -> Result<()> {
     match text.chars().count() {
-        length if length > most => Err(wrong(
+        length if length > most => Err(refused(
             thing,
             format!("at most {most} characters"),
             format!("{length}: {}", shown(text)),
-            "",
         )),
         _ => Ok(()),
     }
 }
 
 /// That a text is a SHA-256 as everything here writes it.
-fn check_sha256(thing: &str, text: &str) -> Result<()> {
+fn check_sha256(thing: &'static str, text: &str) -> Result<()> {
     if text.len() == 64
         && text
             .bytes()
@@ -185,7 +182,16 @@ fn check_sha256(thing: &str, text: &str) -> Result<()> {
         return Ok(());
     }
     let expected = "a SHA-256 of 64 lower-case hexadecimal digits";
-    Err(wrong(thing, expected, shown(text), ""))
+    Err(refused(thing, expected, shown(text)))
+}
+
+fn refused(key: &'static str, expected: impl Into<String>, found: impl ToString) -> Error {
+    let provenance = IndexError::Provenance {
+        key,
+        expected: expected.into(),
+        found: found.to_string(),
+    };
+    provenance.into()
 }
 
 #[cfg(test)]

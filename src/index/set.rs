@@ -1,8 +1,7 @@
 //! The neurons of one site.
 
 use super::codec::{Coded, Indices};
-use super::concept::wrong;
-use crate::Result;
+use crate::{IndexError, Result};
 
 /// The shut neurons of one site.
 ///
@@ -29,12 +28,7 @@ impl NeuronSet {
     /// A set that is coded already.
     pub(super) fn of(shape: [u32; 2], indices: Coded) -> Result<Self> {
         match weights(shape) {
-            0 => Err(wrong(
-                "shape",
-                "at least one weight",
-                format!("{shape:?}"),
-                "",
-            )),
+            0 => Err(IndexError::EmptySite { shape }.into()),
             _ => Ok(Self {
                 shape,
                 indices,
@@ -51,20 +45,18 @@ impl NeuronSet {
     pub fn with_values(mut self, values: Vec<u16>) -> Result<Self> {
         const EXPONENT: u16 = 0x7c00; // all ones in infinities and NaNs
         if values.len() != self.count() {
-            return Err(wrong(
-                "values",
-                format!("one for each of {} indices", self.count()),
-                values.len(),
-                "",
-            ));
+            let wrong = IndexError::Values {
+                expected: format!("one for each of {} indices", self.count()),
+                found: values.len().to_string(),
+            };
+            return Err(wrong.into());
         }
         if let Some(value) = values.iter().find(|&&value| value & EXPONENT == EXPONENT) {
-            return Err(wrong(
-                "values",
-                "finite numbers",
-                format!("f16 bits {value:#06x}"),
-                "",
-            ));
+            let wrong = IndexError::Values {
+                expected: "finite numbers".to_owned(),
+                found: format!("f16 bits {value:#06x}"),
+            };
+            return Err(wrong.into());
         }
         self.values = Some(values);
         Ok(self)
@@ -94,8 +86,7 @@ impl NeuronSet {
         }
         let none = |(place, _): &(u32, u32)| owned[*place as usize / 8] & 1 << (place % 8) == 0;
         if let Some((_, index)) = (0..).zip(self.iter()).find(none) {
-            let found = format!("none at index {index}");
-            return Err(wrong("neuron", "a subject that it belongs to", found, ""));
+            return Err(IndexError::Ownerless { index }.into());
         }
         self.owners = owners;
         Ok(self)

@@ -13,7 +13,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, Result};
+use crate::shown::shown;
+use crate::{Error, IndexError, Result};
 
 /// A part of the UNet that has attention layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,16 +72,6 @@ impl Site {
             Block::Up(number) => format!("up_blocks.{number}"),
         }
     }
-
-    /// The number of the attention in its block.
-    pub fn attention(&self) -> usize {
-        usize::from(self.attention)
-    }
-
-    /// The number of the transformer block in its attention.
-    pub fn transformer_block(&self) -> usize {
-        usize::from(self.transformer_block)
-    }
 }
 
 impl fmt::Display for Site {
@@ -99,13 +90,8 @@ impl FromStr for Site {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        parse(name).ok_or_else(|| Error::Index {
-            thing: "site".to_owned(),
-            expected: "a name like `down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight`".to_owned(),
-            found: crate::shown::shown(name),
-            hint: "sites are the `to_k` and `to_v` weights of the UNet's attention layers, by their diffusers names"
-                .to_owned(),
-        })
+        let found = || IndexError::SiteName { found: shown(name) };
+        parse(name).ok_or_else(|| found().into())
     }
 }
 
@@ -205,9 +191,9 @@ impl FromStr for SiteSelection {
             "self" => Ok(Self::SelfAttention),
             "all" => Ok(Self::All),
             _ => Err(Error::value(
-                "--sites",
+                "sites",
                 "`cross`, `cross:v`, `self` or `all`",
-                crate::shown::shown(word),
+                shown(word),
             )),
         }
     }
@@ -223,7 +209,7 @@ mod tests {
         let site: Site = name.parse().unwrap();
         assert_eq!(site.to_string(), name);
         assert_eq!(site.block(), "up_blocks.3");
-        assert_eq!((site.attention(), site.transformer_block()), (2, 1));
+        assert_eq!((site.attention, site.transformer_block), (2, 1));
         assert!(site.is_cross());
         assert_eq!(site.projection(), Projection::Value);
 
@@ -297,7 +283,7 @@ mod tests {
         let error = "both".parse::<SiteSelection>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--sites: expected `cross`, `cross:v`, `self` or `all`, found `both`"
+            "sites: expected `cross`, `cross:v`, `self` or `all`, found `both`"
         );
     }
 }

@@ -24,7 +24,7 @@ impl HeatMap {
     ///
     /// # Errors
     /// If it has not as many values as pixels, or none, or one is not finite.
-    pub fn add(&mut self, size: Size, map: &[f32]) -> Result<()> {
+    pub(crate) fn add(&mut self, size: Size, map: &[f32]) -> Result<()> {
         if map.is_empty() || map.len() != size.pixels() {
             let expected = format!("{size} values, one at least");
             return Err(Error::value("heat map", expected, map.len()));

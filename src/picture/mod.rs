@@ -7,16 +7,19 @@ mod heat_map;
 mod kind;
 mod large;
 mod orientation;
+mod photos;
 mod read;
 mod resample;
 mod write;
 
 pub use contact_sheet::sheet;
 pub use file::file_sha256;
-pub use folder::{Checked, LeftOut, Photos, list_images};
+pub use folder::{LeftOut, PhotoList, list_images};
 pub use heat_map::HeatMap;
+pub use photos::{Photo, Photos};
 pub(crate) use resample::Window;
-pub use write::{Metadata, a1111_parameters, read_metadata};
+pub(crate) use write::a1111_parameters;
+pub use write::{Metadata, read_metadata};
 
 use crate::{Error, Result};
 
@@ -61,7 +64,7 @@ impl Picture {
     }
 
     /// The picture as the autoencoder takes it: `[3, h, w]`, −1..=1.
-    pub fn to_planar(&self) -> Vec<f32> {
+    pub(crate) fn to_planar(&self) -> Vec<f32> {
         (0..3)
             .flat_map(|c| {
                 self.rgb
@@ -79,7 +82,7 @@ impl Picture {
     ///
     /// # Errors
     /// If there are not `3·width·height` values, or one is not finite.
-    pub fn from_planar(planar: &[f32], width: u32, height: u32) -> Result<Self> {
+    pub(crate) fn from_planar(planar: &[f32], width: u32, height: u32) -> Result<Self> {
         let expected = u64::from(width) * u64::from(height) * 3;
         if planar.len() as u64 != expected {
             return Err(Error::value(

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Texts inside a PNG.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// The `parameters` text of the A1111 web UI: see [`a1111_parameters`].
+    /// The `parameters` text of the A1111 web UI.
     pub parameters: String,
     /// JSON that is enough to draw the picture again.
     pub cones: String,
@@ -108,7 +108,7 @@ fn cones_text(bytes: &[u8]) -> Result<Option<String>, png::DecodingError> {
 
 /// The text that the A1111 web UI writes: the prompt, the negative prompt, and `key: value` pairs on one line, values
 /// in quotes where a comma, a colon or a line break would confuse its parsers.
-pub fn a1111_parameters(prompt: &str, negative: &str, fields: &[(&str, &str)]) -> String {
+pub(crate) fn a1111_parameters(prompt: &str, negative: &str, fields: &[(&str, &str)]) -> String {
     let quoted = |value: &str| match value.contains([',', ':', '\n', '"']) {
         true => serde_json::Value::from(value).to_string(),
         false => value.to_owned(),

@@ -8,7 +8,7 @@ use half::f16;
 use crate::index::{NeuronIndex, Scope, Site, Subject};
 use crate::nn::Weight;
 use crate::prompt::Marks;
-use crate::{Error, Result};
+use crate::{IndexError, Result};
 
 /// The weights of the sites of `index`, with its neurons at zero, or at the value stored for each.
 ///
@@ -55,18 +55,17 @@ fn masked(
 ) -> Result<BTreeMap<Site, Tensor>> {
     let mut masked = BTreeMap::new();
     for (site, neurons) in index.sites() {
-        let mismatch = |found: String| Error::Index {
-            thing: format!("site `{site}`"),
+        let mismatch = |found: String| IndexError::NotInModel {
+            site: site.to_string(),
             expected: format!("shape {:?}", neurons.shape()),
             found,
-            hint: "the index was found on another model: use it with that one".to_owned(),
         };
         let weight = weights
             .get(site)
             .ok_or_else(|| mismatch("no such site in this model".to_owned()))?;
         let (rows, columns) = weight.shape();
         if [rows, columns] != neurons.shape().map(|side| side as usize) {
-            return Err(mismatch(format!("shape [{rows}, {columns}] in this model")));
+            return Err(mismatch(format!("shape [{rows}, {columns}] in this model")).into());
         }
         let mut own = neurons.neurons_of(subject).peekable();
         if own.peek().is_none() {

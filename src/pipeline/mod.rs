@@ -1,12 +1,16 @@
 //! A whole model: text, UNet, autoencoder and noise schedule, and drawing with it.
 
 mod attention;
+mod concept;
 mod draw;
+mod drawn;
 mod mask;
 mod memory;
 
 pub use attention::{AttentionOptions, Drawing};
+pub use concept::Concept;
 pub use draw::{Progress, SampleOptions};
+pub use drawn::Drawn;
 pub use mask::{marks_of, shut, shut_of};
 pub use memory::MemoryEstimate;
 

@@ -26,7 +26,8 @@ mod spec;
 mod words;
 
 pub use spec::{Marks, PromptSpec};
-pub use words::{fold, occurrences, phrases_in, words_of};
+pub(crate) use words::words_of;
+pub use words::{fold, occurrences};
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -324,7 +325,7 @@ fn with_article(phrase: &str) -> String {
 /// ```
 /// assert_eq!(cones::prompt::article("owl"), "an");
 /// ```
-pub fn article(word: &str) -> &'static str {
+pub(crate) fn article(word: &str) -> &'static str {
     match word.chars().next().map(|c| c.to_ascii_lowercase()) {
         Some('a' | 'e' | 'i' | 'o' | 'u') => "an",
         _ => "a",

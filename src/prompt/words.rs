@@ -31,7 +31,7 @@ pub fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
 /// let places = cones::prompt::phrases_in("a sks dog house and a sks dog", &["sks dog", "sks dog house"]);
 /// assert_eq!(places, [vec![22..29], vec![2..15]]);
 /// ```
-pub fn phrases_in(text: &str, phrases: &[&str]) -> Vec<Vec<Range<usize>>> {
+pub(crate) fn phrases_in(text: &str, phrases: &[&str]) -> Vec<Vec<Range<usize>>> {
     let mut searches: Vec<(String, usize)> = phrases.iter().map(|p| fold(p)).zip(0..).collect();
     searches.sort_by_key(|(phrase, _)| std::cmp::Reverse(phrase.chars().count()));
     let (folded, mut taken) = (Folded::new(text), Taken::default());
@@ -47,7 +47,7 @@ pub fn phrases_in(text: &str, phrases: &[&str]) -> Vec<Vec<Range<usize>>> {
 /// ```
 /// assert_eq!(cones::prompt::words_of("a dog's dog-house, A dog"), ["a", "dog", "s", "dog-house"]);
 /// ```
-pub fn words_of(text: &str) -> Vec<&str> {
+pub(crate) fn words_of(text: &str) -> Vec<&str> {
     let edges: Vec<usize> = Folded::new(text).edges.into_iter().flatten().collect();
     let mut seen = HashSet::new();
     let words = edges.windows(2).map(|ends| &text[ends[0]..ends[1]]);

@@ -1,5 +1,7 @@
 //! What the user sees: progress, messages, tables, JSON.
 
+pub(crate) mod hints;
 pub(crate) mod memory;
+pub(crate) mod meters;
 pub(crate) mod photos;
 pub(crate) mod ui;

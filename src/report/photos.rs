@@ -1,33 +1,35 @@
-//! The user's pictures: listed, with a word on what was left out, and all decoded before anything slow.
+//! The user's pictures: listed once, with a word on what was left out, and all decoded before anything slow.
 
 use std::path::PathBuf;
 
-use cones::{Checked, LeftOut, Photos};
+use cones::{LeftOut, PhotoList, Photos};
 use serde_json::{Value, json};
 
 use super::ui::Ui;
 
-/// The pictures of files and folders, and what decoding them has shown.
-pub(crate) fn read(paths: &[PathBuf], ui: &Ui) -> anyhow::Result<(Photos, Checked)> {
-    let photos = cones::list_images(paths)?;
-    if let Some(note) = photos.left_out_note() {
+/// Which pictures files and folders hold.
+pub(crate) fn list(paths: &[PathBuf], ui: &Ui) -> anyhow::Result<PhotoList> {
+    let list = cones::list_images(paths)?;
+    if let Some(note) = list.left_out_note() {
         ui.note(&note);
     }
-    let mut meter = ui.meter("reading photos");
-    let checked = photos.check(|done, total| meter.set(done, total, "photos"))?;
-    meter.finish();
-    if let Some(twins) = checked.twins_note() {
-        ui.warn(&twins);
-    }
-    Ok((photos, checked))
+    Ok(list)
 }
 
-/// The same of the folder with pictures of the class, where there is one.
-pub(crate) fn read_class(folder: Option<&PathBuf>, ui: &Ui) -> anyhow::Result<(Photos, Checked)> {
-    folder.map_or_else(
-        || Ok(Default::default()),
-        |folder| read(std::slice::from_ref(folder), ui),
-    )
+/// Bytes of pixels to keep, so that they need not be decoded again: with a limit on memory an eighth of it.
+pub(crate) fn keep(memory: Option<u64>) -> u64 {
+    memory.map_or(Photos::KEEP, |bytes| Photos::KEEP.min(bytes / 8))
+}
+
+/// Decodes them, and keeps so many bytes of their pixels.
+pub(crate) fn read(list: PhotoList, keep: u64, ui: &Ui) -> anyhow::Result<Photos> {
+    let mut meter = ui.meter("reading photos");
+    let photos = list.read(keep, |done, total| meter.set(done, total, "photos"))?;
+    meter.finish();
+    if let Some(twins) = photos.twins_note() {
+        ui.warn(&twins);
+    }
+    Ok(photos)
 }
 
 /// What was left out, for `--json`.

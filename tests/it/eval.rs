@@ -328,13 +328,13 @@ fn held_out_losses_are_those_of_find() {
                 .unwrap(),
             context: pipeline.embed(&[prompt.into()]).unwrap(),
         };
-        let lesson = DreamBoothData {
-            subject: examples("photos/subject", "a photo of a sks dog"),
+        let data = DreamBoothData {
+            instance: examples("photos/subject", "a photo of a sks dog"),
             class: Some(examples("photos/class", "a photo of a dog")),
         };
         // A generator takes the low 32 bits of a seed.
         let seed = (1 << 32) - FIRST_SEED + settings["seed"].as_u64().unwrap();
-        let held_out = HeldOut::new(pipeline.schedule(), &lesson, want.len(), seed).unwrap();
+        let held_out = HeldOut::new(pipeline.schedule(), &data, want.len(), seed).unwrap();
         let predictions = held_out.predict(pipeline.unet(), |_, _| Ok(())).unwrap();
         let losses = held_out.losses(&predictions, &predictions).unwrap();
         let weight = settings["prior_weight"].as_f64().unwrap();

@@ -395,13 +395,13 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                     .collect(),
                 context: golden.pipeline.embed(&[prompt.into()]).unwrap(),
             };
-            let lesson = DreamBoothData {
-                subject: examples(&subject, &prompts[0]),
+            let data = DreamBoothData {
+                instance: examples(&subject, &prompts[0]),
                 class: Some(examples(&class, &prompts[1])),
             };
             let options = Options {
                 steps: settings["steps"].as_u64().unwrap() as usize,
-                draws: BatchSampling::Pairs,
+                batch_sampling: BatchSampling::Pairs,
                 rho: settings["rho"].as_f64().unwrap(),
                 prior_loss_weight: settings["prior_weight"].as_f64().unwrap(),
                 sites: text("sites").parse().unwrap(),
@@ -417,8 +417,8 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                 .unwrap();
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
-            let scores = algorithm1(unet, schedule, &lesson, &options, |step| {
-                losses.push(step.loss);
+            let scores = algorithm1(unet, schedule, &data, &options, None, |at| {
+                losses.push(at.step().loss);
                 Ok(())
             })
             .unwrap();

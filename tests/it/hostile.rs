@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cones::Result;
-use cones::index::NeuronIndex;
+use cones::index::{IndexError, NeuronIndex};
+use cones::{Error, Result};
 
 use crate::alloc::peak_of;
 use crate::index::{Random, concept, tuned};
@@ -19,17 +19,35 @@ const MEMORY: usize = 64 << 20;
 /// Very long for any of these files, also unoptimised on a busy machine.
 const TIME: Duration = Duration::from_secs(10);
 
-/// What the errors of each layer of checks say, the first that fits.
+/// The layers of checks.
 const CHECKS: [&str; 8] = [
     "twice",
-    "SHA-256 of",
+    "SHA-256",
     "coded indices",
     "values",
-    "`shapes`",
+    "shapes",
     "metadata",
     "tensor data",
-    "header",
+    "container",
 ];
+
+/// The layer that refused a file.
+fn check(error: &Error) -> &'static str {
+    let Error::Index(error) = error else {
+        return "other";
+    };
+    match error.cause() {
+        IndexError::KeyTwice { .. } => "twice",
+        IndexError::ChecksumMismatch { .. } => "SHA-256",
+        IndexError::Coding { .. } => "coded indices",
+        IndexError::Values { .. } | IndexError::Type { part: "values", .. } => "values",
+        IndexError::Metadata { key, .. } if key == "shapes" => "shapes",
+        IndexError::Metadata { .. } => "metadata",
+        IndexError::TensorData { .. } => "tensor data",
+        IndexError::Container { .. } => "container",
+        _ => "other",
+    }
+}
 
 /// Reads bytes under the bounds; what is accepted must be valid and come back.
 fn read(bytes: &[u8], what: &str) -> Result<NeuronIndex> {
@@ -88,12 +106,7 @@ fn ten_thousand_changed_files() {
         match read(&bytes, &format!("file {round}")) {
             Ok(_) => accepted += 1,
             Err(error) => {
-                let text = error.to_string();
-                let check = CHECKS
-                    .into_iter()
-                    .find(|check| text.contains(check))
-                    .unwrap_or("other");
-                *refused.entry(check).or_default() += 1;
+                *refused.entry(check(&error)).or_default() += 1;
             }
         }
     }

@@ -29,6 +29,7 @@ mod outputs;
 mod photos;
 mod published;
 mod readme;
+mod resume;
 mod rooms;
 mod rows;
 mod saved;

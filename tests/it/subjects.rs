@@ -105,7 +105,7 @@ fn what_was_merged_from_an_index_goes_with_it() {
     }
     let error = NeuronIndex::from_bytes(&text).unwrap_err();
     assert!(error.to_string().contains("each phrase once"), "{error}");
-    assert!(error.hint().unwrap().contains("--token"));
+    assert!(error.hint().unwrap().contains("another token"));
 }
 
 #[test]
@@ -308,13 +308,16 @@ fn what_is_written_can_be_read() {
     }
     // As eight merged files of 9,000 photos each.
     let photos = |noun: &str, from: usize| {
-        let mut index = concept(noun, 1);
+        let few = concept(noun, 1);
         let pictures = (from..from + 9000).map(sha256).collect();
         let provenance = Provenance {
             pictures,
-            ..index.provenance().clone()
+            ..few.provenance().clone()
         };
-        index.set_provenance(provenance).unwrap();
+        let mut index = NeuronIndex::new(provenance).unwrap();
+        for (site, set) in few.sites() {
+            index.insert(site.clone(), set.clone()).unwrap();
+        }
         index
     };
     let all: Vec<NeuronIndex> = (0..8).map(|n| photos(&format!("n{n}"), n * 9000)).collect();

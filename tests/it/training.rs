@@ -80,7 +80,7 @@ impl Golden {
     }
 }
 
-fn lessons(pipeline: &Pipeline, marks: &Marks, settings: &Value) -> Vec<DreamBoothData> {
+fn data_of(pipeline: &Pipeline, marks: &Marks, settings: &Value) -> Vec<DreamBoothData> {
     let examples = |folder: &str, prompt: &Value| PromptedLatents {
         latents: list_images(&[golden(&format!("photos/{folder}")).into()])
             .unwrap()
@@ -96,7 +96,7 @@ fn lessons(pipeline: &Pipeline, marks: &Marks, settings: &Value) -> Vec<DreamBoo
     let listed = settings["lessons"].as_array().unwrap().iter();
     listed
         .map(|prompts| DreamBoothData {
-            subject: examples("subject", &prompts[0]),
+            instance: examples("subject", &prompts[0]),
             class: prompts.get(1).map(|prompt| examples("class", prompt)),
         })
         .collect()
@@ -134,11 +134,11 @@ fn soft_masks(kind: &str) {
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let (marks, scope) = marks(settings);
-        let lesson = lessons(&pipeline, &marks, settings).remove(0);
+        let data = data_of(&pipeline, &marks, settings).remove(0);
         let options = learned::Options {
             steps: number("steps") as usize,
-            half: number("half") as usize,
-            rate: number("rate"),
+            batch_size: number("half") as usize,
+            learning_rate: number("rate"),
             prior_loss_weight: number("prior_weight"),
             sites: SiteSelection::Cross,
             scope,
@@ -146,8 +146,8 @@ fn soft_masks(kind: &str) {
         };
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let masks = learned::soft_mask(unet, schedule, &lesson, &options, |step| {
-            losses.push(step.loss);
+        let masks = learned::soft_mask(unet, schedule, &data, &options, None, |at| {
+            losses.push(at.step().loss);
             Ok(())
         })
         .unwrap();
@@ -173,11 +173,11 @@ fn tuned_values(kind: &str) {
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let (marks, scope) = marks(settings);
-        let lessons = lessons(&pipeline, &marks, settings);
+        let data = data_of(&pipeline, &marks, settings);
         let options = tuning::Options {
             steps: number("steps") as usize,
-            half: number("half") as usize,
-            rate: number("rate"),
+            batch_size: number("half") as usize,
+            learning_rate: number("rate"),
             prior_loss_weight: number("prior_weight"),
             scope,
             seed: number("seed") as u64,
@@ -190,8 +190,8 @@ fn tuned_values(kind: &str) {
         let before = open.clone();
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
-        let values = tuning::values(unet, schedule, &lessons, open, &options, |step| {
-            losses.push(step.loss);
+        let values = tuning::values(unet, schedule, &data, open, &options, None, |at| {
+            losses.push(at.step().loss);
             Ok(())
         })
         .unwrap();

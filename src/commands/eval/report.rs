@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cones::eval::{FIRST_SEED, Metric, Prompt, RESAMPLES, Summary, Values, summaries};
+use cones::eval::{FIRST_SEED, Measured, Metric, Prompt, RESAMPLES, Summary, Values, summaries};
 use cones::index::Subject;
 use cones::model::Clip;
 use cones::{LeftOut, SampleOptions, escaped, escaped_json};
@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 
 use super::super::outputs;
 use super::super::{count, name, thousands};
-use super::Measured;
 use crate::cli::{EvalArgs, Global};
 use crate::report::photos::left_out;
 use crate::report::ui::{Ui, peak_memory};
@@ -26,7 +25,7 @@ pub(super) struct Report<'a> {
     pub(super) photos: &'a [String],
     pub(super) left_out: &'a [LeftOut],
     pub(super) clip: &'a Clip,
-    pub(super) prior_weight: f64,
+    pub(super) prior_loss_weight: f64,
     pub(super) plain: &'a Values,
     pub(super) doses: &'a [Measured],
 }
@@ -255,7 +254,7 @@ impl Report<'_> {
             "loss": {
                 "draws": self.args.loss_draws,
                 "first_seed": FIRST_SEED.wrapping_add(self.global.seed),
-                "prior_weight": self.prior_weight,
+                "prior_weight": self.prior_loss_weight,
             },
             "bootstrap": {"resamples": RESAMPLES, "seed": self.global.seed, "interval": 0.95},
             "controls": self.args.controls,

@@ -10,7 +10,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use cones::Error;
 use cones::index::{NeuronIndex, Provenance};
 
 use super::{Advice, count, name};
@@ -264,16 +263,14 @@ pub(crate) fn check_free(path: &Path, plan: &Provenance, force: bool) -> anyhow:
     };
     match same {
         true => Ok(true),
-        false => Err(Error::Index {
-            thing: format!("`{}` is there", name(path)),
-            expected: format!(
-                "a free name, or an index of this very run: {}",
+        false => Err(Advice::error(
+            format!(
+                "`{}` is there: expected a free name, or an index of this very run: {}, found {found}",
+                name(path),
                 described(plan)
             ),
-            found,
-            hint: "give another name with `-o`, or replace it with `--force`".to_owned(),
-        }
-        .into()),
+            "give another name with `-o`, or replace it with `--force`",
+        )),
     }
 }
 

@@ -30,7 +30,7 @@
 
 mod bits;
 
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 use bits::{BitReader, BitWriter};
 
 /// Indices are 32 bits wide, so no more weights than this can be told apart.
@@ -222,12 +222,8 @@ fn write(indices: impl Iterator<Item = u32>, code: u8) -> Vec<u8> {
 
 /// The number of indices and the end of the last, if they are a set below `universe`.
 fn check(mut indices: impl Iterator<Item = u32>, universe: u64) -> Result<(usize, u64)> {
-    let wrong = |expected: String, found: String| Error::Index {
-        thing: "indices".to_owned(),
-        expected,
-        found,
-        hint: "an index is the position of a weight in its row-major matrix".to_owned(),
-    };
+    let wrong =
+        |expected: String, found: String| Error::from(IndexError::Indices { expected, found });
     if universe > MAX_UNIVERSE {
         return Err(wrong(
             format!("at most {MAX_UNIVERSE} weights in a site"),
@@ -337,7 +333,11 @@ impl Divisor {
 
 /// Bytes that no encoder wrote.
 fn damaged(expected: impl Into<String>, found: impl ToString) -> Error {
-    super::container::damaged("coded indices", expected, found)
+    let coding = IndexError::Coding {
+        expected: expected.into(),
+        found: found.to_string(),
+    };
+    coding.into()
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::files::MAX_FILE;
 pub(crate) use crate::shown::shown;
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 
 /// More than any index needs (a header with the 280 sites of an SDXL model has 80 kB), and little enough to parse.
 const MAX_HEADER: u64 = 4 << 20;
@@ -127,18 +127,17 @@ pub(crate) fn serialize<B: AsRef<[u8]>>(
         ' ',
         header.len().next_multiple_of(8) - header.len(),
     ));
-    for (thing, length, most) in [
+    for (part, length, most) in [
         ("header of the index", header.len() as u64, MAX_HEADER),
         ("index", 8 + header.len() as u64 + end, MAX_FILE),
     ] {
         if length > most {
-            return Err(Error::Index {
-                thing: thing.to_owned(),
-                expected: format!("at most {most} bytes"),
-                found: length.to_string(),
-                hint: "nothing was written, for it could not be read: make it of fewer photos, subjects or sites"
-                    .to_owned(),
-            });
+            let too_large = IndexError::TooLargeToWrite {
+                part,
+                most,
+                found: length,
+            };
+            return Err(too_large.into());
         }
     }
     let mut bytes = Vec::with_capacity(8 + header.len() + end as usize);
@@ -155,14 +154,7 @@ pub(crate) fn serialize<B: AsRef<[u8]>>(
 /// # Errors
 /// [`Error::Index`] for anything that [`serialize`] would not write, but for the order of keys and data and for spaces.
 pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
-    let foreign = |found: String| {
-        Error::Index {
-        thing: "index".to_owned(),
-        expected: "a safetensors file as `cones find` writes it".to_owned(),
-        found,
-        hint: "the file is of another kind or damaged; give an index that `cones find` or `cones merge` wrote".to_owned(),
-    }
-    };
+    let foreign = |found: String| Error::from(IndexError::Container { found });
     let Some((length, rest)) = bytes.split_first_chunk() else {
         return Err(foreign(format!("{} bytes", bytes.len())));
     };
@@ -183,22 +175,31 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
             shown(&error.to_string())
         ))
     })?;
+    if let Some(key) = header.twice {
+        return Err(IndexError::KeyTwice { key }.into());
+    }
 
     let mut tensors = Tensors::new();
     let mut pieces = Vec::with_capacity(header.tensors.len());
     for (name, entry) in header.tensors {
-        let thing = || format!("tensor {}", shown(&name));
+        let damaged = |expected: String, found: String| {
+            let name = shown(&name);
+            Error::from(IndexError::Tensor {
+                name,
+                expected,
+                found,
+            })
+        };
         let dtype = [Dtype::F16, Dtype::U8, Dtype::U32]
             .into_iter()
             .find(|dtype| dtype.name() == entry.dtype);
         let Some(dtype) = dtype else {
-            return Err(damaged(thing(), "type U8 or F16", shown(&entry.dtype)));
+            return Err(damaged("type U8 or F16".to_owned(), shown(&entry.dtype)));
         };
         let [start, end] = entry.data_offsets;
         let place = usize::try_from(start).ok().zip(usize::try_from(end).ok());
         let Some(place) = place.and_then(|(start, end)| data.get(start..end)) else {
             return Err(damaged(
-                thing(),
                 format!("a place in {} bytes", data.len()),
                 format!("{start} to {end}"),
             ));
@@ -206,7 +207,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
         let claim = entry.shape[0].checked_mul(dtype.size() as u64);
         if claim != Some(place.len() as u64) {
             let claim = format!("{} elements of {} bytes", entry.shape[0], dtype.size());
-            return Err(damaged(thing(), claim, format!("{} bytes", place.len())));
+            return Err(damaged(claim, format!("{} bytes", place.len())));
         }
         pieces.push((start, end));
         tensors.insert(
@@ -222,8 +223,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
     let mut at = 0;
     for (start, end) in pieces {
         if start != at {
-            return Err(damaged(
-                "index",
+            return Err(untiled(
                 format!("tensor data from byte {at}"),
                 format!("from byte {start}"),
             ));
@@ -231,10 +231,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
         at = end;
     }
     if at != data.len() as u64 {
-        return Err(damaged(
-            "index",
+        return Err(untiled(
             format!("{at} bytes of tensor data"),
-            data.len(),
+            data.len().to_string(),
         ));
     }
     Ok((header.metadata, tensors))
@@ -276,25 +275,16 @@ fn in_file_order<B>(tensors: &Tensors<B>) -> Vec<(&str, &Tensor<B>)> {
     order
 }
 
-/// The error of a file that claims what is not so.
-pub(crate) fn damaged(
-    thing: impl Into<String>,
-    expected: impl Into<String>,
-    found: impl ToString,
-) -> Error {
-    Error::Index {
-        thing: thing.into(),
-        expected: expected.into(),
-        found: found.to_string(),
-        hint: "the file is damaged or was edited; get it again, or make it again with `cones find` or `cones merge`"
-            .to_owned(),
-    }
+fn untiled(expected: String, found: String) -> Error {
+    IndexError::TensorData { expected, found }.into()
 }
 
-/// A header as read: every key once.
+/// A header as read, each key the first time.
 struct Header {
     metadata: Strings,
     tensors: BTreeMap<String, Entry>,
+    /// A key that is there again.
+    twice: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Header {
@@ -308,13 +298,15 @@ impl<'de> Deserialize<'de> for Header {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let (mut metadata, mut tensors) = (None, BTreeMap::new());
+                let (mut metadata, mut tensors) = (None::<Metadata>, BTreeMap::new());
+                let mut twice = None;
                 while let Some(key) = map.next_key::<String>()? {
                     if key == METADATA {
                         let values: Metadata = map.next_value()?;
-                        if metadata.replace(values.0).is_some() {
-                            return Err(A::Error::custom("metadata twice"));
+                        if metadata.is_some() {
+                            twice.get_or_insert_with(|| "metadata".to_owned());
                         }
+                        metadata = Some(values);
                         continue;
                     }
                     match tensors.entry(key) {
@@ -322,14 +314,16 @@ impl<'de> Deserialize<'de> for Header {
                             place.insert(map.next_value()?);
                         }
                         btree_map::Entry::Occupied(place) => {
-                            let key = shown(place.key());
-                            return Err(A::Error::custom(format_args!("tensor {key} twice")));
+                            map.next_value::<Entry>()?;
+                            twice.get_or_insert_with(|| format!("tensor {}", shown(place.key())));
                         }
                     }
                 }
+                let metadata = metadata.unwrap_or_default();
                 Ok(Header {
-                    metadata: metadata.unwrap_or_default(),
+                    metadata: metadata.values,
                     tensors,
+                    twice: twice.or(metadata.twice),
                 })
             }
         }
@@ -337,8 +331,13 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// The metadata as read: every key once.
-struct Metadata(Strings);
+/// The metadata as read, each key the first time.
+#[derive(Default)]
+struct Metadata {
+    values: Strings,
+    /// A key that is there again.
+    twice: Option<String>,
+}
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -351,17 +350,16 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                let mut values = BTreeMap::new();
+                let mut metadata = Metadata::default();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    if values.contains_key(&key) {
-                        return Err(A::Error::custom(format_args!(
-                            "metadata {} twice",
-                            shown(&key)
-                        )));
+                    if metadata.values.contains_key(&key) {
+                        metadata
+                            .twice
+                            .get_or_insert_with(|| format!("metadata {}", shown(&key)));
                     }
-                    values.insert(key, value);
+                    metadata.values.insert(key, value);
                 }
-                Ok(Metadata(values))
+                Ok(metadata)
             }
         }
         deserializer.deserialize_map(Keys)

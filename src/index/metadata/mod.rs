@@ -37,13 +37,13 @@ use serde::de::DeserializeOwned;
 use super::codec::Coded;
 use super::concept::{NeuronIndex, owner_tensor};
 use super::container;
-use super::container::{Dtype, Strings, Tensor, Tensors, damaged};
+use super::container::{Dtype, Strings, Tensor, Tensors};
 use super::provenance::Provenance;
 use super::scope::Scope;
 use super::set::NeuronSet;
 use super::site::Site;
 use crate::shown::shown;
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 
 /// What tells an index from other safetensors files.
 const FORMAT: &str = "cones.index";
@@ -79,11 +79,11 @@ impl NeuronIndex {
         check_format(&strings)?;
         let sha256 = container::tensors_sha256(&tensors);
         if text(&strings, "sha256")? != sha256 {
-            return Err(damaged(
-                "SHA-256 of the tensors",
-                shown(text(&strings, "sha256")?),
-                sha256,
-            ));
+            let mismatch = IndexError::ChecksumMismatch {
+                expected: shown(text(&strings, "sha256")?),
+                found: sha256,
+            };
+            return Err(mismatch.into());
         }
         let mut index = Self::new(provenance(&strings)?)?;
         let shapes: BTreeMap<String, [u32; 2]> = json(&strings, "shapes")?;
@@ -95,34 +95,26 @@ impl NeuronIndex {
             }
             let site: Site = name.parse()?;
             let shape = shapes.get(name).copied();
-            let shape = shape.ok_or_else(|| {
-                damaged(
-                    "metadata `shapes`",
-                    format!("the shape of `{site}`"),
-                    "none",
-                )
-            })?;
+            let shape =
+                shape.ok_or_else(|| damaged("shapes", format!("the shape of `{site}`"), "none"))?;
             let set = site_indices(shape, tensor, tensors.get(&format!("{name}.values")), left)
                 .and_then(|set| with_owners(set, name, owners, &tensors))
-                .map_err(|error| within(&site, error))?;
+                .map_err(|error| match error {
+                    Error::Index(error) => error.at(&site).into(),
+                    other => other,
+                })?;
             left = left.saturating_sub(set.count() as u64);
             index.insert(site, set)?;
         }
         if index.sites().len() != shapes.len() {
             let (sites, shapes) = (index.sites().len(), shapes.len());
-            return Err(damaged(
-                "metadata `shapes`",
-                format!("the shapes of {sites} sites"),
-                shapes,
-            ));
+            let expected = format!("the shapes of {sites} sites");
+            return Err(damaged("shapes", expected, shapes));
         }
         for (key, value) in self::strings(&index, &sha256) {
             if text(&strings, &key)? != value {
-                return Err(damaged(
-                    format!("metadata `{key}`"),
-                    shown(&value),
-                    shown(text(&strings, &key)?),
-                ));
+                let found = shown(text(&strings, &key)?);
+                return Err(damaged(&key, shown(&value), found));
             }
         }
         Ok(index)
@@ -150,23 +142,26 @@ fn with_owners(
     let (neurons, mut all) = (set.count(), Vec::new());
     for subject in 0..owners {
         let name = owner_tensor(site, subject);
-        let tensor = tensors
-            .get(&name)
-            .ok_or_else(|| damaged(format!("tensor `{name}`"), "the subject's neurons", "none"))?;
+        let tensor = tensors.get(&name).ok_or_else(|| IndexError::Tensor {
+            name: format!("`{name}`"),
+            expected: "the subject's neurons".to_owned(),
+            found: "none".to_owned(),
+        })?;
         typed("the subject's neurons", tensor, Dtype::U8)?;
         all.push(Coded::read(tensor.bytes, neurons as u64, neurons)?);
     }
     set.with_coded_owners(all)
 }
 
-fn typed(thing: &str, tensor: &Tensor<&[u8]>, dtype: Dtype) -> Result<()> {
+fn typed(part: &'static str, tensor: &Tensor<&[u8]>, dtype: Dtype) -> Result<()> {
     match tensor.dtype == dtype {
         true => Ok(()),
-        false => Err(damaged(
-            thing,
-            format!("type {}", dtype.name()),
-            tensor.dtype.name(),
-        )),
+        false => Err(IndexError::Type {
+            part,
+            expected: dtype.name(),
+            found: tensor.dtype.name(),
+        }
+        .into()),
     }
 }
 
@@ -302,24 +297,12 @@ fn modelspec(own: &Provenance, data_sha256: &str) -> Strings {
 
 /// That the file is an index of a version that is known here.
 fn check_format(strings: &Strings) -> Result<()> {
-    let refuse = |expected: String, found: String, hint: &str| {
-        Err(Error::Index {
-            thing: "index".to_owned(),
-            expected,
-            found,
-            hint: hint.to_owned(),
-        })
-    };
-    let found = strings
-        .get("format")
-        .map(|format| format!("format {}", shown(format)));
-    if strings.get("format").is_none_or(|format| format != FORMAT) {
-        let found = found.unwrap_or_else(|| "a safetensors file without `format`".to_owned());
-        return refuse(
-            format!("format `{FORMAT}`"),
-            found,
-            "give an index that `cones find` or `cones merge` wrote",
-        );
+    let found = strings.get("format");
+    if found.is_none_or(|format| format != FORMAT) {
+        let none = || "a safetensors file without `format`".to_owned();
+        let found = found.map_or_else(none, |format| format!("format {}", shown(format)));
+        let expected = FORMAT;
+        return Err(IndexError::Format { expected, found }.into());
     }
     let version = text(strings, "version")?;
     if version == VERSION {
@@ -328,11 +311,8 @@ fn check_format(strings: &Strings) -> Result<()> {
     let found = version
         .parse()
         .map_or_else(|_| shown(version), |number: u32| number.to_string());
-    refuse(
-        format!("format version {VERSION}"),
-        found,
-        "update cones, or run `cones find` again",
-    )
+    let expected = VERSION;
+    Err(IndexError::Version { expected, found }.into())
 }
 
 /// A string that must be there.
@@ -340,19 +320,14 @@ fn text<'a>(strings: &'a Strings, key: &str) -> Result<&'a str> {
     strings
         .get(key)
         .map(String::as_str)
-        .ok_or_else(|| damaged(format!("metadata `{key}`"), "a value", "none"))
+        .ok_or_else(|| damaged(key, "a value", "none"))
 }
 
 /// A value that must be there, of its JSON (a number's is its digits).
 fn json<T: DeserializeOwned>(strings: &Strings, key: &str) -> Result<T> {
     let text = text(strings, key)?;
-    serde_json::from_str(text).map_err(|error| {
-        damaged(
-            format!("metadata `{key}`"),
-            "valid JSON of its kind",
-            shown(&error.to_string()),
-        )
-    })
+    serde_json::from_str(text)
+        .map_err(|error| damaged(key, "valid JSON of its kind", shown(&error.to_string())))
 }
 
 /// Compact JSON.
@@ -362,22 +337,14 @@ fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// An error in a site.
-fn within(site: &Site, error: Error) -> Error {
-    match error {
-        Error::Index {
-            thing,
-            expected,
-            found,
-            hint,
-        } => Error::Index {
-            thing: format!("site `{site}`: {thing}"),
-            expected,
-            found,
-            hint,
-        },
-        other => other,
-    }
+/// The error of a string that claims what is not so.
+fn damaged(key: &str, expected: impl Into<String>, found: impl ToString) -> Error {
+    let metadata = IndexError::Metadata {
+        key: key.to_owned(),
+        expected: expected.into(),
+        found: found.to_string(),
+    };
+    metadata.into()
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::concept::wrong;
 use crate::prompt::{fold, is_common, occurrences};
 use crate::shown::shown;
-use crate::{Error, Result};
+use crate::{Error, IndexError, Result};
 
 /// The most subjects of one index, or of one picture. A prompt of CLIP has room for 75 tokens, and so for about 20.
 pub(crate) const MAX_SUBJECTS: usize = 64;
@@ -136,12 +135,8 @@ impl Subject {
 /// with `sks dog house` might both mean); or if there are more than [`MAX_SUBJECTS`].
 pub(crate) fn check_distinct(subjects: &[(&Subject, &str)]) -> Result<()> {
     if subjects.len() > MAX_SUBJECTS {
-        return Err(wrong(
-            "subjects",
-            format!("at most {MAX_SUBJECTS}"),
-            subjects.len(),
-            "a prompt has no room for so many",
-        ));
+        let (most, found) = (MAX_SUBJECTS, subjects.len());
+        return Err(IndexError::TooManySubjects { most, found }.into());
     }
     let shown = |(subject, file): (&Subject, &str)| match file {
         "" => format!("`{}`", subject.phrase()),
@@ -157,12 +152,12 @@ pub(crate) fn check_distinct(subjects: &[(&Subject, &str)]) -> Result<()> {
             } else {
                 continue;
             };
-            return Err(wrong(
-                "subjects",
+            let ambiguous = IndexError::Ambiguous {
                 expected,
-                format!("{} and {}", shown(subjects[first]), shown(subjects[second])),
-                "a prompt cannot tell these apart: find one of them again with another `--token`, as in `cones find --token zwx`",
-            ));
+                first: shown(subjects[first]),
+                second: shown(subjects[second]),
+            };
+            return Err(ambiguous.into());
         }
     }
     Ok(())

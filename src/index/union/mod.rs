@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
 use super::codec::Coded;
-use super::concept::{NeuronIndex, wrong};
+use super::concept::NeuronIndex;
 use super::provenance::{Provenance, Source};
 use super::set::NeuronSet;
 use super::site::Site;
 use super::subject::{Subject, check_distinct};
-use crate::Result;
+use crate::{IndexError, Result};
 
 /// Which of several indices to use together: each the first time that it is there. Each comes with a name for messages,
 /// such as its file's.
@@ -66,7 +66,7 @@ impl NeuronIndex {
         let named: Vec<(&str, &Self)> = indices.iter().map(|&index| ("", index)).collect();
         let distinct: Vec<&Self> = distinct(&named)?.into_iter().map(|i| indices[i]).collect();
         let [first, others @ ..] = distinct.as_slice() else {
-            return Err(wrong("indices to merge", "at least one", "none", ""));
+            return Err(IndexError::NothingToMerge.into());
         };
         if others.is_empty() {
             return Ok((*first).clone());
@@ -125,22 +125,16 @@ fn owned(
 /// The union of two sets of one site.
 fn unite(site: &Site, ours: &NeuronSet, theirs: &NeuronSet) -> Result<NeuronSet> {
     if ours.shape() != theirs.shape() {
-        let hint = "the indices are of models of different sizes; merge indices of one model";
-        return Err(wrong(
-            format!("shape of site `{site}`"),
-            format!("{:?}", ours.shape()),
-            format!("{:?}", theirs.shape()),
-            hint,
-        ));
+        let differ = IndexError::DifferentShapes {
+            site: site.to_string(),
+            first: ours.shape(),
+            second: theirs.shape(),
+        };
+        return Err(differ.into());
     }
     if let Some(index) = ours.conflict(theirs) {
-        let hint = "a tuned merge fits only itself; merge the untuned indices, and tune that merge";
-        return Err(wrong(
-            format!("site `{site}`"),
-            format!("one value at index {index}"),
-            "two different ones",
-            hint,
-        ));
+        let site = site.to_string();
+        return Err(IndexError::Conflict { site, index }.into());
     }
     ours.union(theirs)
 }
@@ -160,20 +154,18 @@ fn merged(indices: &[&NeuronIndex]) -> Result<Provenance> {
             all.prediction_type.clone_from(&own.prediction_type);
             all.scope = own.scope;
         } else if own.fingerprint != all.fingerprint {
-            return Err(wrong(
-                "fingerprint of the model",
-                format!("{} (model `{}`)", all.fingerprint, all.model),
-                format!("{} (model `{}`)", own.fingerprint, own.model),
-                "indices of different models cannot be merged; run `cones find` for all subjects on one model",
-            ));
+            let different = IndexError::DifferentModels {
+                first: (all.fingerprint, all.model),
+                found: (own.fingerprint.clone(), own.model.clone()),
+            };
+            return Err(different.into());
         }
         if own.scope != all.scope {
-            return Err(wrong(
-                "scope of the indices",
-                format!("`{}`, that of the first", all.scope),
-                format!("`{}`", own.scope),
-                "what is shut at the subject's words and what is shut in the whole prompt make no one index; give both files to `generate --concepts A,B`",
-            ));
+            let different = IndexError::DifferentScopes {
+                first: all.scope.to_string(),
+                found: own.scope.to_string(),
+            };
+            return Err(different.into());
         }
         all.subjects.extend_from_slice(&own.subjects);
         all.prompts.extend_from_slice(&own.prompts);

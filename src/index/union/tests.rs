@@ -98,7 +98,7 @@ fn neurons_bound_to_words_keep_their_subjects() {
     let everywhere = concept("cat", &[]);
     let error = NeuronIndex::union(&[&dog, &everywhere]).unwrap_err();
     assert!(error.to_string().contains("found `prompt`"), "{error}");
-    assert!(error.hint().unwrap().contains("--concepts"));
+    assert!(error.hint().unwrap().contains("both"));
 }
 
 #[test]
@@ -120,13 +120,12 @@ fn other_models_and_shapes_are_refused() {
     );
     assert!(error.hint().is_some());
 
-    let mut other = concept("cat", &[]);
-    let model = Provenance {
+    let other = NeuronIndex::new(Provenance {
         fingerprint: "f".repeat(64),
         model: "big".to_owned(),
-        ..other.provenance().clone()
-    };
-    other.set_provenance(model).unwrap();
+        ..concept("cat", &[]).provenance().clone()
+    });
+    let other = other.unwrap();
     let error = NeuronIndex::union(&[&dog, &other]).unwrap_err();
     assert!(
         error.to_string().contains("(model `pocket`), found ffff"),

@@ -8,7 +8,7 @@ use super::super::conditioning::{Conditioning, KeysValues};
 use super::super::loader::Weights;
 use crate::index::{Site, SiteSelection};
 use crate::nn::{AttentionGrad, Linear, Weight, attention, attention_backward, attention_map};
-use crate::{Error, Result, Size};
+use crate::{IndexError, Result, Size};
 
 /// Whose weights a backward pass is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,12 +145,12 @@ impl Projection {
     pub(in crate::model) fn fitting(&self, weight: impl Into<Weight>) -> Result<Weight> {
         let (weight, expected) = (weight.into(), self.linear.weight().shape());
         if weight.shape() != expected {
-            return Err(Error::Index {
-                thing: format!("site `{}`", self.site),
+            let other = IndexError::NotInModel {
+                site: self.site.to_string(),
                 expected: format!("shape {expected:?}"),
                 found: format!("shape {:?}", weight.shape()),
-                hint: "the index is of another model".to_owned(),
-            });
+            };
+            return Err(other.into());
         }
         Ok(weight)
     }

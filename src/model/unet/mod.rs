@@ -23,7 +23,7 @@ use super::resnet::{Resnet, Upsample};
 use crate::checkpoint::{Pages, TensorFile};
 use crate::index::{Scope, Site, SiteSelection};
 use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
-use crate::{Error, Result, Size};
+use crate::{IndexError, Result, Size};
 
 /// One layer of the network, in the order of execution.
 #[derive(Debug)]
@@ -417,11 +417,11 @@ impl UNet {
 fn none_left<W>(weights: BTreeMap<Site, W>) -> Result<()> {
     match weights.into_keys().next() {
         None => Ok(()),
-        Some(site) => Err(Error::Index {
-            thing: format!("site `{site}`"),
+        Some(site) => Err(IndexError::NotInModel {
+            site: site.to_string(),
             expected: "a site of this model".to_owned(),
             found: "none of that name".to_owned(),
-            hint: "the index is of another model".to_owned(),
-        }),
+        }
+        .into()),
     }
 }

@@ -1,7 +1,6 @@
 //! The pictures in folders, and what else is in them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::file;
@@ -11,7 +10,7 @@ use crate::{Error, Result};
 
 /// Picture files, and what was beside them in their folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Photos {
+pub struct PhotoList {
     /// The PNG and JPEG files, in order.
     pub files: Vec<PathBuf>,
     /// What else is in the folders, without captions and what systems leave there.
@@ -52,12 +51,12 @@ const NAMES: usize = 5;
 ///
 /// # Errors
 /// If a path does not exist, a folder holds no picture, or there is no path.
-pub fn list_images(paths: &[PathBuf]) -> Result<Photos> {
+pub fn list_images(paths: &[PathBuf]) -> Result<PhotoList> {
     if paths.is_empty() {
         let expected = "at least one file or folder";
         return Err(Error::value("pictures", expected, "none"));
     }
-    let mut photos = Photos::default();
+    let mut photos = PhotoList::default();
     for path in paths {
         if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
             photos.files.push(path.clone());
@@ -99,8 +98,8 @@ fn once<T>(all: &mut Vec<T>, path: impl Fn(&T) -> &PathBuf) {
     });
 }
 
-fn in_folder(folder: &Path) -> Result<Photos> {
-    let mut photos = Photos::default();
+fn in_folder(folder: &Path) -> Result<PhotoList> {
+    let mut photos = PhotoList::default();
     for entry in folder.read_dir().map_err(Error::io("read", folder))? {
         let path = entry.map_err(Error::io("read", folder))?.path();
         if is_system(&path) {
@@ -173,7 +172,7 @@ fn counted(n: usize, kind: &str) -> String {
 }
 
 /// A file's name, fit to be printed.
-fn name(path: &Path) -> String {
+pub(super) fn name(path: &Path) -> String {
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())
@@ -181,67 +180,12 @@ fn name(path: &Path) -> String {
     name.escape_debug().to_string().replace("\\'", "'")
 }
 
-impl Photos {
+impl PhotoList {
     /// What a user may have meant to be read and was not: `5 photos; left out 1 HEIC, 1 folder: a.heic, more`. `None`
     /// where everything is.
     pub fn left_out_note(&self) -> Option<String> {
         let photos = counted(self.files.len(), "photo");
         (!self.left_out.is_empty()).then(|| format!("{photos}; {}", left_out(&self.left_out)))
-    }
-
-    /// Decodes every picture, one at a time, and keeps none: before hours of work the damaged one is to be known.
-    ///
-    /// `progress` is told how many are done and how many there are; its error ends the work.
-    ///
-    /// # Errors
-    /// If a picture cannot be read; an error of `progress`.
-    pub fn check(&self, mut progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Checked> {
-        let mut seen = HashMap::<String, PathBuf>::new();
-        let mut checked = Checked::default();
-        for (i, path) in self.files.iter().enumerate() {
-            let survey = super::read::survey(path)?;
-            checked.memory = checked.memory.max(survey.memory);
-            checked.width = checked.width.max(survey.width);
-            match seen.entry(survey.sha256) {
-                Entry::Occupied(first) => checked.twins.push((path.clone(), first.get().clone())),
-                Entry::Vacant(entry) => drop(entry.insert(path.clone())),
-            }
-            progress(i + 1, self.files.len())?;
-        }
-        Ok(checked)
-    }
-}
-
-/// What decoding all pictures has shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Checked {
-    /// Pictures that are the same as an earlier one, byte for byte, each with that.
-    pub twins: Vec<(PathBuf, PathBuf)>,
-    /// The most that decoding one of them takes.
-    memory: u64,
-    /// The widest.
-    width: u32,
-}
-
-impl Checked {
-    /// Bytes that reading one of the pictures takes at its peak, scaled to this height: an estimate.
-    pub fn memory(&self, height: u32) -> u64 {
-        // Resampling has rows of this height in four numbers a pixel.
-        self.memory + 16 * u64::from(self.width) * u64::from(height)
-    }
-
-    /// One line on pictures that are there twice, if any are.
-    pub fn twins_note(&self) -> Option<String> {
-        let (path, first) = self.twins.first()?;
-        let more = match self.twins.len() - 1 {
-            0 => String::new(),
-            n => format!(", and {n} more such"),
-        };
-        Some(format!(
-            "`{}` is the same picture as `{}`{more}",
-            name(path),
-            name(first)
-        ))
     }
 }
 

@@ -129,7 +129,7 @@ fn what_promises_a_picture_is_not_left_out() {
     ] {
         let dir = folder(&[("b.png", PNG), (name, bytes)]);
         let photos = list_images(&[dir.path().to_owned()]).unwrap();
-        let error = photos.check(|_, _| Ok(())).unwrap_err().to_string();
+        let error = photos.read(0, |_, _| Ok(())).unwrap_err().to_string();
         assert!(error.contains(name), "{name}: {error}");
     }
 }
@@ -154,11 +154,11 @@ fn the_same_picture_twice_is_said() {
     }
     let checked = list_images(&[dir.path().to_owned()])
         .unwrap()
-        .check(|_, _| Ok(()))
+        .read(0, |_, _| Ok(()))
         .unwrap();
     let note = "`c.png` is the same picture as `a.png`, and 1 more such";
     assert_eq!(checked.twins_note().as_deref(), Some(note));
-    assert!(checked.memory(64) > 16 * 2 * 64);
+    assert!(super::super::Photos::memory([&checked], 64) > 16 * 2 * 64);
 }
 
 #[cfg(unix)]

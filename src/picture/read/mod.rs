@@ -5,6 +5,7 @@
 //! at the very most, 75 MB for a photo of 12 megapixels. Larger ones are read at a half or a quarter of their size:
 //! [`large`].
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -61,17 +62,8 @@ impl Picture {
     /// # Errors
     /// If the file cannot be read, is not such a picture, is cut off, or is too large.
     pub fn read(path: &Path, size: Size) -> Result<Self> {
-        let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-        let (width, height) = (side(size.width), side(size.height));
-        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
-            return Err(Error::value(
-                "size",
-                format!("1 to {MAX_SIDE} pixels a side"),
-                size,
-            ));
-        }
-        let rgb = cover(pixels(path)?, width, height);
-        Self::new(width, height, rgb.into_raw())
+        check_size(size)?;
+        fitted(Cow::Owned(decoded_again(path)?.0), size)
     }
 
     /// Reads a PNG or JPEG at the size that it has, or at a half or a quarter of it where it has more pixels than are
@@ -80,21 +72,39 @@ impl Picture {
     /// # Errors
     /// As [`Picture::read`].
     pub fn read_whole(path: &Path) -> Result<Self> {
-        let rgb = pixels(path)?;
+        let (rgb, _) = decoded_again(path)?;
         Self::new(rgb.width(), rgb.height(), rgb.into_raw())
     }
 }
 
-/// A file's pixels, turned as the camera was held, over white.
-fn pixels(path: &Path) -> Result<RgbImage> {
-    let (bytes, kind) = file::read(path)?;
-    let image = decode(&bytes, kind).map_err(|problem| problem.of(path))?;
-    drop(bytes);
-    Ok(over_white(image))
+/// Width and height of a picture that can be made.
+fn check_size(size: Size) -> Result<(u32, u32)> {
+    let side = |side: usize| u32::try_from(side).ok();
+    let sides = side(size.width).zip(side(size.height));
+    let fits = |side: u32| (1..=MAX_SIDE).contains(&side);
+    sides
+        .filter(|(width, height)| fits(*width) && fits(*height))
+        .ok_or_else(|| Error::value("size", format!("1 to {MAX_SIDE} pixels a side"), size))
 }
 
-/// A file's SHA-256, its width in pixels, and about how many bytes it takes to decode it, which is done.
-pub(super) fn survey(path: &Path) -> Result<Survey> {
+/// Pixels cut and scaled to a size.
+pub(super) fn fitted(rgb: Cow<RgbImage>, size: Size) -> Result<Picture> {
+    let (width, height) = check_size(size)?;
+    Picture::new(width, height, cover(rgb, width, height).into_raw())
+}
+
+/// A file's pixels, turned as the camera was held, over white; and its SHA-256.
+pub(super) fn decoded_again(path: &Path) -> Result<(RgbImage, String)> {
+    let (bytes, kind) = file::read(path)?;
+    let image = decode(&bytes, kind).map_err(|problem| problem.of(path))?;
+    let sha256 = file::sha256(&bytes);
+    drop(bytes);
+    Ok((over_white(image), sha256))
+}
+
+/// Decodes a file: its SHA-256, its width in pixels, about how many bytes that takes, and the pixels where they are no
+/// more than `keep` bytes.
+pub(super) fn survey(path: &Path, keep: u64) -> Result<Survey> {
     let (bytes, kind) = file::read(path)?;
     let image = decode(&bytes, kind).map_err(|problem| problem.of(path))?;
     let (coefficients, components) = match kind {
@@ -123,6 +133,7 @@ pub(super) fn survey(path: &Path) -> Result<Survey> {
         sha256: file::sha256(&bytes),
         width: image.width(),
         memory: (file + decoding.max(native + turned)).max(native + rgb),
+        pixels: (3 * pixels <= keep).then(|| over_white(image)),
     })
 }
 
@@ -131,6 +142,7 @@ pub(super) struct Survey {
     pub(super) sha256: String,
     pub(super) width: u32,
     pub(super) memory: u64,
+    pub(super) pixels: Option<RgbImage>,
 }
 
 /// Runs a decoder that is not ours: what it panics over is a damaged file.
@@ -254,10 +266,10 @@ fn over_white(image: DynamicImage) -> RgbImage {
 /// Cuts a picture around its centre to the shape of a size, and scales it to that.
 ///
 /// Cut first: a picture of one pixel's height scaled to cover a square would not fit into memory.
-fn cover(image: RgbImage, width: u32, height: u32) -> RgbImage {
+fn cover(image: Cow<RgbImage>, width: u32, height: u32) -> RgbImage {
     let (w, h) = image.dimensions();
     if (w, h) == (width, height) {
-        return image;
+        return image.into_owned();
     }
     // The longest side that goes with `other` in the shape of `this`:`that`; at most `limit`.
     let side = |other: u32, this: u32, that: u32, limit: u32| {
@@ -265,7 +277,7 @@ fn cover(image: RgbImage, width: u32, height: u32) -> RgbImage {
         (ideal.round() as u32).clamp(1, limit)
     };
     let (cut_w, cut_h) = (side(h, width, height, w), side(w, height, width, h));
-    let cut = image::imageops::crop_imm(&image, (w - cut_w) / 2, (h - cut_h) / 2, cut_w, cut_h);
+    let cut = image::imageops::crop_imm(&*image, (w - cut_w) / 2, (h - cut_h) / 2, cut_w, cut_h);
     if (cut_w, cut_h) == (width, height) {
         return cut.to_image();
     }

@@ -1,89 +1,14 @@
-//! `cones inspect`: what is in an index; how far several overlap, against chance.
+//! What `cones inspect` says of indices, and of pairs of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::bail;
 use cones::escaped;
 use cones::index::{NeuronIndex, Overlap, OverlapReport, Projection, Scope};
 use serde_json::{Value, json};
 
-use super::outputs::Outputs;
-use super::outputs::Saved;
-use super::{count, name, read_index, thousands};
-use crate::cli::{Global, InspectArgs};
-use crate::report::ui::Ui;
-
-pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
-    let ui = Ui::new(global);
-    if let Some(path) = &args.plain {
-        let outputs = Outputs::beside(&args.indices).file("--indices", path);
-        outputs.check()?;
-        outputs.spare_indices()?;
-    }
-    let indices = args
-        .indices
-        .iter()
-        .map(|path| Ok((path.clone(), read_index(path)?)))
-        .collect::<anyhow::Result<Vec<(PathBuf, NeuronIndex)>>>()?;
-    if (args.plain.is_some() || args.dump) && indices.len() != 1 {
-        bail!(
-            "--indices and --dump take one index, found {}",
-            indices.len()
-        );
-    }
-    if let Some(path) = &args.plain {
-        let mut saved = Saved::default();
-        saved.write(path, &indices[0].1.to_plain_bytes()?);
-        saved.finish()?;
-        return ui.result(&escaped(&name(path)));
-    }
-    if args.dump {
-        let mut text = Vec::new();
-        indices[0].1.dump(&mut text)?;
-        return ui.result(String::from_utf8_lossy(&text).trim_end());
-    }
-    let mut pairs = Vec::new();
-    for (i, (a, first)) in indices.iter().enumerate() {
-        for (b, second) in &indices[i + 1..] {
-            if first == second {
-                ui.warn(&format!(
-                    "`{}` and `{}` hold the same index",
-                    a.display(),
-                    b.display()
-                ));
-            }
-            if first.provenance().fingerprint != second.provenance().fingerprint {
-                ui.warn(&format!(
-                    "`{}` and `{}` are of different models",
-                    name(a),
-                    name(b)
-                ));
-            }
-            pairs.push((a.as_path(), b.as_path(), OverlapReport::new(first, second)?));
-        }
-    }
-    if global.json {
-        let files = indices
-            .iter()
-            .map(|(path, index)| summary_json(path, index))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let overlaps: Vec<Value> = pairs
-            .iter()
-            .map(|(a, b, report)| overlap_json(a, b, report))
-            .collect();
-        return ui.json(&json!({"indices": files, "overlaps": overlaps}));
-    }
-    let mut text = String::new();
-    for (path, index) in &indices {
-        describe(&mut text, path, index)?;
-    }
-    for (a, b, report) in &pairs {
-        describe_overlap(&mut text, a, b, report)?;
-    }
-    ui.result(text.trim_end())
-}
+use super::super::{count, name, thousands};
 
 /// Shut and total neurons of one block's K or V sites.
 #[derive(Debug, Default, Clone, Copy)]
@@ -121,7 +46,7 @@ fn table(index: &NeuronIndex) -> BTreeMap<(String, &'static str), [Count; 2]> {
     rows
 }
 
-fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> anyhow::Result<()> {
+pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> anyhow::Result<()> {
     let p = index.provenance();
     let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
     writeln!(text, "{}", escaped(&name(path)))?;
@@ -188,7 +113,7 @@ fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> anyhow::Resu
     Ok(())
 }
 
-fn describe_overlap(
+pub(super) fn describe_overlap(
     text: &mut String,
     a: &Path,
     b: &Path,
@@ -228,12 +153,11 @@ fn overlap_cells(overlap: &Overlap) -> String {
         .map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
     format!(
         "{:>8} {:>10.1} {ratio:>8}",
-        overlap.shared(),
-        overlap.expected()
+        overlap.shared, overlap.expected
     )
 }
 
-fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
+pub(super) fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
     let p = index.provenance();
     let sites: serde_json::Map<String, Value> = index
         .sites()
@@ -267,11 +191,11 @@ fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
     }))
 }
 
-fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value {
+pub(super) fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value {
     let one = |o: &Overlap| {
         json!({
-            "first": o.first(), "second": o.second(), "universe": o.weight_count(), "shared": o.shared(),
-            "expected": o.expected(), "deviation": o.deviation(), "ratio": o.ratio(),
+            "first": o.first, "second": o.second, "universe": o.weight_count, "shared": o.shared,
+            "expected": o.expected, "deviation": o.deviation(), "ratio": o.ratio(),
             "jaccard": o.jaccard(), "z_score": o.z_score(),
         })
     };

@@ -1,5 +1,9 @@
 //! What can go wrong, in the user's words: the thing, what was expected, what was found, and what to do.
 
+mod index;
+
+pub use index::IndexError;
+
 use std::path::{Path, PathBuf};
 
 /// The result of everything in this crate.
@@ -75,18 +79,9 @@ pub enum Error {
         /// What the file has.
         found: String,
     },
-    /// An index file, or a set of indices, that cannot be used.
-    #[error("{thing}: expected {expected}, found {found}")]
-    Index {
-        /// The part of the index: a site, a metadata key, the container.
-        thing: String,
-        /// What it must be.
-        expected: String,
-        /// What it is.
-        found: String,
-        /// What to do about it.
-        hint: String,
-    },
+    /// An index file, or a set of neurons, that cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// A picture that cannot be read or written.
     #[error("picture `{}`: {problem}", path.display())]
     Picture {
@@ -125,13 +120,13 @@ impl Error {
         match self {
             Self::Model { hint, .. }
             | Self::File { hint, .. }
-            | Self::Index { hint, .. }
             | Self::Picture { hint, .. }
             | Self::NotFinite { hint, .. }
                 if !hint.is_empty() =>
             {
                 Some(hint)
             }
+            Self::Index(error) => error.hint(),
             Self::Config { .. } => Some(
                 "this option changes what the model computes and is not supported, so the model is refused",
             ),

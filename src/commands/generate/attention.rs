@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use cones::index::Subject;
-use cones::prompt::{fold, occurrences};
+use anyhow::{Context, anyhow, bail};
+use cones::pipeline::Concept;
+use cones::prompt::fold;
 use cones::{AttentionOptions, Drawing, Pipeline, escaped};
 use serde_json::{Value, json};
 
-use super::outputs::Saved;
-use super::{name, with_suffix};
+use super::super::outputs::Saved;
+use super::super::{name, with_suffix};
 use crate::cli::GenerateArgs;
 
 /// What was asked for, with words that the prompt as used has.
@@ -18,7 +18,7 @@ pub(crate) fn options(
     args: &GenerateArgs,
     pipeline: &Pipeline,
     prompt: &str,
-    subjects: &[&Subject],
+    concepts: &[Concept],
 ) -> anyhow::Result<AttentionOptions> {
     let mut names = HashSet::new();
     for word in &args.heatmap {
@@ -31,10 +31,15 @@ pub(crate) fn options(
     }
     let excite = match &args.attend_excite {
         None => Vec::new(),
-        Some(words) if words.is_empty() => subjects
-            .iter()
-            .map(|subject| in_prompt(subject, prompt))
-            .collect::<anyhow::Result<_>>()?,
+        Some(words) if words.is_empty() => {
+            Concept::names_in(prompt, concepts).map_err(|subject| {
+                anyhow!(
+                    "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other words, or leave out --raw-prompt",
+                    subject.phrase(),
+                    subject.noun
+                )
+            })?
+        }
         Some(words) => words.clone(),
     };
     if args.attend_excite.is_some() && excite.is_empty() {
@@ -57,21 +62,6 @@ pub(crate) fn options(
         excite,
         ..AttentionOptions::default()
     })
-}
-
-/// A subject by what the prompt calls it: its token and noun, or its noun alone.
-fn in_prompt(subject: &Subject, prompt: &str) -> anyhow::Result<String> {
-    let names = [subject.phrase(), subject.noun.clone()];
-    names
-        .into_iter()
-        .find(|name| !occurrences(prompt, name).is_empty())
-        .with_context(|| {
-            format!(
-                "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other words, or leave out --raw-prompt",
-                subject.phrase(),
-                subject.noun
-            )
-        })
 }
 
 /// A heat map that was written.

@@ -1,50 +1,38 @@
 //! How a picture was drawn, for the picture's own file.
 
-use std::path::{Path, PathBuf};
-
-use cones::index::{LayerSelection, NeuronIndex};
-use cones::{Metadata, Picture, Pipeline, SampleOptions, a1111_parameters};
 use serde_json::json;
 
-use super::read_index;
-
-/// A concept with the name of its file.
-pub(crate) struct Concept {
-    pub(super) path: PathBuf,
-    pub(super) name: String,
-    pub(super) index: NeuronIndex,
-    pub(super) sha256: String,
-}
-
-impl Concept {
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let index = read_index(path)?;
-        let name = path
-            .file_stem()
-            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Ok(Self {
-            path: path.to_owned(),
-            name,
-            sha256: index.sha256(),
-            index,
-        })
-    }
-}
+use super::Pipeline;
+use super::concept::Concept;
+use super::draw::SampleOptions;
+use crate::index::LayerSelection;
+use crate::picture::a1111_parameters;
+use crate::{Metadata, Picture, Result};
 
 /// How a picture was drawn: enough to draw it again.
-pub(crate) struct Drawn<'a> {
-    pub(crate) pipeline: &'a Pipeline,
-    pub(crate) prompt: &'a str,
-    pub(crate) options: &'a SampleOptions,
-    pub(crate) seed: u64,
-    pub(crate) concepts: &'a [Concept],
-    pub(crate) layers: Option<&'a LayerSelection>,
+pub struct Drawn<'a> {
+    /// The model.
+    pub pipeline: &'a Pipeline,
+    /// The prompt as it was used.
+    pub prompt: &'a str,
+    /// How it was sampled.
+    pub options: &'a SampleOptions,
+    /// The picture's own seed.
+    pub seed: u64,
+    /// Whose neurons were shut.
+    pub concepts: &'a [Concept],
+    /// In which layers; `None` is in all of them.
+    pub layers: Option<&'a LayerSelection>,
     /// The words of attend-and-excite.
-    pub(crate) excited: &'a [String],
+    pub excited: &'a [String],
 }
 
 impl Drawn<'_> {
-    pub(crate) fn metadata(&self, picture: &Picture) -> cones::Result<Metadata> {
+    /// What the picture's file says: for people and other programs, and for this one.
+    ///
+    /// # Errors
+    /// If a weight cannot be read back from the device.
+    pub fn metadata(&self, picture: &Picture) -> Result<Metadata> {
         let Self {
             pipeline,
             prompt,

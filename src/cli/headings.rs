@@ -1,0 +1,33 @@
+//! The headings that options stand under in the help of every command, and examples for its end.
+
+pub(super) const INPUT: &str = "Input";
+pub(super) const METHOD: &str = "Method";
+pub(super) const SAMPLING: &str = "Sampling";
+pub(super) const OUTPUT: &str = "Output";
+pub(super) const MACHINE: &str = "Machine";
+
+pub(super) const FIND: &str = "\
+Examples:
+  cones find --subject dog photos/
+  cones find --subject dog --method paper --class-images dogs/ --scores dog.safetensors photos/
+  cones find --subject dog --model sd-legacy/stable-diffusion-v1-5 --dry-run photos/";
+
+pub(super) const GENERATE: &str = "\
+Examples:
+  cones generate --concepts dog.idx --count 4 \"a photo in a park\"
+  cones generate --concepts dog.idx,cat.idx --attend-excite --heatmap dog,cat \"a dog and a cat\"";
+
+pub(super) const MERGE: &str = "\
+Examples:
+  cones merge dog.idx cat.idx -o pair.idx
+  cones merge dog.idx cat.idx -o pair.idx --tune 200 --images dog=dog/ --images cat=cat/";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  cones inspect dog.idx
+  cones inspect --json dog.idx cat.idx";
+
+pub(super) const EVAL: &str = "\
+Examples:
+  cones eval dog.idx --images photos/ --sheet dog.png
+  cones eval dog.idx --images photos/ --scores dog.safetensors --sweep 0.1%,1%,10%";

@@ -1,0 +1,72 @@
+//! What `cones eval` reads beside photos: scores, prompts, an encoder.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use cones::Error;
+use cones::checkpoint::Source;
+use cones::eval::{DEFAULT_PROMPTS, Prompt};
+use cones::find::Scores;
+use cones::index::{NeuronIndex, Subject};
+use cones::model::Clip;
+
+use super::super::{device, name, source};
+use crate::cli::{EvalArgs, Global};
+
+pub(super) fn read_scores(path: &Path) -> anyhow::Result<Scores> {
+    Scores::read(path).with_context(|| format!("failed to read scores `{}`", name(path)))
+}
+
+/// The subject that the photos show.
+pub(super) fn subject(index: &NeuronIndex, name: Option<&str>) -> anyhow::Result<Subject> {
+    let subjects = &index.provenance().subjects;
+    match (name, subjects.as_slice()) {
+        (Some(name), _) => {
+            Ok(subjects[Subject::named(subjects, name).context("--subject")?].clone())
+        }
+        (None, [one]) => Ok(one.clone()),
+        (None, _) => bail!(
+            "the index holds several subjects, {}: say with --subject NOUN which one the photos show, or give its own index",
+            Subject::phrases(subjects)
+        ),
+    }
+}
+
+pub(super) fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<Vec<Prompt>> {
+    let Some(path) = file else {
+        return Ok(Prompt::list(
+            &DEFAULT_PROMPTS.join("\n"),
+            &subject.noun,
+            &subject.token,
+        ));
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read prompts `{}`", path.display()))?;
+    let prompts = Prompt::list(&text, &subject.noun, &subject.token);
+    if prompts.is_empty() {
+        bail!(
+            "prompts `{}`: expected one on each line, found none",
+            path.display()
+        );
+    }
+    Ok(prompts)
+}
+
+/// The encoder that the user named, or that the model brings along.
+pub(super) fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
+    let device = device(global)?;
+    if let Some(encoder) = &args.encoder {
+        return Source::encoder(encoder)
+            .and_then(|source| Clip::load(&source, &device))
+            .with_context(|| format!("failed to load encoder `{encoder}`"));
+    }
+    let own = Clip::of_model(&source(global)?, &device)
+        .with_context(|| format!("failed to load the encoder of model `{}`", global.model))?;
+    Ok(own.ok_or_else(|| Error::Model {
+        model: global.model.clone(),
+        problem: "no encoder to measure pictures with: there is no folder `clip` in it".to_owned(),
+        hint: "give one with `--encoder DIR`: a CLIP model in the transformers layout, such as \
+               `--encoder openai/clip-vit-base-patch32` after `hf download openai/clip-vit-base-patch32`"
+            .to_owned(),
+    })?)
+}

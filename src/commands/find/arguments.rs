@@ -1,0 +1,58 @@
+//! What the options of `cones find` mean for the library.
+
+use cones::Pipeline;
+use cones::find::paper::BatchSampling;
+use cones::find::selection::Selection;
+use cones::find::{Method, PRIOR_LOSS_WEIGHT, learned, paper};
+
+use crate::cli::{FindArgs, Global, Method as Named};
+
+/// The method with its settings.
+pub(super) fn method(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> Method {
+    match args.method {
+        Named::Paper => Method::Paper(paper(global, args, pipeline)),
+        Named::Learned => Method::Learned {
+            mask: learned(global, args),
+            density: args.density.unwrap_or(learned::DENSITY),
+        },
+    }
+}
+
+fn paper(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> paper::Options {
+    let published = pipeline.defaults().find_steps.unwrap_or(paper::STEPS);
+    let (batch_sampling, steps, rho) = match (args.importance_sampling, args.batch) {
+        (true, _) => (
+            BatchSampling::Importance,
+            published.div_ceil(paper::ACCELERATION),
+            0.0,
+        ),
+        (false, Some(size)) => (BatchSampling::Stratified(size), published, paper::RHO),
+        (false, None) => (BatchSampling::Pairs, published, paper::RHO),
+    };
+    paper::Options {
+        steps: args.steps.unwrap_or(steps),
+        batch_sampling,
+        rho: args.rho.unwrap_or(rho),
+        prior_loss_weight: args.prior_weight.unwrap_or(PRIOR_LOSS_WEIGHT),
+        sites: args.sites(),
+        scope: args.scope(),
+        seed: global.seed,
+        selection: match args.threshold {
+            Some(threshold) => Selection::Threshold(threshold),
+            None => Selection::Density(args.density.unwrap_or(paper::DENSITY)),
+        },
+        until_stable: args.until_stable,
+    }
+}
+
+fn learned(global: &Global, args: &FindArgs) -> learned::Options {
+    learned::Options {
+        steps: args.steps.unwrap_or(learned::STEPS),
+        batch_size: args.batch.unwrap_or(learned::BATCH_SIZE),
+        learning_rate: args.learning_rate,
+        prior_loss_weight: args.prior_weight.unwrap_or(PRIOR_LOSS_WEIGHT),
+        sites: args.sites(),
+        scope: args.scope(),
+        seed: global.seed,
+    }
+}

@@ -1,0 +1,222 @@
+//! The measuring of a concept: at one density or several, beside the plain model and random neurons.
+
+use candle_core::Tensor;
+
+use super::held_out::HeldOut;
+use super::metric::Values;
+use super::metric::{differences, mean_of};
+use super::study::{Condition, Study};
+use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
+use crate::index::{NeuronIndex, random_control};
+use crate::prompt::Marks;
+use crate::{Picture, Pipeline, Result};
+
+/// A concept at one density.
+#[derive(Debug, Clone)]
+pub struct Dose {
+    /// The density that was asked for; an index as it is has none.
+    pub asked: Option<f64>,
+    /// The concept.
+    pub index: NeuronIndex,
+}
+
+/// A dose measured.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// What was shut.
+    pub dose: Dose,
+    /// With its neurons shut.
+    pub shut: Condition,
+    /// With random neurons shut, as many in every site; see [`random_control`].
+    pub controls: Vec<Condition>,
+    /// The mean over all controls.
+    pub control: Values,
+    /// Shut less plain.
+    pub against_plain: Values,
+    /// Shut less control.
+    pub against_control: Values,
+}
+
+/// What is shut in a condition that is being measured, with the density of that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shut {
+    /// Nothing.
+    Nothing,
+    /// A concept.
+    Concept(f64),
+    /// Random neurons.
+    Random(f64),
+}
+
+/// How far the measuring of a condition has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Measuring {
+    /// Which condition.
+    pub shut: Shut,
+    /// Whether its losses are taken, after its pictures were drawn.
+    pub losses: bool,
+    /// Passes, or losses, so far.
+    pub done: usize,
+    /// All there will be.
+    pub total: usize,
+}
+
+/// A model, and what it is measured by.
+pub struct Bench<'a> {
+    pipeline: &'a mut Pipeline,
+    study: Study<'a>,
+    held_out: Option<HeldOut>,
+    plain_predictions: Vec<Tensor>,
+    prior_loss_weight: f64,
+}
+
+impl Dose {
+    /// An index as it is, or with scores the concepts of these densities in its place.
+    ///
+    /// # Errors
+    /// If a score is not a number.
+    pub fn all(
+        scores: Option<&Scores>,
+        densities: &[f64],
+        index: NeuronIndex,
+    ) -> Result<Vec<Self>> {
+        let Some(scores) = scores else {
+            return Ok(vec![Self { asked: None, index }]);
+        };
+        let dose = |&density: &f64| {
+            let index = scores.concept(density, index.provenance())?;
+            let asked = Some(density);
+            Ok(Self { asked, index })
+        };
+        densities.iter().map(dose).collect()
+    }
+}
+
+impl<'a> Bench<'a> {
+    /// A model to measure by a study, and where they are given by losses.
+    pub fn new(
+        pipeline: &'a mut Pipeline,
+        study: Study<'a>,
+        held_out: Option<HeldOut>,
+        prior_loss_weight: f64,
+    ) -> Self {
+        Self {
+            pipeline,
+            study,
+            held_out,
+            plain_predictions: Vec::new(),
+            prior_loss_weight,
+        }
+    }
+
+    /// Measures the plain model, and each dose with so many random controls of these and the following seeds.
+    ///
+    /// # Errors
+    /// If an index does not fit the model; an error of drawing, or of `progress`.
+    pub fn measure(
+        &mut self,
+        doses: Vec<Dose>,
+        controls: usize,
+        seed: u64,
+        mut progress: impl FnMut(Measuring) -> Result<()>,
+    ) -> Result<(Condition, Vec<Measured>)> {
+        let plain = self.condition(Shut::Nothing, None, &mut progress)?;
+        let doses = doses
+            .into_iter()
+            .map(|dose| self.dose(dose, controls, seed, &plain, &mut progress))
+            .collect::<Result<_>>()?;
+        Ok((plain, doses))
+    }
+
+    /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
+    fn condition(
+        &mut self,
+        shut: Shut,
+        index: Option<&NeuronIndex>,
+        progress: &mut dyn FnMut(Measuring) -> Result<()>,
+    ) -> Result<Condition> {
+        let marks = match index {
+            Some(index) => self.pipeline.shut(&[index])?,
+            None => Marks::default(),
+        };
+        let mut at = |losses, done, total| {
+            progress(Measuring {
+                shut,
+                losses,
+                done,
+                total,
+            })
+        };
+        let mut condition = self
+            .study
+            .draw(self.pipeline, &marks, |p| at(false, p.done, p.total))?;
+        if let Some(held_out) = &self.held_out {
+            let predictions =
+                held_out.predict(self.pipeline.unet(), |done, total| at(true, done, total))?;
+            if index.is_none() {
+                self.plain_predictions.clone_from(&predictions);
+            }
+            let losses = held_out.losses(&predictions, &self.plain_predictions)?;
+            condition.add_losses(losses, self.prior_loss_weight);
+        }
+        self.pipeline.open()?;
+        Ok(condition)
+    }
+
+    /// Measures the concept at one density, and random neurons beside it.
+    fn dose(
+        &mut self,
+        dose: Dose,
+        controls: usize,
+        seed: u64,
+        plain: &Condition,
+        progress: &mut dyn FnMut(Measuring) -> Result<()>,
+    ) -> Result<Measured> {
+        let density = dose.index.density();
+        let shut = self.condition(Shut::Concept(density), Some(&dose.index), progress)?;
+        let controls = (0..controls as u64)
+            .map(|i| {
+                let random = random_control(&dose.index, seed.wrapping_add(i))?;
+                self.condition(Shut::Random(density), Some(&random), progress)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let control = mean_of(&controls.iter().map(|c| &c.values).collect::<Vec<_>>());
+        Ok(Measured {
+            against_plain: differences(&shut.values, &plain.values),
+            against_control: differences(&shut.values, &control),
+            dose,
+            shut,
+            controls,
+            control,
+        })
+    }
+}
+
+/// The weight of the class in the loss that a concept was found with.
+pub fn prior_loss_weight(index: &NeuronIndex) -> f64 {
+    let stored = index.provenance().settings.get("prior_weight");
+    let number = stored.and_then(|text| text.parse().ok());
+    let finite = number.filter(|weight: &f64| weight.is_finite());
+    finite.unwrap_or(PRIOR_LOSS_WEIGHT)
+}
+
+/// The rows of a sheet: photos; plain; of each dose the concept; of a lone dose its random controls too; of each the
+/// first `columns`.
+pub fn sheet_rows(
+    photos: Vec<Picture>,
+    plain: &Condition,
+    doses: &[Measured],
+    columns: usize,
+) -> Vec<Vec<Picture>> {
+    let first = |condition: &Condition| -> Vec<Picture> {
+        condition.pictures.iter().take(columns).cloned().collect()
+    };
+    let mut rows = vec![photos, first(plain)];
+    rows.extend(doses.iter().map(|dose| first(&dose.shut)));
+    if let [Measured { dose, controls, .. }] = doses
+        && dose.asked.is_none()
+    {
+        rows.extend(controls.iter().map(first));
+    }
+    rows
+}

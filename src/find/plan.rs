@@ -1,0 +1,229 @@
+//! What a find is to do: whose neurons, by which method, with which settings.
+
+use std::collections::BTreeMap;
+
+use super::architecture::architecture;
+use super::class_images::ClassImages;
+use super::loss::rows_at_once;
+use super::paper::BatchSampling;
+use super::prompts::prompts;
+use super::selection::Selection;
+use super::{learned, paper};
+use crate::index::{NeuronIndex, Provenance, Scope, SiteSelection, Subject};
+use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
+
+/// Weight of the class pictures in the loss, unless told otherwise.
+pub const PRIOR_LOSS_WEIGHT: f64 = 1.0;
+
+/// How neurons are found.
+#[derive(Debug, Clone)]
+pub enum Method {
+    /// Algorithm 1 as published.
+    Paper(paper::Options),
+    /// A soft mask, learned and rounded.
+    Learned {
+        /// How the mask is learned.
+        mask: learned::Options,
+        /// The most neurons to shut, as a share of all.
+        density: f64,
+    },
+}
+
+/// A find: everything that its result depends on beside the model and the photos.
+#[derive(Debug, Clone)]
+pub struct FindPlan {
+    /// Whose neurons.
+    pub subject: Subject,
+    /// How they are found.
+    pub method: Method,
+    /// Pictures of the class, where the method has them in its loss: see [`Method::needs_class`].
+    pub class: ClassImages,
+}
+
+impl Method {
+    /// What files call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Paper(_) => "paper",
+            Self::Learned { .. } => "learned",
+        }
+    }
+
+    /// The most steps that it takes.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::Paper(options) => options.steps,
+            Self::Learned { mask, .. } => mask.steps,
+        }
+    }
+
+    /// At which tokens the neurons are to be shut.
+    pub(crate) fn scope(&self) -> Scope {
+        match self {
+            Self::Paper(options) => options.scope,
+            Self::Learned { mask, .. } => mask.scope,
+        }
+    }
+
+    /// Where neurons are searched.
+    pub fn sites(&self) -> SiteSelection {
+        match self {
+            Self::Paper(options) => options.sites,
+            Self::Learned { mask, .. } => mask.sites,
+        }
+    }
+
+    /// The seed of the first step.
+    pub(crate) fn seed(&self) -> u64 {
+        match self {
+            Self::Paper(options) => options.seed,
+            Self::Learned { mask, .. } => mask.seed,
+        }
+    }
+
+    fn prior_loss_weight(&self) -> f64 {
+        match self {
+            Self::Paper(options) => options.prior_loss_weight,
+            Self::Learned { mask, .. } => mask.prior_loss_weight,
+        }
+    }
+
+    /// Whether the loss has pictures of the class: as Algorithm 1 always has, and masks that act on the whole prompt.
+    pub fn needs_class(&self) -> bool {
+        matches!(self, Self::Paper(_)) || self.scope() == Scope::Prompt
+    }
+
+    /// The method's own settings, for the file. How many steps there are is open where the choice may settle before.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Paper(options) => {
+                let sampling = match options.batch_sampling {
+                    BatchSampling::Pairs => "pairs".to_owned(),
+                    BatchSampling::Stratified(batch_size) => format!("strata of {batch_size}"),
+                    BatchSampling::Importance => "importance".to_owned(),
+                };
+                let choice = match options.selection {
+                    Selection::Threshold(t) => ("threshold", t.to_string()),
+                    Selection::Density(d) => ("density", d.to_string()),
+                };
+                let steps = ("steps", options.steps.to_string());
+                let steps = options.until_stable.is_none().then_some(steps);
+                let rho = ("rho", options.rho.to_string());
+                steps
+                    .into_iter()
+                    .chain([("draws", sampling), rho, choice])
+                    .collect()
+            }
+            Self::Learned { mask, density } => vec![
+                ("steps", mask.steps.to_string()),
+                ("batch", mask.batch_size.to_string()),
+                ("rate", mask.learning_rate.to_string()),
+                ("density", density.to_string()),
+            ],
+        }
+    }
+}
+
+impl FindPlan {
+    /// The plan of a learned concept, with the defaults of everything.
+    pub fn new(subject: Subject) -> Self {
+        let method = Method::Learned {
+            mask: learned::Options::default(),
+            density: learned::DENSITY,
+        };
+        Self {
+            subject,
+            method,
+            class: ClassImages::Needless,
+        }
+    }
+
+    /// What the index will say of where it came from. How many steps were taken may be open.
+    ///
+    /// # Errors
+    /// If no file could say it: a noun, a token or a prompt that is too long, more photos than a file may name.
+    pub fn provenance(&self, pipeline: &Pipeline, photos: &Photos) -> Result<Provenance> {
+        let given = match &self.class {
+            ClassImages::Given(given) => given.iter(),
+            ClassImages::Needless | ClassImages::Drawn(_) => [].iter(),
+        };
+        let provenance = Provenance {
+            model: pipeline.name().to_owned(),
+            fingerprint: pipeline.fingerprint()?,
+            architecture: architecture(pipeline),
+            prediction_type: Some(pipeline.prediction_name().to_owned()),
+            subjects: vec![self.subject.clone()],
+            prompts: prompts(&self.subject).to_vec(),
+            method: self.method.name().to_owned(),
+            scope: self.method.scope(),
+            settings: self.settings(),
+            seed: Some(self.method.seed()),
+            pictures: photos
+                .iter()
+                .chain(given)
+                .map(|photo| photo.sha256().to_owned())
+                .collect(),
+            merged_from: Vec::new(),
+        };
+        NeuronIndex::new(provenance.clone())?;
+        Ok(provenance)
+    }
+
+    /// Everything that the result depends on beside the pictures, for the file.
+    fn settings(&self) -> BTreeMap<String, String> {
+        let class = match &self.class {
+            ClassImages::Needless => None,
+            ClassImages::Given(_) => Some("given".to_owned()),
+            ClassImages::Drawn(cache) => Some(format!("{} drawn by the model", cache.count())),
+        };
+        let weight = self.method.prior_loss_weight().to_string();
+        let of_class =
+            class.map(|class| [("prior_weight", weight), ("class_images", class)].into_iter());
+        [("sites", self.method.sites().to_string())]
+            .into_iter()
+            .chain(of_class.into_iter().flatten())
+            .chain(self.method.settings())
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    /// Makes the model ready for the steps within so many bytes, and says what they need, with the reading of these
+    /// photos.
+    pub fn fit(&self, pipeline: &mut Pipeline, photos: &Photos, budget: u64) -> MemoryEstimate {
+        let (rows, arrays) = match &self.method {
+            Method::Paper(options) => {
+                let sampling = options.batch_sampling;
+                (sampling.rows(), sampling.arrays())
+            }
+            Method::Learned { mask, .. } => (mask.rows(), learned::ARRAYS),
+        };
+        let numbers = searched(pipeline, self.method.sites()) * arrays;
+        let height = pipeline.size().height;
+        let class = match &self.class {
+            ClassImages::Given(class) => Some(class),
+            ClassImages::Needless | ClassImages::Drawn(_) => None,
+        };
+        let reading = Photos::memory([photos].into_iter().chain(class), height);
+        fit(pipeline, rows, numbers, budget).reading(reading)
+    }
+}
+
+/// The number of weights of some sites.
+pub fn searched(pipeline: &Pipeline, sites: SiteSelection) -> u64 {
+    let weights = pipeline.unet().site_weights(sites).into_values();
+    weights
+        .map(|weight| (weight.shape().0 * weight.shape().1) as u64)
+        .sum()
+}
+
+/// Makes the model ready for steps of so many pictures, of which some at a time are in a pass.
+pub(super) fn fit(
+    pipeline: &mut Pipeline,
+    rows: usize,
+    numbers: u64,
+    budget: u64,
+) -> MemoryEstimate {
+    let size = Size::square(pipeline.unet().sample_size());
+    let rows = rows_at_once(rows, size);
+    pipeline.plan_steps(rows, numbers, budget)
+}

@@ -1,0 +1,79 @@
+//! The prompts of a subject: those that it is learned with, and those that it will be asked for in.
+
+use super::gram::Gram;
+use crate::index::{Scope, Subject};
+use crate::prompt::{Marks, PromptSpec, article};
+use crate::{Pipeline, Result};
+
+/// The prompts of a subject and of its class.
+pub fn prompts(subject: &Subject) -> [String; 2] {
+    [&subject.phrase(), &subject.noun].map(|words| format!("a photo of {} {words}", article(words)))
+}
+
+/// What may bind badly in this model, a sentence for each: all of it is allowed.
+///
+/// # Errors
+/// If the token cannot be split into tokens.
+pub fn risks(pipeline: &Pipeline, subject: &Subject) -> Result<Vec<String>> {
+    let tokens = pipeline.tokenizer().tokenize(&subject.token)?.len();
+    let of_several = format!(
+        "`{}` is {tokens} tokens to this model: an identifier of one token binds better",
+        subject.token
+    );
+    let of_several = (tokens != 1).then_some(of_several);
+    let others = Subject::risks(&[subject]);
+    Ok(of_several.into_iter().chain(others).collect())
+}
+
+/// What a model is asked for: `{}` stands for the subject.
+const TEMPLATES: [&str; 16] = [
+    "a photo of a {}",
+    "a picture of a {}",
+    "an image of a {}",
+    "a drawing of a {}",
+    "a painting of a {}",
+    "a {}",
+    "a photo of a {} in a park",
+    "a photo of a {} in the snow",
+    "a photo of a {} in a room",
+    "a photo of a {} on a street",
+    "a {} in the snow",
+    "a {} in a room",
+    "a photo of a red {}",
+    "a photo of a small {} and a big {}",
+    "a photo of a {} and a cat",
+    "a photo of a car and a {} in a park",
+];
+
+/// The inner products of what the masked weights see: prompts with the subject, and with its class alone; or with
+/// [`Scope::Words`] of prompts with the subject its words, which are marked.
+pub(super) fn gram(
+    pipeline: &Pipeline,
+    (subject, marks): (&Subject, &Marks),
+    scope: Scope,
+) -> Result<Gram> {
+    let prompts: Vec<PromptSpec> = [&subject.phrase(), &subject.noun]
+        .iter()
+        .flat_map(|phrase| {
+            let fitted = format!("{} {phrase}", article(phrase));
+            TEMPLATES.map(|t| t.replace("a {}", &fitted).replace("{}", phrase))
+        })
+        .chain([String::new()])
+        .map(|text| marks.prompt(text))
+        .collect();
+    let context = pipeline.embed(&prompts)?;
+    let width = context.embedding().dim(2)?;
+    let embeddings: Vec<f32> = context.embedding().flatten_all()?.to_vec1()?;
+    let seen = match (scope, context.words()) {
+        (Scope::Words, [words]) => {
+            let words: Vec<u8> = words.flatten_all()?.to_vec1()?;
+            let tokens = embeddings.chunks_exact(width).zip(words);
+            tokens
+                .filter(|(_, word)| *word != 0)
+                .flat_map(|(token, _)| token.iter().copied())
+                .collect()
+        }
+        _ => embeddings,
+    };
+    Gram::new(&seen, width)
+}
