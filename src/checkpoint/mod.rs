@@ -1,6 +1,6 @@
 //! Where a model comes from: its configuration files and tensors under diffusers' names.
 
-mod hub;
+pub mod hub;
 pub(crate) mod kinds;
 mod pocket;
 mod tensors;

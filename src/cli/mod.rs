@@ -45,8 +45,8 @@ temporary files, and the error says where.";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name`, of
-    /// one in the hub's cache
+    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name` or
+    /// `owner/name@revision`, of one
     #[arg(
         long,
         global = true,
@@ -55,6 +55,9 @@ pub(crate) struct Global {
         value_name = "MODEL"
     )]
     pub(crate) model: String,
+    /// Fetch a model of the hub that is not on this machine, without being asked on the terminal
+    #[arg(long, global = true)]
+    pub(crate) download: bool,
     #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE", value_parser = device,
         help = DEVICE_HELP)]
     pub(crate) device: DeviceName,

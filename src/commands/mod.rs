@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod class_images;
+pub(crate) mod download;
 pub(crate) mod drawn;
 pub(crate) mod eval;
 pub(crate) mod find;
@@ -18,6 +19,7 @@ use anyhow::Context;
 use candle_core::{DType, Device};
 use cones::Pipeline;
 use cones::checkpoint::Source;
+use cones::checkpoint::hub::Layout;
 use cones::index::{NeuronIndex, Subject};
 
 use crate::cli::{DeviceName, Global, Precision};
@@ -54,6 +56,7 @@ fn device(global: &Global) -> anyhow::Result<Device> {
 /// Loads the model that the user named.
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
     let device = device(global)?;
+    download::ensure(&global.model, Layout::Pipeline, global, ui)?;
     let source = Source::open(&global.model)?;
     let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::Tensor;
 use cones::checkpoint::Source;
+use cones::checkpoint::hub::Layout;
 use cones::eval::{
     Condition, DEFAULT_PROMPTS, HeldOut, Prompt, Study, Values, differences, mean_of,
 };
@@ -19,6 +20,7 @@ use cones::pipeline::{marks_of, shut};
 use cones::prompt::Marks;
 use cones::{Error, Picture, Pipeline, SampleOptions, list_images};
 
+use super::download::ensure;
 use super::lesson::{ClassImages, class_count, hashes, prepare};
 use super::outputs::Outputs;
 use super::outputs::Saved;
@@ -82,7 +84,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     }
     // The prompts of the losses are embedded once, for all conditions.
     let marks = marks_of(&[&index]);
-    let clip = encoder(global, args)?;
+    let clip = encoder(global, args, &ui)?;
     for prompt in &prompts {
         let cut =
             pipeline.tokenizer().truncated(&prompt.used)? + clip.truncated(&prompt.described)?;
@@ -294,9 +296,10 @@ fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<Vec<Prompt>
 }
 
 /// The encoder that the user named, or that the model brings along.
-fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
+fn encoder(global: &Global, args: &EvalArgs, ui: &Ui) -> anyhow::Result<Clip> {
     let device = device(global)?;
     if let Some(encoder) = &args.encoder {
+        ensure(encoder, Layout::Encoder, global, ui)?;
         return Source::encoder(encoder)
             .and_then(|source| Clip::load(&source, &device))
             .with_context(|| format!("failed to load encoder `{encoder}`"));
