@@ -110,7 +110,7 @@ impl Server {
                 let (requests, served, answer) = (requests.clone(), served.clone(), answer.clone());
                 std::thread::spawn(move || {
                     let Some(mut request) = read(&stream, cdn) else {
-                        return;
+                        return drop(write(stream, &Reply::new(400), &served));
                     };
                     let mut all = requests.lock().unwrap();
                     request.earlier = all

@@ -333,8 +333,19 @@ mod tests {
             let error = of_unet(names, *variant).unwrap_err();
             assert!(error.contains(expected), "{names:?}: {error}");
         }
+        let weights = [
+            "unet/diffusion_pytorch_model",
+            "vae/diffusion_pytorch_model",
+            "text_encoder/model",
+        ];
         for file in &CONFIGS[..6] {
-            let names: Vec<&str> = CONFIGS.into_iter().filter(|name| name != file).collect();
+            let mut names: Vec<String> = weights.map(|stem| format!("{stem}.safetensors")).to_vec();
+            names.extend(
+                CONFIGS
+                    .iter()
+                    .filter(|name| *name != file)
+                    .map(|name| (*name).to_owned()),
+            );
             let (problem, _) = needed_files(&names, Layout::Pipeline, None).unwrap_err();
             let folder = file.split('/').next().unwrap();
             assert!(problem.contains(folder), "{file}: {problem}");
