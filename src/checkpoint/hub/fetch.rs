@@ -251,7 +251,7 @@ impl<'a> Partial<'a> {
             .file
             .sync_all()
             .and_then(|()| fs::rename(&self.path, blob));
-        Ok(place.map_err(|error| written(error, &self.path))?)
+        place.map_err(|error| written(error, &self.path))
     }
 
     /// One request for the rest.

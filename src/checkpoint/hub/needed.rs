@@ -127,9 +127,8 @@ pub(super) fn needed_files<'a, S: AsRef<str>>(
             take(dir, TOKENIZER);
         }
         let has = |file: &str| names.contains(file);
-        if !has("tokenizer/tokenizer.json")
-            && !(has("tokenizer/vocab.json") && has("tokenizer/merges.txt"))
-        {
+        let files_of_2022 = has("tokenizer/vocab.json") && has("tokenizer/merges.txt");
+        if !files_of_2022 && !has("tokenizer/tokenizer.json") {
             return Err(lacks("tokenizer/vocab.json"));
         }
     }

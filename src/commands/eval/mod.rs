@@ -310,7 +310,7 @@ fn encoder(global: &Global, args: &EvalArgs, ui: &Ui) -> anyhow::Result<Clip> {
         model: global.model.clone(),
         problem: "no encoder to measure pictures with: there is no folder `clip` in it".to_owned(),
         hint: "give one with `--encoder DIR`: a CLIP model in the transformers layout, such as \
-               `--encoder openai/clip-vit-base-patch32` after `hf download openai/clip-vit-base-patch32`"
+               `--encoder openai/clip-vit-base-patch32 --download`"
             .to_owned(),
     })?)
 }
