@@ -781,7 +781,7 @@ fn no_hub_at_all() {
         ),
         (
             "http://no-such-host.invalid".to_owned(),
-            "no-such-host.invalid",
+            "no network, or no host `no-such-host.invalid`",
         ),
         (
             format!("https://127.0.0.1:{}", hub.hub.port),

@@ -210,7 +210,7 @@ pub(super) fn of_status(status: u16, headers: &HeaderMap, asked: &Asked) -> Prob
 pub(super) fn of_transport(error: &ureq::Error, host: &str, patience: &Patience) -> Problem {
     use ureq::{Error as E, Timeout};
     match error {
-        E::HostNotFound => Problem::unreached(format!("no network, or no host `{host}`")),
+        E::HostNotFound => no_host(host),
         E::Timeout(Timeout::Connect | Timeout::Resolve) => Problem::unreached(format!(
             "no connection to {host} within {}",
             seconds(patience.connect)
@@ -235,6 +235,10 @@ pub(super) fn of_transport(error: &ureq::Error, host: &str, patience: &Patience)
     }
 }
 
+fn no_host(host: &str) -> Problem {
+    Problem::unreached(format!("no network, or no host `{host}`"))
+}
+
 fn of_io(error: &std::io::Error, host: &str) -> Problem {
     if let Some(inner) = error.get_ref() {
         let text = inner.to_string();
@@ -254,6 +258,8 @@ fn of_io(error: &std::io::Error, host: &str) -> Problem {
             Problem::passing(format!("{host} sent nothing for too long"))
         }
         ErrorKind::InvalidData => of_tls(&error.to_string(), host),
+        // Of the standard library, which has no kind for it.
+        _ if error.to_string().contains("lookup address") => no_host(host),
         _ => Problem::passing(format!("the connection to {host} broke: {error}")),
     }
 }
