@@ -7,7 +7,8 @@
 //! again from nothing, takes the length of a redirect's own body for the file's, has a cache of its own below the
 //! working directory, and brings 143 crates that cannot be left out. 0.5 appends whatever comes to what it has, also
 //! where a server answers a request for the rest with the whole; it checks neither size nor hash, waits without
-//! end, locks another file than Python does, and panics at a redirect to nowhere.
+//! end, locks another file than Python does, and panics at a redirect to nowhere. `ureq` with rustls, without any other
+//! of its features, is 20 crates in place of hf-hub's 4.
 //!
 //! | file | |
 //! | --- | --- |
