@@ -21,5 +21,6 @@ pub use text::tokenizer::Tokenizer;
 pub use unet::UNet;
 pub use unet::attention::{AttentionMap, AttentionStore};
 pub use unet::backward::{Attended, Saved};
+pub(crate) use unet::config::UNetConfig;
 pub use unet::footprint::Footprint;
 pub use vae::{Posterior, Vae};

@@ -1,6 +1,7 @@
 //! A whole model: text, UNet, autoencoder and noise schedule, and drawing with it.
 
 mod attention;
+mod check;
 mod concept;
 mod draw;
 mod drawn;
