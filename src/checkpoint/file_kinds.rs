@@ -12,7 +12,7 @@ use crate::files::foreign;
 pub(super) const CONVERT: &str = "write it as safetensors: load it with diffusers, \
     `StableDiffusionPipeline.from_single_file(FILE)`, write it with `save_pretrained(FOLDER)`, and pass the folder";
 const WHOLE: &str = "pass the whole model that it belongs to";
-const OTHER: &str = "pass a model of Stable Diffusion 1.x or 2.x that draws pictures from text";
+const OTHER: &str = "pass a model of Stable Diffusion 1.x, 2.x or XL that draws pictures from text";
 
 /// What a file is by its name alone, where its first bytes say nothing.
 ///

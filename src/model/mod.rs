@@ -14,8 +14,9 @@ mod vae;
 
 pub use clip::Clip;
 pub use clip::preprocess::Preprocessing;
-pub use conditioning::Conditioning;
+pub use conditioning::{Conditioning, SizeIds};
 pub(crate) use finite::Origin;
+pub(crate) use text::encoder::TextClass;
 pub use text::encoder::TextEncoder;
 pub use text::tokenizer::Tokenizer;
 pub use unet::UNet;

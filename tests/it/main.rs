@@ -42,3 +42,5 @@ mod single_file;
 mod subjects;
 mod terminal;
 mod training;
+mod xl;
+mod xl_models;
