@@ -26,16 +26,16 @@ pub(super) fn of_name(path: &Path, bytes: &[u8]) -> Result<Option<(String, Strin
     if foreign::is_tensors(bytes) {
         return Ok(None);
     }
-    if let Some(foreign) = foreign::of_tensors(bytes) {
-        return Err(foreign.error(&path.display().to_string(), "a model", CONVERT));
-    }
     let known = |what: &str, hint: &str| Ok(Some((what.to_owned(), hint.to_owned())));
-    match pickled {
-        true => known(
+    if pickled && foreign::of(bytes).is_none() {
+        return known(
             "a pickled checkpoint by its name, which can run any code when it is read and is refused",
             CONVERT,
-        ),
-        false => known(
+        );
+    }
+    match foreign::of_tensors(bytes) {
+        Some(foreign) => Err(foreign.error(&path.display().to_string(), "a model", CONVERT)),
+        None => known(
             "a file of an unknown kind",
             "pass a `.safetensors` file, or a folder in the diffusers layout",
         ),
