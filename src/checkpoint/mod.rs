@@ -1,17 +1,26 @@
 //! Where a model comes from: its configuration files and tensors under diffusers' names.
 
+mod file_kinds;
+mod folder;
+mod header;
 mod hub;
 pub(crate) mod kinds;
+mod open;
 mod pocket;
+mod single;
 mod tensors;
 
+pub use open::OpenOptions;
 pub use pocket::POCKET_NOUNS;
-pub(crate) use tensors::{Pages, TensorFile};
+pub(crate) use tensors::{Pages, Stored, TensorFile};
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use self::folder::WeightFiles;
+use self::single::SingleFile;
 use crate::files::{foreign, regular};
+use crate::sampling::Prediction;
 use crate::{Error, Result};
 
 /// The name of the model that is built into the program.
@@ -22,21 +31,55 @@ pub const POCKET: &str = "pocket";
 pub struct Source {
     name: String,
     place: Place,
-    /// How to convert pickled weights of it.
-    convert: &'static str,
+    kind: Kind,
+    /// The variant of the weights to take where there is one.
+    variant: Option<String>,
+    /// What the model predicts, whatever its files say.
+    prediction: Option<Prediction>,
 }
-
-/// How a model of several networks is written as safetensors.
-const CONVERT_MODEL: &str = "write the model again as safetensors: `DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)` in Python with diffusers";
-/// The same for one of transformers.
-const CONVERT_ENCODER: &str = "write the encoder again as safetensors: `CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW)` in Python with transformers";
 
 #[derive(Debug)]
 enum Place {
     /// A folder in the diffusers layout.
     Folder(PathBuf),
+    /// One file of all networks.
+    Single {
+        file: Box<SingleFile>,
+        /// Where configuration and tokenizer are taken from.
+        config: Option<Box<Source>>,
+        /// The same of the autoencoder.
+        vae: Option<Box<Source>>,
+    },
     /// Built into the program.
     Pocket,
+}
+
+/// What wrote the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// diffusers: a model of several networks.
+    Pipeline,
+    /// transformers: one network.
+    Encoder,
+}
+
+/// The folder of a model in which an encoder for pictures and text may be, which diffusers does not know.
+const ENCODER_DIR: &str = "clip";
+
+impl Kind {
+    /// How pickled weights in the folder `dir` are written as safetensors.
+    fn convert(self, dir: &str) -> &'static str {
+        match (self, dir) {
+            (Self::Encoder, _) | (_, ENCODER_DIR) => {
+                "write the encoder again as safetensors: `CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW)` in \
+                 Python with transformers"
+            }
+            (Self::Pipeline, _) => {
+                "write the model again as safetensors: \
+                 `DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)` in Python with diffusers"
+            }
+        }
+    }
 }
 
 /// A file of a folder of the model; `dir` is empty for the model's own folder.
@@ -48,45 +91,22 @@ pub(crate) fn within(dir: &str, file: &str) -> String {
 }
 
 impl Source {
-    /// Finds a model by what the user calls it: `pocket`, a folder in the diffusers layout, or the hub id of a model in
-    /// the hub's cache.
+    fn new(name: String, place: Place, kind: Kind) -> Self {
+        Self {
+            name,
+            place,
+            kind,
+            variant: None,
+            prediction: None,
+        }
+    }
+
+    /// [`OpenOptions::open`] by the name alone.
     ///
     /// # Errors
     /// If there is no such model, or it is of a kind that is not supported.
     pub fn open(model: &str) -> Result<Self> {
-        let refuse = |problem: &str, hint: &str| Error::Model {
-            model: model.to_owned(),
-            problem: problem.to_owned(),
-            hint: hint.to_owned(),
-        };
-        let source = |name: String, place: Place| Self {
-            name,
-            place,
-            convert: CONVERT_MODEL,
-        };
-        if model == POCKET {
-            return Ok(source(POCKET.to_owned(), Place::Pocket));
-        }
-        let path = Path::new(model);
-        if path.is_dir() {
-            if !path.join("unet").is_dir() {
-                let (problem, hint) = kinds::of_folder(path)?;
-                return Err(refuse(&problem, &hint));
-            }
-            return source(folder_name(path)?, Place::Folder(path.to_owned())).checked();
-        }
-        if path.exists() {
-            let (problem, hint) = kinds::of_file(path)?;
-            return Err(refuse(&problem, &hint));
-        }
-        if hub::is_id(model) {
-            let folder = hub::snapshot(model, "model_index.json")?;
-            return source(model.to_owned(), Place::Folder(folder)).checked();
-        }
-        Err(refuse(
-            "no such folder",
-            "pass `pocket`, the model inside this program, a folder in the diffusers layout, or a hub id, `owner/name`",
-        ))
+        OpenOptions::default().open(model)
     }
 
     /// That the model is of a kind that is supported, as far as `model_index.json` says.
@@ -104,19 +124,15 @@ impl Source {
     /// If there is no such folder, and it is not in the hub's cache.
     pub fn encoder(model: &str) -> Result<Self> {
         let path = Path::new(model);
+        let source = |name, folder| Self::new(name, Place::Folder(folder), Kind::Encoder);
         if path.is_dir() {
-            return Ok(Self {
-                name: folder_name(path)?,
-                place: Place::Folder(path.to_owned()),
-                convert: CONVERT_ENCODER,
-            });
+            return Ok(source(folder_name(path)?, path.to_owned()));
         }
         if hub::is_id(model) {
-            return Ok(Self {
-                name: model.to_owned(),
-                place: Place::Folder(hub::snapshot(model, "config.json")?),
-                convert: CONVERT_ENCODER,
-            });
+            return Ok(source(
+                model.to_owned(),
+                hub::snapshot(model, "config.json")?,
+            ));
         }
         Err(Error::Model {
             model: model.to_owned(),
@@ -124,18 +140,29 @@ impl Source {
                 true => "a file, and no folder".to_owned(),
                 false => "no such folder".to_owned(),
             },
-            hint: "pass a folder that holds `config.json`, `model.safetensors` and `preprocessor_config.json`, or a hub id, `owner/name`"
+            hint: "pass a folder that holds `config.json`, `model.safetensors` and \
+                   `preprocessor_config.json`, or a hub id, `owner/name`"
                 .to_owned(),
         })
     }
 
-    /// What the model is called: `pocket`, a hub id, or the folder's own name.
+    /// What the model is called: `pocket`, a hub id, or the folder's or file's own name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The text of a file, relative to the model; `None` where there is no such file.
     pub(crate) fn text(&self, file: &str) -> Result<Option<String>> {
+        let text = self.stored_text(file)?;
+        match (self.prediction, text) {
+            (Some(prediction), Some(text)) if file == "scheduler/scheduler_config.json" => {
+                single::predicting(file, &text, prediction).map(Some)
+            }
+            (_, text) => Ok(text),
+        }
+    }
+
+    fn stored_text(&self, file: &str) -> Result<Option<String>> {
         match &self.place {
             Place::Folder(root) => {
                 let path = root.join(file);
@@ -147,6 +174,14 @@ impl Source {
                     Err(error) => Err(error),
                 }
             }
+            Place::Single { vae: Some(vae), .. } if file == "vae/config.json" => {
+                vae.text("config.json")
+            }
+            Place::Single {
+                config: Some(config),
+                ..
+            } => config.text(file),
+            Place::Single { file: single, .. } => Ok(single.text(file)),
             Place::Pocket => match pocket::file(file).map(std::str::from_utf8) {
                 None => Ok(None),
                 Some(Ok(text)) => Ok(Some(text.to_owned())),
@@ -161,39 +196,36 @@ impl Source {
             .ok_or_else(|| self.missing(file, &format!("no `{file}`")))
     }
 
-    /// The weights in a folder of the model, under the plain name or the half-precision variant's.
+    /// The weights in a folder of the model: plain, of a variant, or in shards.
     pub(crate) fn tensors(&self, dir: &str, stem: &str) -> Result<TensorFile> {
-        let names =
-            ["safetensors", "fp16.safetensors"].map(|e| within(dir, &format!("{stem}.{e}")));
-        let there = |root: &Path, file: &str| root.join(dir).join(file).is_file();
-        // A folder or a pipe of that name is there too, and an error of its own.
-        let named = |root: &Path, name: &str| root.join(name).symlink_metadata().is_ok();
+        let name = within(dir, &format!("{stem}.safetensors"));
+        let missing = || self.missing(&name, &format!("no `{name}`"));
         match &self.place {
-            Place::Pocket => match pocket::file(&names[0]) {
-                Some(bytes) => TensorFile::embedded(bytes, &names[0]),
-                None => Err(self.missing(&names[0], &format!("no `{}`", names[0]))),
+            Place::Pocket => match pocket::file(&name) {
+                Some(bytes) => TensorFile::embedded(bytes, &name),
+                None => Err(missing()),
             },
-            Place::Folder(root) => match names.iter().find(|name| named(root, name)) {
-                Some(name) => TensorFile::open(&root.join(name), name, self.convert),
-                None if there(root, &format!("{stem}.safetensors.index.json")) => Err(Error::Model {
-                    model: self.name.clone(),
-                    problem: format!("`{}` is split over several files, which is not supported", names[0]),
-                    hint: "write the model again with `save_pretrained(FOLDER, max_shard_size=\"100GB\")`".to_owned(),
-                }),
-                None if there(root, &format!("{stem}.bin")) || there(root, "pytorch_model.bin") => {
-                    Err(Error::Model {
+            Place::Single { file, config, .. } => match (file.tensors(dir), config) {
+                (Some(tensors), _) => Ok(tensors.clone()),
+                // Something that no single file has, such as an encoder for pictures.
+                (None, Some(config)) => config.tensors(dir, stem),
+                (None, None) => Err(missing()),
+            },
+            Place::Folder(root) => {
+                let convert = self.kind.convert(dir);
+                let files = WeightFiles::list(&root.join(dir), stem)?;
+                match files.open((root, dir), self.variant.as_deref(), convert)? {
+                    Some(tensors) => Ok(tensors),
+                    None if files.pickled => Err(Error::Model {
                         model: self.name.clone(),
-                        problem: format!("no `{}`, but pickled weights, which can run any code when read and are refused", names[0]),
-                        // An encoder is no part of a pipeline, so diffusers cannot load it.
-                        hint: match dir {
-                            "" | "clip" => "write it anew with `CLIPModel.from_pretrained(…).save_pretrained(FOLDER)` of transformers",
-                            _ => self.convert,
-                        }
-                        .to_owned(),
-                    })
+                        problem: format!(
+                            "no `{name}`, but pickled weights, which can run any code when read and are refused"
+                        ),
+                        hint: convert.to_owned(),
+                    }),
+                    None => Err(missing()),
                 }
-                None => Err(self.missing(&names[0], &format!("no `{}`", names[0]))),
-            },
+            }
         }
     }
 

@@ -13,12 +13,12 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use cones::find::tuning;
-use cones::sampling::Sampler;
+use cones::sampling::{Prediction, Sampler};
 
 use self::headings::{INPUT, MACHINE, METHOD, OUTPUT, SAMPLING};
 use self::values::{
     at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
-    samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
+    prediction, samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -47,8 +47,8 @@ temporary files, and the error says where.";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// `pocket`, the small model inside this program; a folder in the diffusers layout; or the hub id, `owner/name`, of
-    /// one in the hub's cache
+    /// `pocket`, the small model inside this program; a folder in the diffusers layout; a single `.safetensors` file; or
+    /// the hub id, `owner/name`, of a model in the hub's cache
     #[arg(help_heading = INPUT,
         long,
         global = true,
@@ -57,6 +57,8 @@ pub(crate) struct Global {
         value_name = "MODEL"
     )]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
     /// Seed of all randomness: the same seed gives the same result; -1 draws one and tells it
     #[arg(help_heading = SAMPLING, long, global = true, default_value = "0", allow_negative_numbers = true,
         value_name = "N", value_parser = seed)]
@@ -86,10 +88,41 @@ pub(crate) struct Global {
     pub(crate) threads: Option<usize>,
 }
 
+/// What the name of a model does not say about its files.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// Which weights of a folder to take, such as `fp16`; a network that has none of it is taken plain [default: plain,
+    /// else the only ones]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+    /// What the UNet of a single file predicts, `epsilon` (noise) or `v` (velocity); only for single files [default: as
+    /// its tensors tell]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "WHAT", value_parser = prediction)]
+    pub(crate) prediction: Option<Prediction>,
+    /// The autoencoder to use in place of a single file's: a file of its own, or a folder that diffusers wrote; only for
+    /// single files
+    #[arg(help_heading = INPUT, long, global = true, value_name = "FILE|DIR")]
+    pub(crate) vae: Option<PathBuf>,
+    /// Where to take the configuration and the tokenizer of a single file from, a folder in the diffusers layout or a
+    /// hub id; only for single files [default: as its tensors tell]
+    #[arg(help_heading = INPUT, long, global = true, value_name = "DIR|ID")]
+    pub(crate) config: Option<String>,
+}
+
 impl Cli {
     /// The command line, in which `inspect` does not show what it does not use: it computes nothing.
     pub(crate) fn definition() -> clap::Command {
-        const COMPUTING: [&str; 5] = ["model", "device", "dtype", "threads", "seed"];
+        const COMPUTING: [&str; 9] = [
+            "model",
+            "variant",
+            "prediction",
+            "vae",
+            "config",
+            "device",
+            "dtype",
+            "threads",
+            "seed",
+        ];
         let command = Self::command();
         let all = command.get_arguments();
         let computing = all.filter(|option| COMPUTING.contains(&option.get_id().as_str()));

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use cones::Size;
-use cones::sampling::Sampler;
+use cones::sampling::{Prediction, Sampler};
 
 use super::DeviceName;
 
@@ -140,6 +140,15 @@ fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {
 fn number<T: FromStr>(text: &str, expected: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
     let parsed = text.parse().ok().filter(fits);
     parsed.ok_or_else(|| format!("expected {expected}"))
+}
+
+/// What a model predicts, by ModelSpec's names or diffusers'.
+pub(super) fn prediction(text: &str) -> Result<Prediction, String> {
+    match text {
+        "epsilon" | "eps" => Ok(Prediction::Epsilon),
+        "v" | "v_prediction" | "v-prediction" => Ok(Prediction::Velocity),
+        _ => Err("expected epsilon or v".to_owned()),
+    }
 }
 
 /// `cpu`, `cuda`, `cuda:1` or `metal`, if this build has it.

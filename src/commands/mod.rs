@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use candle_core::{DType, Device};
 use cones::Pipeline;
-use cones::checkpoint::Source;
+use cones::checkpoint::{OpenOptions, Source};
 use cones::index::{NeuronIndex, Subject};
 
 use crate::cli::{DeviceName, Global, Precision};
@@ -48,10 +48,22 @@ fn device(global: &Global) -> anyhow::Result<Device> {
     found.with_context(|| format!("--device: expected a device to compute on, found no `{name}`"))
 }
 
+/// Finds the model that the user named.
+fn source(global: &Global) -> anyhow::Result<Source> {
+    let files = &global.files;
+    let options = OpenOptions {
+        variant: files.variant.clone(),
+        prediction: files.prediction,
+        vae: files.vae.clone(),
+        config: files.config.clone(),
+    };
+    Ok(options.open(&global.model)?)
+}
+
 /// Loads the model that the user named.
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
     let device = device(global)?;
-    let source = Source::open(&global.model)?;
+    let source = source(global)?;
     let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;
     pipeline.unet_mut().0.compute_in(match global.dtype {

@@ -1,6 +1,11 @@
 //! What a file is that is not what its name says, by its first bytes: one table, for every file of a model and every
 //! index.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
 use crate::Error;
 
 /// What is done about a file of one kind.
@@ -196,16 +201,62 @@ pub(crate) fn is_tensors(bytes: &[u8]) -> bool {
 
 /// How long a safetensors file of this header is, or at least; `None` where the header is no JSON.
 fn whole(bytes: &[u8]) -> Option<usize> {
+    let start = start(bytes)?;
+    match bytes.get(8..start) {
+        None => Some(start),
+        Some(header) => start.checked_add(usize::try_from(extent(header)?.end).ok()?),
+    }
+}
+
+/// How many entries the header of a safetensors file has; `None` where it is cut short or no JSON.
+pub(crate) fn count_tensors(bytes: &[u8]) -> Option<usize> {
+    Some(extent(bytes.get(8..start(bytes)?)?)?.count)
+}
+
+/// Where in a safetensors file the header ends.
+fn start(bytes: &[u8]) -> Option<usize> {
     let length = u64::from_le_bytes(*bytes.first_chunk()?);
-    let start = 8 + usize::try_from(length).ok()?;
-    let Some(header) = bytes.get(8..start) else {
-        return Some(start);
-    };
-    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
-    let ends = header
-        .values()
-        .filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
-    start.checked_add(usize::try_from(ends.max().unwrap_or(0)).ok()?)
+    usize::try_from(length).ok()?.checked_add(8)
+}
+
+/// What the tensors of a header take together.
+#[derive(Default)]
+struct Extent {
+    count: usize,
+    /// The end of the last.
+    end: u64,
+}
+
+/// Goes through a header without keeping anything of it, as it may be long and lie.
+fn extent(header: &[u8]) -> Option<Extent> {
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        data_offsets: Option<(IgnoredAny, u64)>,
+    }
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Extent;
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("the header of a safetensors file")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extent, A::Error> {
+            let mut extent = Extent::default();
+            while let Some(name) = map.next_key::<Cow<str>>()? {
+                if name == "__metadata__" {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                let entry: Entry = map.next_value()?;
+                let end = entry.data_offsets.map_or(0, |(_, end)| end);
+                extent.end = extent.end.max(end);
+                extent.count += 1;
+            }
+            Ok(extent)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_slice(header);
+    json.deserialize_map(Entries).ok()
 }
 
 fn has(text: &[u8], part: &[u8]) -> bool {
@@ -217,8 +268,16 @@ impl Foreign {
     /// none.
     pub(crate) fn error(&self, file: &str, expected: &str, convert: &str) -> Error {
         let hint = match self.cure {
-            Cure::GitLfs => "get the contents with `git lfs pull` (or `git annex get`), or fetch the model with `hf download`".to_owned(),
-            Cure::Page => "the download brought this instead of the file, perhaps because it asks for a login or for terms to be accepted: fetch it with `hf download`".to_owned(),
+            Cure::GitLfs => {
+                "get the contents with `git lfs pull` (or `git annex get`), or fetch the model with \
+                 `hf download`"
+                    .to_owned()
+            }
+            Cure::Page => {
+                "the download brought this instead of the file, perhaps because it asks for a login or for \
+                 terms to be accepted: fetch it with `hf download`"
+                    .to_owned()
+            }
             Cure::Again => "the file did not come whole: fetch it again".to_owned(),
             Cure::Unpack(program) => format!("unpack it first: `{program}`"),
             Cure::Convert if !convert.is_empty() => convert.to_owned(),

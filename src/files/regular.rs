@@ -132,7 +132,8 @@ impl Stamp {
             self.path.display().to_string(),
             "the file as it was when the run began",
             found,
-            "it was changed while it was in use, so the result would be of no one model: run again, with the model left alone",
+            "it was changed while it was in use, so the result would be of no one model: run again, with the \
+             model left alone",
         ))
     }
 }

@@ -1,53 +1,55 @@
 //! The layers of a network from its tensors: taken by name and shape, and all accounted for.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 
-use crate::checkpoint::TensorFile;
+use crate::checkpoint::{Stored, TensorFile};
 use crate::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
 use crate::{Error, Result};
 
 /// The weights of one network, taken out by name and expected shape; [`Weights::finish`] refuses what is left.
 pub(crate) struct Weights {
     file: TensorFile,
-    /// Today's name to the name in the file, of those not taken yet.
-    left: BTreeMap<String, String>,
+    /// Names of those not taken yet.
+    left: BTreeSet<String>,
     device: Device,
 }
 
 impl Weights {
     pub(crate) fn new(file: TensorFile, device: &Device) -> Self {
-        let left = file
-            .names()
-            .map(|(today, stored)| (today, stored.clone()))
-            .collect();
         Self {
+            left: file.names().map(str::to_owned).collect(),
             file,
-            left,
             device: device.clone(),
         }
     }
 
     /// Whether a tensor of this name has not been taken yet.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.left.contains_key(name)
+        self.left.contains(name)
     }
 
     /// Sets aside the tensors whose names begin so: they are of networks that are not used.
     pub(crate) fn ignore(&mut self, prefixes: &[&str]) {
         self.left
-            .retain(|name, _| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
+            .retain(|name| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
     }
 
     /// The tensor `name` as f32, which must have this shape.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let (range, dtype) = self.find(name, &[shape])?;
-        let data = &(**self.file.bytes()).as_ref()[range];
-        let tensor = Tensor::from_raw_buffer(data, dtype, shape, &Device::Cpu)?;
+        let (place, dtype) = self.find(name, &[shape])?;
+        let data = &(**self.file.bytes(&place)).as_ref()[place.range.clone()];
+        let mut stored = shape.to_vec();
+        if place.transposed {
+            stored.reverse();
+        }
+        let mut tensor = Tensor::from_raw_buffer(data, dtype, &stored, &Device::Cpu)?;
+        if place.transposed {
+            tensor = tensor.t()?.contiguous()?;
+        }
         Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
     }
 
@@ -63,46 +65,54 @@ impl Weights {
         matrix: (usize, usize),
         shapes: &[&[usize]],
     ) -> Result<Weight> {
-        let (range, dtype) = self.find(name, shapes)?;
-        let bytes = self.file.bytes().clone();
-        let weight = Weight::of_file(bytes, range, dtype, matrix)?;
+        let transposed = self.file.get(name).filter(|place| place.transposed);
+        if let Some(shape) = transposed.map(|place| place.shape.clone()) {
+            // It lies otherwise in the file, so that it cannot be read in place.
+            return Ok(self.take(name, &shape)?.into());
+        }
+        let (place, dtype) = self.find(name, shapes)?;
+        let bytes = self.file.bytes(&place).clone();
+        let weight = Weight::of_file(bytes, place.range, dtype, matrix)?;
         if self.device.is_cpu() {
             return Ok(weight);
         }
         weight.to_device(&self.device)
     }
 
-    /// Where the tensor `name` lies in the file, and its type; it must have one of these shapes.
-    fn find(&mut self, name: &str, shapes: &[&[usize]]) -> Result<(Range<usize>, DType)> {
+    /// Where the tensor `name` lies, and its type; it must have one of these shapes.
+    fn find(&mut self, name: &str, shapes: &[&[usize]]) -> Result<(Stored, DType)> {
+        let expected = || {
+            let shapes = shapes.iter().map(|shape| format!("shape {shape:?}"));
+            shapes.collect::<Vec<_>>().join(" or ")
+        };
+        let place = match self.left.remove(name) {
+            true => self.file.get(name),
+            false => None,
+        };
+        let Some(place) = place else {
+            return Err(Error::Weight {
+                file: self.file.label().to_owned(),
+                name: name.to_owned(),
+                expected: expected(),
+                found: "no such tensor".to_owned(),
+            });
+        };
         let error = |expected: String, found: String| Error::Weight {
-            file: self.file.label().to_owned(),
-            name: name.to_owned(),
+            file: self.file.file_of(place).to_owned(),
+            name: place.name.clone(),
             expected,
             found,
         };
-        let expected = || {
-            shapes
-                .iter()
-                .map(|s| format!("shape {s:?}"))
-                .collect::<Vec<_>>()
-                .join(" or ")
-        };
-        let stored = self.left.remove(name);
-        let Some((shape, dtype, range)) =
-            stored.as_deref().and_then(|stored| self.file.place(stored))
-        else {
-            return Err(error(expected(), "no such tensor".to_owned()));
-        };
-        if !shapes.contains(&shape) {
-            return Err(error(expected(), format!("shape {shape:?}")));
+        if !shapes.contains(&&place.shape[..]) {
+            return Err(error(expected(), format!("shape {:?}", place.shape)));
         }
-        let dtype = match dtype {
+        let dtype = match place.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
             other => return Err(error("F32, F16 or BF16".to_owned(), format!("{other:?}"))),
         };
-        Ok((range, dtype))
+        Ok((place.clone(), dtype))
     }
 
     /// A linear layer with bias.
@@ -183,16 +193,19 @@ impl Weights {
 
     /// Refuses tensors that no layer asked for: the configuration is then of another model.
     pub(crate) fn finish(self) -> Result<()> {
-        let Some(name) = self.left.keys().next() else {
+        let Some(name) = self.left.first() else {
             return Ok(());
         };
         let more: Cow<str> = match self.left.len() - 1 {
             0 => "".into(),
             n => format!(" and {n} more").into(),
         };
+        let place = self.file.get(name);
         Err(Error::Weight {
-            file: self.file.label().to_owned(),
-            name: name.clone(),
+            file: place
+                .map_or(self.file.label(), |place| self.file.file_of(place))
+                .to_owned(),
+            name: place.map_or(name, |place| &place.name).clone(),
             expected: "only tensors that config.json asks for".to_owned(),
             found: format!("this one{more} besides"),
         })

@@ -48,7 +48,8 @@ EULER_A = {"_class_name": "EulerAncestralDiscreteScheduler"}
 DPM = {
     "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "dynamic_thresholding_ratio": 0.995,
     "euler_at_final": False, "final_sigmas_type": "zero", "lambda_min_clipped": -float("inf"),
-    "lower_order_final": True, "solver_order": 2, "solver_type": "midpoint", "thresholding": False, "use_lu_lambdas": False, "variance_type": None}
+    "lower_order_final": True,
+    "solver_order": 2, "solver_type": "midpoint", "thresholding": False, "use_lu_lambdas": False, "variance_type": None}
 STEPS = [1, 2, 3, 9, 50]
 
 

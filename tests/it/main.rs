@@ -2,6 +2,7 @@
 
 mod alloc;
 mod attend;
+mod broken_files;
 mod changed;
 mod cli;
 mod clip;
@@ -32,6 +33,7 @@ mod resume;
 mod rooms;
 mod rows;
 mod saved;
+mod single_file;
 mod subjects;
 mod terminal;
 mod training;

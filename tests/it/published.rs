@@ -71,7 +71,7 @@ fn tensor(name: &str, shape: &[usize]) -> Tensor {
     .unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
@@ -83,7 +83,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A model as it lies on a disk: its JSON files, the common vocabulary, and weights.
-fn assemble(shape: &str, case: &Value) -> TempDir {
+pub(super) fn assemble(shape: &str, case: &Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     copy(&golden(shape), dir.path());
     for file in ["vocab.json", "merges.txt"] {
@@ -99,6 +99,11 @@ fn assemble(shape: &str, case: &Value) -> TempDir {
         candle_core::safetensors::save(&tensors, dir.path().join(file)).unwrap();
     }
     dir
+}
+
+/// What diffusers made of each shape.
+pub(super) fn cases() -> Value {
+    json("cases.json")
 }
 
 fn load(folder: &Path) -> cones::Result<Pipeline> {

@@ -48,9 +48,10 @@ fn sources() -> Vec<(Vec<String>, String)> {
         for path in entries.collect::<BTreeSet<PathBuf>>() {
             if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .file_name()
-                .is_some_and(|name| name != "tests.rs" && name != "main.rs" && name != "lib.rs")
+            } else if path.extension().is_some_and(|ending| ending == "rs")
+                && path
+                    .file_name()
+                    .is_some_and(|name| name != "tests.rs" && name != "main.rs" && name != "lib.rs")
             {
                 let text = std::fs::read_to_string(&path).expect("src/ can be read");
                 let code = text

@@ -10,7 +10,7 @@ use cones::find::Scores;
 use cones::index::{NeuronIndex, Subject};
 use cones::model::Clip;
 
-use super::super::{device, name};
+use super::super::{device, name, source};
 use crate::cli::{EvalArgs, Global};
 
 pub(super) fn read_scores(path: &Path) -> anyhow::Result<Scores> {
@@ -60,7 +60,7 @@ pub(super) fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> 
             .and_then(|source| Clip::load(&source, &device))
             .with_context(|| format!("failed to load encoder `{encoder}`"));
     }
-    let own = Clip::of_model(&Source::open(&global.model)?, &device)
+    let own = Clip::of_model(&source(global)?, &device)
         .with_context(|| format!("failed to load the encoder of model `{}`", global.model))?;
     Ok(own.ok_or_else(|| Error::Model {
         model: global.model.clone(),

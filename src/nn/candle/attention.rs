@@ -1,6 +1,6 @@
 //! Scaled dot-product attention over heads, its score matrix in blocks of query rows.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::wide;
@@ -20,6 +20,7 @@ pub(in crate::nn) fn forward(input: AttentionInput) -> Result<Tensor> {
 
 pub(in crate::nn) fn map(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
     let blocks = each_block(q, k, heads, |p| {
+        let p = wide(p)?;
         let (bh, n, t) = p.dims3()?;
         Ok(p.reshape((bh / heads, heads, n, t))?.mean(1)?)
     })?;
@@ -53,7 +54,7 @@ pub(in crate::nn) fn backward(input: AttentionInput, grad: AttentionGrad) -> Res
     let mut dv: Option<Tensor> = None;
     for (from, len) in query_blocks(&qh, &kh)? {
         let qb = qh.narrow(1, from, len)?;
-        let p = probabilities(&qb, &kt, scale)?; // [b·heads, len, t]
+        let p = wide(&probabilities(&qb, &kt, scale)?)?; // [b·heads, len, t]
         let mut dp: Option<Tensor> = None;
         if let Some(gh) = &gh {
             let gb = gh.narrow(1, from, len)?;
@@ -90,9 +91,16 @@ fn share(map: &Tensor, heads: usize) -> Result<Tensor> {
         .reshape((b * heads, n, t))?)
 }
 
-/// softmax(q·kᵀ/√d), `[b·heads, n, t]`, in f32 at least.
+/// softmax(q·kᵀ/√d), `[b·heads, n, t]`.
+///
+/// Scores of f16 stay in f16, as PyTorch's plain attention has them, since each pass over them costs: their sums and
+/// those of the softmax are f32 inside. The 8 bits of bf16 are too few for exponents.
 fn probabilities(q: &Tensor, kt: &Tensor, scale: f64) -> Result<Tensor> {
-    Ok(softmax_last_dim(&(wide(&q.matmul(kt)?)? * scale)?)?)
+    let scores = (q * scale)?.matmul(kt)?;
+    Ok(match scores.dtype() {
+        DType::F16 => softmax_last_dim(&scores)?,
+        _ => softmax_last_dim(&wide(&scores)?)?,
+    })
 }
 
 /// 1/√d.
