@@ -244,12 +244,12 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
             };
             let (noun, token) = (text("noun"), text("token"));
             let lesson = DreamBoothData {
-                subject: examples("subject", format!("a photo of a {token} {noun}")),
+                instance: examples("subject", format!("a photo of a {token} {noun}")),
                 class: Some(examples("class", format!("a photo of a {noun}"))),
             };
             let options = Options {
                 steps: numbers(&settings["steps"]),
-                draws: BatchSampling::Pairs,
+                batch_sampling: BatchSampling::Pairs,
                 rho: numbers(&settings["rho"]),
                 prior_loss_weight: numbers(&settings["prior_weight"]),
                 sites: SiteSelection::Cross,
