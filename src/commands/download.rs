@@ -43,14 +43,10 @@ pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> a
     }
     download.check_room()?;
     let (missing, size) = (download.missing(), download.size());
+    // The configurations always are; a part of the weights is worth a word.
     let parts = match size - missing {
-        0 => human(size),
-        here => format!(
-            "{} ({} of {} are here)",
-            human(missing),
-            human(here),
-            human(size)
-        ),
+        here if here >= size / 10 => format!("{} ({} more are here)", human(missing), human(here)),
+        _ => human(missing),
     };
     let place = settings.cache.display();
     if !global.download && !ask(&format!("Fetch {parts} of `{model}` into `{place}`?"))? {
