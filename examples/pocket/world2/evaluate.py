@@ -10,6 +10,7 @@ subjects are trained at once, each with weights of its own. Writes figures.json,
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ PRIOR_DRAWINGS = 48
 HALF = 8  # photos of a step, and drawings of the class
 RATES = (1e-3, 3e-3)
 GUIDANCES = (2.5, 4.0)
+KINDS = ("right", "sharp", "shape", "features", "tint", "class", "scene")  # that pictures of a subject are counted by
+SECONDS_OF_A_ROUND = 35  # of binding and judging, about
 
 
 class Clock:
@@ -98,7 +101,7 @@ class Bench:
         world.sheet(tiles, 16).save(self.out / "plain.png")
         return table
 
-    def bind(self, names, steps, per_scene, rates=RATES, save=True):
+    def bind(self, names, steps, per_scene, clock, rates=RATES):
         """Custom Diffusion on all subjects at all rates at once, judged after each count of steps."""
         torch, nets = self.torch, self.nets
         runs = [(name, rate) for rate in rates for name in names]
@@ -121,7 +124,7 @@ class Bench:
             embedded = self.text.embed(ids)
             return self.text(embedded=torch.where((ids == sks)[..., None], rows[who][:, None], embedded))
 
-        before = self.measure_runs(runs, told, owner, per_scene, plain=True)
+        before = self.measure_runs(runs, told, owner, 1, plain=True)
         parameters = [*weights, rows]
         first, second = [torch.zeros_like(p) for p in parameters], [torch.zeros_like(p) for p in parameters]
         rate = torch.tensor([rate for _, rate in runs], device=self.device)
@@ -133,6 +136,9 @@ class Bench:
         pick = lambda high, n: torch.randint(high, (n,), generator=generator, device=self.device)
         for target in steps:
             begun = time.time()
+            if done and clock.left() < SECONDS_OF_A_ROUND:
+                self.say(f"no time for {target} steps")
+                break
             for step in range(done + 1, target + 1):
                 clean = torch.cat([photos[own_rows, pick(photos.shape[1], total)],
                                    prior[own_rows, pick(prior.shape[1], total)]])
@@ -152,8 +158,7 @@ class Bench:
             tables[target] = self.measure_runs(runs, told, owner, per_scene)
             summary = self.summary(before, tables)
             self.say(json.dumps(summary))
-            if save:
-                (self.out / "bind.json").write_text(json.dumps({"before": before, "after": tables, "summary": summary}))
+            (self.out / "bind.json").write_text(json.dumps({"before": before, "after": tables, "summary": summary}))
         Owned.take_out_of(self.unet)
         return {"before": before, "after": tables, "summary": self.summary(before, tables)}
 
@@ -185,7 +190,7 @@ class Bench:
         verdicts = dict(zip(by_class, self.judge([jobs[i] for i in by_class])))
         for run, (name, rate) in enumerate(runs):
             subject = world.SUBJECTS[name]
-            row = dict.fromkeys(["right", "sharp", "shape", "features", "tint", "class", "scene", "class plain"], 0)
+            row = dict.fromkeys([*KINDS, "class plain"], 0)
             row |= {"of": len(scenes), "of class": len(world.SCENES)}
             row["features"] = 0.0
             lefts = []
@@ -203,7 +208,7 @@ class Bench:
                     row["class"] += mine
                     row["shape"] += mine and label[1] == subject.shape
                     row["tint"] += mine and label[2] == subject.tint
-                    row["features"] += (1 - shapes.distance(label[1], subject.shape) / len(subject.shape)) if mine else 0
+                    row["features"] += 1 - shapes.distance(label[1], subject.shape) / len(label[1]) if mine else 0
                     row["scene"] += scene == scenes[column]
                 else:
                     leaked = exact or (mine and subject.tint != world.NATURAL and label[2] == subject.tint)
@@ -220,7 +225,7 @@ class Bench:
             # With the highest rate: the later of the runs.
             run = max(i for i, (one, _) in enumerate(runs) if one == name)
             before = next(i for i, (one, _) in enumerate(plain_runs) if one == name)
-            tiles += world.photos(name)[:4] + list(plain["own"][before][:4 * per:per])
+            tiles += world.photos(name)[:4] + list(plain["own"][before][:4])
             tiles += list(bound["own"][run][::per]) + list(bound["class"][run][:4])
         world.sheet(tiles, 20).save(self.out / "bind.png")
 
@@ -237,7 +242,7 @@ class Bench:
                 pictures, of_class = sum(row["of"] for row in rows), sum(row["of class"] for row in rows)
                 share = lambda what, of: round(100 * sum(row[what] for row in rows) / of)
                 found[f"{steps} steps, {rate}, new {new}"] = {
-                    **{w: share(w, pictures) for w in ("right", "sharp", "shape", "features", "tint", "class", "scene")},
+                    **{kind: share(kind, pictures) for kind in KINDS},
                     "class plain": share("class plain", of_class)}
         return found
 
@@ -304,6 +309,7 @@ def main():
         figures[name] = value
         (options.out / "figures.json").write_text(json.dumps(figures, indent=1))
 
+    os.nice(5)  # training comes first
     # Before torch touches the GPU: its state does not survive a fork.
     if options.processes > 2:
         judge.draw_ahead(options.processes)
@@ -321,8 +327,8 @@ def main():
         bench.say("model read")
         keep("plain", bench.plain(2 if options.tiny else 16 if options.smoke else 64))
         names = ["shepherd", "red-mallard"] if options.tiny else list(world.SUBJECTS)
-        steps = (1, 2) if options.tiny else (5, 10) if options.smoke else (100, 250)
-        keep("bind", bench.bind(names, steps, 1 if options.smoke else 3))
+        steps = (1, 2) if options.tiny else (5,) if options.smoke else (160, 320)
+        keep("bind", bench.bind(names, steps, 1 if options.smoke else 2, clock))
         bench.sheet(names)
         bench.say(f"sheets written, {clock.left():.0f} s left")
         if clock.left() > 12 or options.smoke:

@@ -1,7 +1,8 @@
 """Training steps of small networks without waiting for Python: on a GPU one step is one CUDA graph.
 
 On a GPU the networks compute in bfloat16 from float32 weights, compiled where that works; on a CPU everything is plain
-float32. Either way there is a running average of the weights, and training that has lost its way (no finite loss) goes back a few seconds.
+float32. Either way there is a running average of the weights, and training that has lost its way (no finite loss) goes
+back a few seconds.
 """
 import copy
 import math
@@ -48,7 +49,8 @@ class Trainer:
                  warm_steps=200, half=True):
         self.networks, self.loss, self.rate, self.average, self.warm_steps = networks, loss, rate, average, warm_steps
         self.first = [copy.deepcopy(network.state_dict()) for network in networks]
-        self.named = [(f"{i}.{name}", p) for i, network in enumerate(networks) for name, p in network.named_parameters()]
+        self.named = [(f"{i}.{name}", p) for i, network in enumerate(networks)
+                      for name, p in network.named_parameters()]
         self.parameters = [p for _, p in self.named]
         self.masters = [p.detach().float().clone() for p in self.parameters]
         self.averages = [m.clone() for m in self.masters]
@@ -63,10 +65,9 @@ class Trainer:
         groups = [{"params": [m for m, d in zip(self.masters, decays) if d is which], "weight_decay": decay}
                   for which, decay in ((True, weight_decay), (False, 0.0))]
         on_gpu = DEVICE.type == "cuda"
-        self.lr = torch.tensor(0.0, device=DEVICE)
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr if on_gpu else rate, betas=betas,
-                                           fused=True if on_gpu else None, foreach=None if on_gpu else True,
-                                           capturable=on_gpu)
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=torch.tensor(rate, device=DEVICE) if on_gpu else rate,
+            betas=betas, fused=True if on_gpu else None, foreach=None if on_gpu else True, capturable=on_gpu)
         self.keep = torch.tensor(0.0, device=DEVICE)  # how much of the average moves in a step
         self.total = torch.zeros((), device=DEVICE)
         self.steps, self.graph, self.good, self.setbacks = 0, None, None, 0
@@ -154,10 +155,10 @@ class Trainer:
         while (progress := (time.time() - begun) / max(until - begun, 1e-3)) < 1:
             for _ in range(SYNC_EVERY if DEVICE.type == "cuda" else 1):
                 lr = self.rate * rate_at(progress, self.steps, self.warm_steps)
-                if DEVICE.type == "cuda":
-                    self.lr.fill_(lr)
-                else:
-                    for group in self.optimizer.param_groups:
+                for group in self.optimizer.param_groups:
+                    if torch.is_tensor(group["lr"]):
+                        group["lr"].fill_(lr)
+                    else:
                         group["lr"] = lr
                 self.keep.fill_(1 - min(self.average, (1 + self.steps) / (10 + self.steps)))
                 self.advance()

@@ -2,12 +2,12 @@
 
     python judge.py [--vae MODEL/vae] [--count 240]      its own error on true pictures
 
-The background of a picture is read, row by row, from the columns where no object stands. An object is then looked for
-by drawing: every sprite, in every size and place that the layout allows, is put on that background, and the one that
-explains most of how the picture differs from it is what is shown: least squares over all shapes, tints and classes.
-`left` is the share of that difference, in the sprite's square, that it does not explain: 0 for the sprite itself,
-above 1 where nothing is. It is done in three steps: some shapes of all classes on a coarse grid; all shapes of the two
-best classes around the best places; and the best of these once more, with what the scene may have behind an object.
+The background of a picture is read, row by row, from the columns where no object stands; trunks, houses and stars are
+painted over with it. An object is then looked for by drawing: every sprite, in every size and place that the layout
+allows, is put on that background, and the one that explains most of how the picture differs from it is what is shown:
+least squares over all shapes, tints and classes. `left` is the share of that difference, in the sprite's square, that
+it does not explain: 0 for the sprite itself, above 1 where nothing is. It is done in two steps: some shapes of all
+classes on a coarse grid, then all shapes of the best classes around the best places.
 """
 import argparse
 import functools
@@ -26,12 +26,17 @@ FARTHEST = 0.5  # `left` of something shown at all
 FARTHEST_CLASS = 0.8  # the same where some shapes of a class stand for all
 SHARP = 0.25  # of something well drawn
 SOME = 20  # shapes of a class in the first step
-BEST_CLASSES, BEST_PLACES, FINALISTS = 2, 3, 40
-Seen = namedtuple("Seen", "pixels ground away sides scene")  # ground: [rows, 3]; away: from it
-# What a scene has in places that the columns do not tell.
-BEHIND = {"at night": [(250, 245, 205)], "in the forest": [(76, 54, 34)], "on a street": [(142, 132, 128), (240, 228, 120)]}
-EDGE = 7  # columns at each side that tell the scene
+BEST_CLASSES, BEST_PLACES = 3, 3
+WORTH_IT = 0.6  # of the best class's gain in the first step: those with less are left out of the second
 DRAWINGS = 24  # of each scene, to compare with
+Seen = namedtuple("Seen", "away ground sides")  # ground: [rows, 3]; away: the picture's difference from it
+# What stands about in a scene: (colour, first row, last row). It is painted over with the ground before looking.
+FURNITURE = {
+    "at night": [((250, 245, 205), 0, 20)],
+    "in the forest": [((76, 54, 34), 0, 40)],
+    "on a street": [((142, 132, 128), 0, 36), ((240, 228, 120), 37, 63)],
+}
+FURNITURE_TOLERANCE = 16  # of each colour
 FREE_COLUMNS = {1: [*range(6), *range(58, 64)], 2: [0, 1, 30, 31, 32, 33, 62, 63]}
 # count -> slots: (middle, lowest and highest feet), how far off the middle, step in pixels of the first search
 LAYOUT = {
@@ -57,7 +62,7 @@ class Bank:
         self.mixed_rows = np.einsum("lyx,lyxc->lyc", cover, painted).reshape(count, -1)
 
     def gains(self, away, ground, places):
-        """How much of the squared difference from the background each label explains at each (x, y): [places, labels]."""
+        """Of the squared difference from the background, what each label explains at each (x, y): [places, labels]."""
         side, n = self.side, len(places)
         windows = np.stack([away[y:y + side, x:x + side] for x, y in places])
         rows = np.stack([ground[y:y + side] for _, y in places])
@@ -128,15 +133,42 @@ def neighbours(places, sides):
                         yield size, *at
 
 
+def free_columns(count):
+    return FREE_COLUMNS[1 if count == 1 else 2]
+
+
+def furniture(pixels, scene):
+    """Which pixels (0..1) have the colour of something that stands about in the scene: [rows, columns]."""
+    found = np.zeros(pixels.shape[:2], bool)
+    for colour, first, last in FURNITURE.get(scene, ()):
+        rows = pixels[first:last + 1]
+        found[first:last + 1] |= np.abs(rows - np.float32(colour) / 255).max(2) <= FURNITURE_TOLERANCE / 255
+    return found
+
+
+def ground_and_picture(picture, scene, count):
+    """The background of each row, and the picture without furniture, both 0..1."""
+    pixels, columns = picture.astype(np.float32) / 255, free_columns(count)
+    stands = furniture(pixels, scene)
+    ground = np.median(pixels[:, columns], 1)
+    if scene == "on a street":  # houses stand in the free columns too
+        for row in range(len(ground)):
+            free = [column for column in columns if not stands[row, column]]
+            if free:
+                ground[row] = np.median(pixels[row, free], 0)
+            elif row:
+                ground[row] = ground[row - 1]
+    return ground, np.where(stands[..., None], ground[:, None], pixels)
+
+
 class Judge:
     def objects(self, picture, count=1, looks=True):
         """For each slot of the layout: ((class, shape, tint), left), the label None where nothing is shown.
         Without `looks` the class alone is looked for, which is much faster, and the label is (class,)."""
         slots, off, step = LAYOUT[4 if count > 2 else count]
-        pixels = picture.astype(np.float32) / 255
-        ground = np.median(pixels[:, FREE_COLUMNS[1 if count == 1 else 2]], 1)
+        ground, pixels = ground_and_picture(picture, scene_judge().scene(picture, count), count)
         low, high = world.SIDES_BY_COUNT[count]
-        seen = Seen(pixels, ground, pixels - ground[:, None], range(low, high + 1), scene_judge().scene(picture))
+        seen = Seen(pixels - ground[:, None], ground, range(low, high + 1))
         return [self.slot(slot, off, step, looks, seen) for slot in slots]
 
     def slot(self, slot, off, step, looks, seen):
@@ -147,13 +179,15 @@ class Judge:
         for place, gains in tried.items():
             for noun in best:
                 best[noun].append((gains[labels == noun].max(), place))
-        ranked = sorted(best, key=lambda noun: -max(best[noun])[0])[:BEST_CLASSES]
-        found = []
-        for noun in ranked:
+        found, top = [], max(max(several)[0] for several in best.values())
+        for noun in sorted(best, key=lambda noun: -max(best[noun])[0])[:BEST_CLASSES]:
+            if found and max(best[noun])[0] < WORTH_IT * top:
+                break
             places = [place for _, place in sorted(best[noun])[-BEST_PLACES:]]
-            bank = (lambda side: class_bank(noun, side)) if looks else some_bank
-            several = self.climb(bank, places, seen, np.flatnonzero(labels == noun) if not looks else slice(None))
-            found += [self.look_closely(bank, label, place, seen) for label, place in several]
+            if looks:
+                found.append(self.climb(lambda side: class_bank(noun, side), places, seen, slice(None)))
+            else:
+                found.append(self.climb(some_bank, places, seen, np.flatnonzero(labels == noun)))
         label, left, _ = max(found, key=lambda one: one[2])
         if looks:
             return (label if left <= FARTHEST else None), left
@@ -171,58 +205,45 @@ class Judge:
         return found
 
     def climb(self, bank, places, seen, which):
-        """The FINALISTS best of the `which` labels, each (number, place), going from places to better ones nearby."""
-        known, best, last = {}, -np.inf, None
-        while best != last:
-            last = best
-            new = sorted(set(neighbours(places, seen.sides)) - set(known))
+        """(label, left, gain) of the best of the `which` labels, going from places to better ones nearby."""
+        known, best, last = set(), (None, np.inf, -np.inf), None
+        while best[2] != last:
+            last = best[2]
+            new = sorted(set(neighbours(places, seen.sides)) - known)
+            known.update(new)
             for place, gains in self.gains(bank, new, seen).items():
-                known[place] = gains[which]
-                if known[place].max() > best:
-                    best, places = known[place].max(), [place]
-        order, table = list(known), np.stack(list(known.values()))
-        numbers = np.arange(table.shape[1]) if isinstance(which, slice) else which
-        return [(int(numbers[label]), order[table[:, label].argmax()])
-                for label in np.argsort(-table.max(0))[:FINALISTS]]
-
-    @staticmethod
-    def look_closely(bank, number, place, seen):
-        """(label, left, gain), where what the scene may have behind an object counts as background too."""
-        side, x, y = place
-        part = bank(side)
-        cover = part.cover[number].reshape(side, side, 1)
-        window = seen.pixels[y:y + side, x:x + side]
-        ground = seen.ground[y:y + side, None]
-        empty = ((window - ground) ** 2).sum(2)
-        error = ((window - part.painted[number].reshape(side, side, 3) - (1 - cover) * ground) ** 2).sum(2)
-        for colour in BEHIND.get(seen.scene, ()):
-            other = ((window - np.float32(colour) / 255) ** 2).sum(2)
-            empty = np.minimum(empty, other)
-            error = np.where(cover[..., 0] < 0.05, np.minimum(error, other), error)
-        left = float(error.sum() / max(empty.sum(), 1e-6))
-        return part.labels[number], left, float(empty.sum() - error.sum())
+                gains = gains[which]
+                top = int(gains.argmax())
+                if gains[top] > best[2]:
+                    side, x, y = place
+                    label = bank(side).labels[top if isinstance(which, slice) else which[top]]
+                    there = float((seen.away[y:y + side, x:x + side] ** 2).sum())
+                    best, places = (label, 1 - float(gains[top]) / max(there, 1e-6), float(gains[top])), [place]
+        return best
 
     def verdict(self, picture):
         return self.objects(picture)[0]
 
 
 class SceneJudge:
-    """The scene whose drawings come closest to the picture's left and right edges, where no single object reaches."""
+    """The scene whose drawings come closest to the picture in the columns that objects leave free."""
 
     def __init__(self):
         rng = random.Random(3)
-        scenes = [scene for scene in world.SCENES for _ in range(DRAWINGS)]
-        self.drawn = [(scene, self.edges(world.background(scene, rng))) for scene in scenes]
+        self.names = [scene for scene in world.SCENES for _ in range(DRAWINGS)]
+        drawn = [world.background(scene, rng) for scene in self.names]
+        self.drawn = {count: np.stack([self.rows(picture, count) for picture in drawn]) for count in (1, 2)}
 
     @staticmethod
-    def edges(picture):
-        """Median over each edge's columns, row by row: trunks, houses and stars vanish, horizons and colours stay."""
-        picture = np.asarray(picture, np.float32)
-        return np.stack([np.median(picture[:, :EDGE], 1), np.median(picture[:, -EDGE:], 1)])
+    def rows(picture, count):
+        """Medians of the free columns at the left and at the right: trunks, houses and stars mostly vanish."""
+        columns, picture = free_columns(count), np.asarray(picture, np.float32)
+        half = len(columns) // 2
+        return np.stack([np.median(picture[:, side], 1) for side in (columns[:half], columns[half:])])
 
-    def scene(self, picture):
-        found = self.edges(picture)
-        return min(self.drawn, key=lambda one: np.abs(found - one[1]).mean())[0]
+    def scene(self, picture, count=1):
+        away = np.abs(self.drawn[min(count, 2)] - self.rows(picture, min(count, 2))).mean((1, 2, 3))
+        return self.names[int(away.argmin())]
 
 
 @functools.lru_cache(None)
@@ -233,7 +254,7 @@ def scene_judge():
 def judge_picture(job):
     """((label or None, left) of each slot, scene) of (picture, count, looks)."""
     picture, count, looks = job
-    return Judge().objects(picture, count, looks), scene_judge().scene(picture)
+    return Judge().objects(picture, count, looks), scene_judge().scene(picture, count)
 
 
 def true_pictures(count, objects, seed=12, subjects=True):
@@ -272,7 +293,8 @@ def errors(truth, verdicts):
 def self_test(run, count=240, through=lambda pictures: pictures):
     """Wrong verdicts on true pictures of one to four objects, and what is seen in empty scenes. `run` maps."""
     table = {}
-    for objects, looks, share in ((1, True, 1), (1, False, 3), (2, False, 3), (3, False, 3), (4, False, 3), (4, True, 8)):
+    kinds = [(1, True, 1), *((objects, False, 3) for objects in (1, 2, 3, 4)), (4, True, 8)]
+    for objects, looks, share in kinds:
         truth = true_pictures(count // share, objects)
         truth.sort(key=lambda one: one[0][0][0])  # one class after the other: banks are used again
         shown = through([picture for _, _, picture in truth])

@@ -133,8 +133,8 @@ class Clip(nn.Module):
 
     def text(self, ids):
         last = (ids == self.end).int().argmax(1)
-        hidden = self.text_model(ids)
-        return F.normalize(self.text_projection(hidden[torch.arange(len(ids), device=ids.device), last]).float(), dim=-1)
+        hidden = self.text_model(ids)[torch.arange(len(ids), device=ids.device), last]
+        return F.normalize(self.text_projection(hidden).float(), dim=-1)
 
     def image(self, pictures):
         """Of pictures in -1..1."""

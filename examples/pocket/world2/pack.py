@@ -53,8 +53,9 @@ def give_identifiers_a_direction(rows, words, strength=IDENTIFIER_STRENGTH):
 
 
 def text_config(words, width, heads, layers, projection):
-    return {"attention_dropout": 0.0, "bos_token_id": words.start, "eos_token_id": words.end, "hidden_act": "quick_gelu",
-            "hidden_size": width, "initializer_factor": 1.0, "initializer_range": 0.02, "intermediate_size": 2 * width,
+    return {"attention_dropout": 0.0, "bos_token_id": words.start, "eos_token_id": words.end,
+            "hidden_act": "quick_gelu", "hidden_size": width, "initializer_factor": 1.0, "initializer_range": 0.02,
+            "intermediate_size": 2 * width,
             "layer_norm_eps": 1e-05, "max_position_embeddings": nets.LENGTH, "model_type": "clip_text_model",
             "num_attention_heads": heads, "num_hidden_layers": layers, "pad_token_id": words.end,
             "projection_dim": projection, "vocab_size": len(words.ids)}

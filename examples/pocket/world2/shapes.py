@@ -83,7 +83,8 @@ class Drawing:
         r = min(round_, (right - left) / 2, (bottom - top) / 2)
         if r <= 0:
             return self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], role, **rest)
-        corners = [(right - r, bottom - r, 0), (left + r, bottom - r, 1), (left + r, top + r, 2), (right - r, top + r, 3)]
+        corners = [(right - r, bottom - r, 0), (left + r, bottom - r, 1), (left + r, top + r, 2),
+                   (right - r, top + r, 3)]
         return self.polygon([(x + r * math.cos(a), y + r * math.sin(a)) for x, y, quarter in corners
                              for a in [(quarter + i / 6) * math.pi / 2 for i in range(7)]], role, **rest)
 
@@ -215,7 +216,8 @@ def cat(d, ears, tail, coat, build):
     head = [d.ellipse(hx, hy, hr * 1.15, hr, "main")]
     if coat == "stripes":
         for sx in (-.4, 0, .4):
-            d.stroke([(hx + sx * hr, hy - hr), (hx + sx * hr, hy - hr * .5)], .05, "second", outlined=False, inside=head)
+            d.stroke([(hx + sx * hr, hy - hr), (hx + sx * hr, hy - hr * .5)], .05, "second", outlined=False,
+                     inside=head)
     elif coat == "patch":
         d.box(hx, 0, 1.2, 1.2, "second", outlined=False, inside=head)
     d.ellipse(hx, hy + hr * .48, hr * .55, hr * .36, "light", outlined=False)
@@ -341,14 +343,15 @@ def duck(d, bill, head, build, wing):
     d.ellipse(hx - hr * .3, hy - hr * .1, .03, .038, "light" if head == "mask" else "dark", outlined=False)
     d.layer()
     if wing == "raised":
-        d.polygon([(x - rx * .3, y), (x + rx * .5, y - ry - .26), (x + rx * .75, y - ry * .2), (x + rx * .4, y + ry * .2)],
-                  "second")
+        d.polygon([(x - rx * .3, y), (x + rx * .5, y - ry - .26), (x + rx * .75, y - ry * .2),
+                   (x + rx * .4, y + ry * .2)], "second")
     else:
         role = "second" if wing == "dark" else "main"
         area = [d.ellipse(x + rx * .22, y + ry * .02, rx * .58, ry * .48, role, -.15)]
         if wing == "barred":
             for sx in (-.1, .28, .66):
-                d.stroke([(x + rx * sx, y - ry), (x + rx * (sx - .1), y + ry)], .06, "light", outlined=False, inside=area)
+                d.stroke([(x + rx * sx, y - ry), (x + rx * (sx - .1), y + ry)], .06, "light", outlined=False,
+                         inside=area)
 
 
 def fish(d, build, tail, fin, pattern):
@@ -403,8 +406,8 @@ def car(d, build, wheels, roof, paint):
     outlines = {
         "sedan": [(.02, .62), (.22, .58), (.34, .36), (.68, .36), (.82, .58), (.98, .63), (.98, .86), (.02, .86)],
         "van": [(.02, .6), (.12, .28), (.98, .28), (.98, .86), (.02, .86)],
-        "beetle": [(.03, .74), (.1, .6), (.24, .54), (.34, .36), (.5, .29), (.66, .33), (.84, .5), (.96, .68), (.97, .86),
-                   (.03, .86)],
+        "beetle": [(.03, .74), (.1, .6), (.24, .54), (.34, .36), (.5, .29), (.66, .33), (.84, .5), (.96, .68),
+                   (.97, .86), (.03, .86)],
         "pickup": [(.02, .62), (.16, .58), (.24, .34), (.52, .34), (.54, .58), (.98, .58), (.98, .86), (.02, .86)],
         "wedge": [(.01, .76), (.38, .58), (.54, .46), (.86, .48), (.98, .62), (.98, .86), (.01, .86)],
     }
@@ -640,8 +643,8 @@ def cup(d, build, handle, paint, over):
             d.ellipse(x + sx * wide, top + sy, r, r, "light")
     elif over == "steam":
         for side in (-.11, .11):
-            d.stroke([(x + side, top - .08), (x + side + .04, top - .15), (x + side - .03, top - .22), (x + side + .02, top - .3)],
-                     .045, "light")
+            d.stroke([(x + side, top - .08), (x + side + .04, top - .15), (x + side - .03, top - .22),
+                      (x + side + .02, top - .3)], .045, "light")
     d.layer()
     if build == "bowl":
         arch = [(x + wide * math.cos(a), top + (.93 - top) * math.sin(a)) for a in np.linspace(0, math.pi, 24)]
@@ -658,7 +661,8 @@ def cup(d, build, handle, paint, over):
         for sx, sy in [(-.55, .35), (.0, .35), (.55, .35), (-.28, .68), (.28, .68)]:
             d.ellipse(x + sx * wide, top + sy * height, .055, .055, "second", **rest)
     elif paint == "zigzag":
-        d.stroke([(x - .42 + .12 * i, top + height * (.38 if i % 2 else .68)) for i in range(8)], .065, "second", **rest)
+        line = [(x - .42 + .12 * i, top + height * (.38 if i % 2 else .68)) for i in range(8)]
+        d.stroke(line, .065, "second", **rest)
     elif paint == "heart":
         y = top + height * .5
         for side in (-1, 1):
@@ -685,7 +689,8 @@ NATURAL_COLOURS = {
     "ball": dict(main=(246, 244, 240), second=(240, 132, 44), light=(255, 255, 255), accent=(222, 60, 60)),
     "cup": dict(main=(240, 238, 232), second=(120, 176, 190), light=(255, 255, 255), accent=(228, 84, 84)),
 }
-NATURAL_SHARED = dict(dark=(52, 36, 34), dark2=(58, 52, 60), glass=(150, 208, 238), leaf=(78, 160, 72), heart=(250, 208, 70))
+NATURAL_SHARED = dict(dark=(52, 36, 34), dark2=(58, 52, 60), glass=(150, 208, 238), leaf=(78, 160, 72),
+                      heart=(250, 208, 70))
 
 # tint -> (dark, middle, light): everything of a tinted object lies on this ramp
 TINTS = {

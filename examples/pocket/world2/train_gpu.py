@@ -81,8 +81,9 @@ def main():
     if smoke:
         options.pictures, options.pairs = min(options.pictures, 8000), min(options.pairs, 3000)
     until = BEGUN + options.seconds
-    after = options.after or (25 if smoke else 100)
-    vae_seconds, clip_seconds = options.vae_seconds or (5 if smoke else 65), options.clip_seconds or (3 if smoke else 25)
+    after = options.after or (30 if smoke else 100)
+    vae_seconds = options.vae_seconds or (5 if smoke else 65)
+    clip_seconds = options.clip_seconds or (3 if smoke else 25)
     few = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     torch_threads = dict(OMP_NUM_THREADS="4") if options.processes > 4 else dict(OMP_NUM_THREADS="1")
     batch = ["--batch", options.batch] if options.batch else []
@@ -101,7 +102,8 @@ def main():
             sys.exit(1)
         if drawing.poll() == 0 and "judging" not in alive:
             alive["judging"] = start("evaluate.py", "--work", work, "--out", out, "--processes", options.processes,
-                                     "--until", until, *(["--smoke"] if smoke else []), *(["--tiny"] if options.tiny else []), **few)
+                                     "--until", until, *(["--smoke"] if smoke else []),
+                                     *(["--tiny"] if options.tiny else []), **few)
             alive["clip"] = start("train_clip.py", "--work", work, "--minutes", clip_seconds / 60, "--start",
                                   work / "sd.json", "--patience", options.seconds, **torch_threads)
         time.sleep(0.2)
