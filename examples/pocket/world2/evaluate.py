@@ -326,7 +326,9 @@ def main():
         bench = Bench(options, pool)
         bench.say("model read")
         keep("plain", bench.plain(2 if options.tiny else 16 if options.smoke else 64))
-        names = ["shepherd", "red-mallard"] if options.tiny else list(world.SUBJECTS)
+        names = list(world.SUBJECTS)[:6] if options.smoke else list(world.SUBJECTS)
+        if options.tiny:
+            names = ["shepherd", "red-mallard"]
         steps = (1, 2) if options.tiny else (5,) if options.smoke else (160, 320)
         keep("bind", bench.bind(names, steps, 1 if options.smoke else 2, clock))
         bench.sheet(names)
