@@ -26,7 +26,7 @@ FARTHEST = 0.5  # `left` of something shown at all
 FARTHEST_CLASS = 0.8  # the same where some shapes of a class stand for all
 SHARP = 0.25  # of something well drawn
 SOME = 20  # shapes of a class in the first step
-BEST_CLASSES, BEST_PLACES = 3, 3
+BEST_CLASSES, BEST_PLACES, FARTHEST_LOOK = 3, 5, 3
 WORTH_IT = 0.6  # of the best class's gain in the first step: those with less are left out of the second
 DRAWINGS = 24  # of each scene, to compare with
 Seen = namedtuple("Seen", "away ground sides")  # ground: [rows, 3]; away: the picture's difference from it
@@ -121,14 +121,15 @@ def corners(side, middle, low, high, off, step):
                 yield x, y
 
 
-def neighbours(places, sides):
-    """The (side, x, y) one step around, feet and middle held where the size changes."""
+def neighbours(places, sides, reach):
+    """The (side, x, y) so many pixels around, feet and middle about held where the size changes."""
+    steps = (-reach, 0, reach)
     for side, x, y in places:
-        for change in (-1, 0, 1):
+        for change in steps:
             size = side + change
-            for dx in (-1, 0, 1):
-                for dy in (-1, 0, 1):
-                    at = (x + dx - (change > 0), y + dy - change)
+            for dx in steps:
+                for dy in steps:
+                    at = (x + dx - (change + 1) // 2, y + dy - change)
                     if size in sides and 0 <= min(at) and max(at) <= world.SIZE - size:
                         yield size, *at
 
@@ -206,10 +207,10 @@ class Judge:
 
     def climb(self, bank, places, seen, which):
         """(label, left, gain) of the best of the `which` labels, going from places to better ones nearby."""
-        known, best, last = set(), (None, np.inf, -np.inf), None
-        while best[2] != last:
+        known, best, reach = set(), (None, np.inf, -np.inf), 1
+        while reach <= FARTHEST_LOOK:
             last = best[2]
-            new = sorted(set(neighbours(places, seen.sides)) - known)
+            new = sorted(set(neighbours(places, seen.sides, reach)) - known)
             known.update(new)
             for place, gains in self.gains(bank, new, seen).items():
                 gains = gains[which]
@@ -219,6 +220,7 @@ class Judge:
                     label = bank(side).labels[top if isinstance(which, slice) else which[top]]
                     there = float((seen.away[y:y + side, x:x + side] ** 2).sum())
                     best, places = (label, 1 - float(gains[top]) / max(there, 1e-6), float(gains[top])), [place]
+            reach = 1 if best[2] > last else reach + 1
         return best
 
     def verdict(self, picture):

@@ -279,7 +279,7 @@ def rabbit(d, ears, coat, build, tail):
     x, y = .54, .96 - ry
     hx, hy = x - rx * .62, y - ry * .75 - hr * .4
     if tail != "none":
-        r = .07 if tail == "puff" else .15
+        r = .095 if tail == "puff" else .17
         d.ellipse(x + rx + r * .35, y + ry * .25, r, r, "light")
     d.layer()
     length = .19
