@@ -1,10 +1,12 @@
 #!/bin/bash
-# On the device machine, with this folder (and the wheels, and tokenizer/) beside it: OUT set, arguments to train_gpu.py.
+# For the device machine, with OUT set: this folder with tokenizer/ in it and diffusers' wheel beside it.
+# Arguments go to train_gpu.py.
 set -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 site=/tmp/site
 wheels=$(ls "$here"/*.whl "$here"/../*.whl 2>/dev/null)
-[ -d $site ] || python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target $site $wheels || exit 1
+[ -d $site ] || python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target $site $wheels \
+  || exit 1
 export PYTHONPATH=$site PYTHONUNBUFFERED=1
 work=/dev/shm/pocket
 [ -d /dev/shm ] && [ "$(df --output=avail -BG /dev/shm | tail -1 | tr -dc 0-9)" -gt 20 ] || work=/tmp/pocket
