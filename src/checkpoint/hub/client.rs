@@ -249,35 +249,34 @@ impl Client {
                     "{} answers with status {}, which was not asked for",
                     answer.host, answer.status
                 );
-                return Err((Problem::foreign(what).into(), 0));
+                return Err(Problem::foreign(what).into());
             }
             let mut bytes = Vec::new();
             while let Some(piece) = answer.piece(tick)? {
                 bytes.extend(piece);
                 if bytes.len() as u64 > most {
                     let what = format!("{} answers with more than {} MiB", answer.host, most >> 20);
-                    return Err((Problem::foreign(what).into(), 0));
+                    return Err(Problem::foreign(what).into());
                 }
             }
             Ok(bytes)
         })
     }
 
-    /// Tries until it is done or has failed too often in a row; a failure comes with how many bytes were gained
+    /// Tries until it is done or has failed too often in a row; a failure says how many bytes were gained
     /// before it.
     pub(super) fn patiently<T>(
         &self,
         tick: &mut Tick,
-        mut attempt: impl FnMut(&mut Tick) -> Result<T, (Failure, u64)>,
+        mut attempt: impl FnMut(&mut Tick) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut tries = 0;
         loop {
-            let (problem, gained) = match attempt(tick) {
-                Ok(done) => return Ok(done),
-                Err((Failure::Hub(problem), gained)) if problem.again => (problem, gained),
-                Err((failure, _)) => return Err(failure),
+            let problem = match attempt(tick) {
+                Err(Failure::Hub(problem)) if problem.again => problem,
+                done => return done,
             };
-            tries = if gained >= GAIN { 1 } else { tries + 1 };
+            tries = if problem.gained >= GAIN { 1 } else { tries + 1 };
             if tries >= self.patience.tries {
                 return Err(problem.into());
             }
@@ -288,12 +287,6 @@ impl Client {
                 std::thread::sleep(TICK.min(until.saturating_duration_since(Instant::now())));
             }
         }
-    }
-}
-
-impl From<Failure> for (Failure, u64) {
-    fn from(failure: Failure) -> Self {
-        (failure, 0)
     }
 }
 

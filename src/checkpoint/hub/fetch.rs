@@ -228,7 +228,7 @@ impl<'a> Partial<'a> {
             client.patiently(&mut || grown_too.borrow_mut()(length), |_| {
                 let before = self.furthest;
                 let result = self.attempt(client, address, &mut **grown_too.borrow_mut());
-                result.map_err(|failure| (failure, self.furthest - before))
+                result.map_err(|failure| failure.after(self.furthest - before))
             })?;
             let hasher = std::mem::replace(&mut self.hasher, Hasher::new(self.wanted));
             if hasher.finish() == self.wanted.hash.etag() {

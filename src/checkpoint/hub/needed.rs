@@ -271,6 +271,11 @@ mod tests {
             (&[plain, half, brain], None, &[half]),
             (&[plain, brain], None, &[brain]),
             (
+                &[".fp32.safetensors", ".non_ema.safetensors"],
+                None,
+                &[".fp32.safetensors"],
+            ),
+            (
                 &[plain, half, ".non_ema.safetensors"],
                 Some("non_ema"),
                 &[".non_ema.safetensors"],

@@ -29,6 +29,8 @@ pub(super) struct Problem {
     pub(super) again: bool,
     /// How long the hub asks to wait before.
     pub(super) wait: Option<Duration>,
+    /// How many bytes had come before it.
+    pub(super) gained: u64,
     /// Whether there was no connection at all.
     pub(super) unreached: bool,
 }
@@ -46,6 +48,14 @@ impl From<Problem> for Failure {
 }
 
 impl Failure {
+    /// The same, after so many bytes.
+    pub(super) fn after(self, gained: u64) -> Self {
+        match self {
+            Self::Hub(problem) => Self::Hub(Problem { gained, ..problem }),
+            ours => ours,
+        }
+    }
+
     /// The error for the user.
     pub(super) fn of(self, model: &str) -> Error {
         match self {
@@ -76,6 +86,7 @@ impl Problem {
             hint,
             again: false,
             wait: None,
+            gained: 0,
             unreached: false,
         }
     }

@@ -8,7 +8,7 @@ use crate::checkpoint::within;
 pub(super) type Lacking = (String, String);
 
 /// The variants that are taken where none is asked for: half the bytes first.
-const PREFERRED: [&str; 3] = ["fp16", "bf16", ""];
+const PREFERRED: [&str; 4] = ["fp16", "bf16", "", "fp32"];
 
 /// A list of variants.
 pub(super) fn listed<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
