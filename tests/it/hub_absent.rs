@@ -1,6 +1,5 @@
 //! Hubs that give no model, and models that are not to be had: each with its own words, before any weights.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
@@ -8,6 +7,8 @@ use cones::checkpoint::hub::Token;
 
 use super::hub_fetch::{fetch, fetch_as, files, message, settings};
 use super::hub_server::{COMMIT, Hub, ID, Reply};
+
+type Answer = Box<dyn Fn() -> Reply + Send + Sync>;
 
 /// Answers to the first request, and what is said of them.
 #[test]
@@ -32,7 +33,7 @@ fn hubs_that_give_no_model() {
         ))
     };
     let many = site(&vec![r#"{"rfilename": "a"}"#; 10_000].join(","));
-    let rows: Vec<(&str, Box<dyn Fn() -> Reply + Send + Sync>)> = vec![
+    let rows: Vec<(&str, Answer)> = vec![
         ("does not take the token", Box::new(status(401, ""))),
         (
             "gated, and this token's user has no access yet (status 403); hint: accept its terms at",

@@ -319,6 +319,8 @@ fn an_interrupt_is_heeded_while_the_hub_is_silent() {
     );
 }
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// Where the token comes from, in Python's order.
 #[test]
 fn whose_token_it_is() {
@@ -328,7 +330,7 @@ fn whose_token_it_is() {
     std::fs::write(dir.join("token"), "hf_home\n").unwrap();
     std::fs::write(dir.join("other"), " hf_path ").unwrap();
     let other = dir.join("other").display().to_string();
-    let rows: &[(&[(&str, &str)], Option<&str>)] = &[
+    let rows: &[(Variables, Option<&str>)] = &[
         (&[], Some("hf_home")),
         (
             &[("HF_TOKEN", "hf_variable"), ("HF_TOKEN_PATH", &other)],

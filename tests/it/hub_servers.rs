@@ -1,6 +1,5 @@
 //! Servers that do not do as they should: those that are got on with, and those that are refused.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
