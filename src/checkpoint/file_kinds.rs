@@ -12,7 +12,7 @@ use crate::files::foreign;
 pub(super) const CONVERT: &str = "write it as safetensors: load it with diffusers, \
     `StableDiffusionPipeline.from_single_file(FILE)`, write it with `save_pretrained(FOLDER)`, and pass the folder";
 const WHOLE: &str = "pass the whole model that it belongs to";
-const OTHER: &str = "pass a model of Stable Diffusion 1.x or 2.x that draws pictures from text";
+const OTHER: &str = "pass a model of Stable Diffusion 1.x, 2.x or XL that draws pictures from text";
 
 /// What a file is by its name alone, where its first bytes say nothing.
 ///
@@ -26,16 +26,16 @@ pub(super) fn of_name(path: &Path, bytes: &[u8]) -> Result<Option<(String, Strin
     if foreign::is_tensors(bytes) {
         return Ok(None);
     }
-    if let Some(foreign) = foreign::of_tensors(bytes) {
-        return Err(foreign.error(&path.display().to_string(), "a model", CONVERT));
-    }
     let known = |what: &str, hint: &str| Ok(Some((what.to_owned(), hint.to_owned())));
-    match pickled {
-        true => known(
+    if pickled && foreign::of(bytes).is_none() {
+        return known(
             "a pickled checkpoint by its name, which can run any code when it is read and is refused",
             CONVERT,
-        ),
-        false => known(
+        );
+    }
+    match foreign::of_tensors(bytes) {
+        Some(foreign) => Err(foreign.error(&path.display().to_string(), "a model", CONVERT)),
+        None => known(
             "a file of an unknown kind",
             "pass a `.safetensors` file, or a folder in the diffusers layout",
         ),

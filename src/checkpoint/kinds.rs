@@ -1,5 +1,5 @@
 //! What a model is, told from `model_index.json`, from a folder's files and from the tensors of a file, so that what is
-//! not Stable Diffusion 1.x or 2.x is refused for what it is.
+//! not Stable Diffusion 1.x, 2.x or XL is refused for what it is.
 
 use std::path::Path;
 
@@ -10,16 +10,18 @@ use crate::files::regular;
 use crate::{Error, Result};
 
 /// What is supported, in errors.
-pub(super) const WANTED: &str = "Stable Diffusion 1.x or 2.x for text to picture";
+pub(super) const WANTED: &str = "Stable Diffusion 1.x, 2.x or XL for text to picture";
 
 /// Pipelines of the same networks, used alike; what the UNet takes is told from its own configuration.
-const PIPELINES: [&str; 6] = [
+const PIPELINES: [&str; 8] = [
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
     "StableDiffusionInpaintPipelineLegacy",
     "StableDiffusionPipelineSafe",
     "FlaxStableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
 ];
 
 /// Beginnings of the names of other pipelines, the longest of a family first, and what they are.
@@ -29,8 +31,12 @@ const OTHERS: &[(&str, &str)] = &[
         "an inpainting model of Stable Diffusion XL",
     ),
     (
+        "StableDiffusionXLInstructPix2Pix",
+        "an InstructPix2Pix model of Stable Diffusion XL, which edits pictures",
+    ),
+    (
         "StableDiffusionXL",
-        "a Stable Diffusion XL model, of two text encoders",
+        "a Stable Diffusion XL model that takes more than text",
     ),
     (
         "StableDiffusion3",
@@ -80,8 +86,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("UnCLIP", "an unCLIP model"),
 ];
 
+/// The refiner, wherever it shows itself.
+pub(crate) const REFINER: &str =
+    "the refiner of Stable Diffusion XL, which goes over pictures of another model";
+
 /// The components of a model, and the classes of each that are supported.
-const COMPONENTS: [(&str, &[&str]); 5] = [
+const COMPONENTS: [(&str, &[&str]); 7] = [
     (
         "unet",
         &["UNet2DConditionModel", "FlaxUNet2DConditionModel"],
@@ -89,6 +99,8 @@ const COMPONENTS: [(&str, &[&str]); 5] = [
     ("vae", &["AutoencoderKL", "FlaxAutoencoderKL"]),
     ("text_encoder", &["CLIPTextModel", "FlaxCLIPTextModel"]),
     ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
+    ("text_encoder_2", &["CLIPTextModelWithProjection"]),
+    ("tokenizer_2", &["CLIPTokenizer", "CLIPTokenizerFast"]),
     ("scheduler", &[]), // its own file says more
 ];
 
@@ -98,7 +110,7 @@ const COMPONENTS: [(&str, &[&str]); 5] = [
 /// If they are not, naming what the model is.
 pub(super) fn check_index(file: &str, text: &str) -> Result<()> {
     let mut keys = ConfigReader::parse(file, text)?;
-    let hint = "pass a model of Stable Diffusion 1.x or 2.x that draws pictures from text";
+    let hint = "pass a model of Stable Diffusion 1.x, 2.x or XL that draws pictures from text";
     let refuse = |found: String| Err(Error::file(file, WANTED, found, hint));
     match keys.take("_class_name") {
         None => {}
@@ -115,6 +127,9 @@ pub(super) fn check_index(file: &str, text: &str) -> Result<()> {
                 "a pipeline of its own code (`_class_name`: {other})"
             ));
         }
+    }
+    if keys.take("requires_aesthetics_score") == Some(Value::Bool(true)) {
+        return refuse(REFINER.to_owned());
     }
     for (component, classes) in COMPONENTS {
         let Some(value) = keys.take(component) else {

@@ -3,7 +3,7 @@
 mod file_kinds;
 mod folder;
 mod header;
-mod hub;
+pub mod hub;
 pub(crate) mod kinds;
 mod open;
 mod pocket;

@@ -48,7 +48,7 @@ temporary files, and the error says where.";
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// `pocket`, the small model inside this program; a folder in the diffusers layout; a single `.safetensors` file; or
-    /// the hub id, `owner/name`, of a model in the hub's cache
+    /// the hub id of one, `owner/name` or `owner/name@revision`
     #[arg(help_heading = INPUT,
         long,
         global = true,
@@ -59,6 +59,9 @@ pub(crate) struct Global {
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) files: FileArgs,
+    /// Fetch a model of the hub that is not on this machine, without being asked on the terminal
+    #[arg(help_heading = INPUT, long, global = true)]
+    pub(crate) download: bool,
     /// Seed of all randomness: the same seed gives the same result; -1 draws one and tells it
     #[arg(help_heading = SAMPLING, long, global = true, default_value = "0", allow_negative_numbers = true,
         value_name = "N", value_parser = seed)]
@@ -112,7 +115,8 @@ pub(crate) struct FileArgs {
 impl Cli {
     /// The command line, in which `inspect` does not show what it does not use: it computes nothing.
     pub(crate) fn definition() -> clap::Command {
-        const COMPUTING: [&str; 9] = [
+        const COMPUTING: [&str; 10] = [
+            "download",
             "model",
             "variant",
             "prediction",

@@ -1,6 +1,7 @@
 //! The subcommands: arguments to library calls to files. No mathematics.
 
 pub(crate) mod class_images;
+pub(crate) mod download;
 pub(crate) mod eval;
 pub(crate) mod find;
 pub(crate) mod generate;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use candle_core::{DType, Device};
 use cones::Pipeline;
+use cones::checkpoint::hub::Layout;
 use cones::checkpoint::{OpenOptions, Source};
 use cones::index::{NeuronIndex, Subject};
 
@@ -63,6 +65,7 @@ fn source(global: &Global) -> anyhow::Result<Source> {
 /// Loads the model that the user named.
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
     let device = device(global)?;
+    download::ensure(&global.model, Layout::Pipeline, global, ui)?;
     let source = source(global)?;
     let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;

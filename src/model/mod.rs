@@ -14,12 +14,14 @@ mod vae;
 
 pub use clip::Clip;
 pub use clip::preprocess::Preprocessing;
-pub use conditioning::Conditioning;
+pub use conditioning::{Conditioning, SizeIds};
 pub(crate) use finite::Origin;
+pub(crate) use text::encoder::TextClass;
 pub use text::encoder::TextEncoder;
 pub use text::tokenizer::Tokenizer;
 pub use unet::UNet;
 pub use unet::attention::{AttentionMap, AttentionStore};
 pub use unet::backward::{Attended, Saved};
+pub(crate) use unet::config::UNetConfig;
 pub use unet::footprint::Footprint;
 pub use vae::{Posterior, Vae};

@@ -54,8 +54,15 @@ pub struct Vae {
     scaling_factor: f64,
 }
 
-/// That the file is of an `AutoencoderKL`: told first, so that no key is blamed that is right for what it is.
+/// That the file is of an `AutoencoderKL` whose latents are only scaled: told first, so that no key is blamed that is
+/// right for what it is.
 fn check_kind(file: &str, keys: &mut ConfigReader) -> Result<()> {
+    if keys.has("latents_mean") {
+        let found = "that of Playground v2.5 or a model like it, whose latents are shifted too (`latents_mean`)";
+        let hint = "pass a model of Stable Diffusion 1.x, 2.x or XL; Playground v2.5 has a schedule of its own besides";
+        let expected = "an autoencoder whose latents are only scaled";
+        return Err(Error::file(file, expected, found, hint));
+    }
     match keys.take("_class_name") {
         None => Ok(()),
         Some(class) if class == "AutoencoderKL" || class == "FlaxAutoencoderKL" => Ok(()),

@@ -150,7 +150,7 @@ impl Pipeline {
             };
             return Err(Error::value("word", expected, format!("`{word}`")));
         }
-        let places = self.tokenizer.positions(prompt, &spans)?;
+        let places = self.text.positions(prompt, &spans)?;
         if places.is_empty() {
             let expected = "one in the part of the prompt that fits into the model's text length";
             return Err(Error::value(

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::attention::{Attention, AttentionOptions, Drawing};
-use crate::model::{AttentionStore, Conditioning};
+use crate::model::{AttentionStore, Conditioning, SizeIds};
 use crate::prompt::PromptSpec;
 use crate::sampling::{Generator, Sampler, Step, sample};
 use crate::{Error, HeatMap, Picture, Result, Size};
@@ -18,7 +18,8 @@ pub struct SampleOptions {
     pub steps: usize,
     /// Scale of classifier-free guidance (Ho and Salimans 2022); up to 1 there is none.
     pub guidance: f64,
-    /// What to steer away from.
+    /// What to steer away from. An empty one is zeros, and not the empty text, to a model of Stable Diffusion XL whose
+    /// `model_index.json` does not say otherwise (`force_zeros_for_empty_prompt`).
     pub negative: String,
     /// In pixels; `None` is the size that the model was trained on.
     pub size: Option<Size>,
@@ -133,13 +134,15 @@ impl Pipeline {
         self.schedule.check(options.sampler, options.steps)?;
         let attention = Attention::new(self, prompt.text(), attention)?;
         let guided = options.guidance > 1.0;
+        let context = match guided {
+            true => self.embed_guided(prompt.marks().prompt(&options.negative), prompt)?,
+            false => self.embed(&[prompt])?,
+        };
         let canvas = DenoiseRun {
             pipeline: self,
             options,
-            context: self.embed(&match guided {
-                true => vec![prompt.marks().prompt(&options.negative), prompt],
-                false => vec![prompt],
-            })?,
+            context: context
+                .for_sizes(SizeIds::uncut(options.size.unwrap_or_else(|| self.size())))?,
             guided,
             size,
             attention,
@@ -197,7 +200,7 @@ impl Pipeline {
         let (_, _, h, w) = pixels.dims4()?;
         let pixels: Vec<f32> = pixels.flatten_all()?.to_vec1()?;
         let what = || "pixels of the picture".to_owned();
-        self.origins.vae.check(what, &pixels)?;
+        self.vae_origin.check(what, &pixels)?;
         self.pages.vae.release();
         Picture::from_planar(&pixels, w as u32, h as u32)
     }

@@ -35,8 +35,8 @@ pub fn shut_of(
     masked(weights, index, Some(subject))
 }
 
-/// Whose words prompts mark when these concepts are shut: those of the subjects that are shut at their own words, in the
-/// order of the concepts. The phrases of the others keep their words from them.
+/// Whose words prompts mark when these concepts are shut: those of the subjects that are shut at their own words, in
+/// the order of the concepts. The phrases of the others keep their words from them.
 pub fn marks_of(concepts: &[&NeuronIndex]) -> Marks {
     let phrases = |scope| {
         let has = concepts

@@ -1,11 +1,14 @@
 //! A whole model: text, UNet, autoencoder and noise schedule, and drawing with it.
 
 mod attention;
+mod check;
 mod concept;
 mod draw;
 mod drawn;
+mod fit;
 mod mask;
 mod memory;
+mod text;
 
 pub use attention::{AttentionOptions, Drawing};
 pub use concept::Concept;
@@ -22,11 +25,12 @@ use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::Pages;
-use crate::checkpoint::Source;
+use self::fit::check_fit;
+use self::text::TextEncoders;
+use crate::checkpoint::{Pages, Source};
 use crate::config::ConfigReader;
 use crate::index::{NeuronIndex, Scope, Site, SiteSelection};
-use crate::model::{Conditioning, Origin, TextEncoder, Tokenizer, UNet, Vae};
+use crate::model::{Conditioning, Origin, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
 use crate::prompt::{Marks, PromptSpec};
 use crate::sampling::{Prediction, ScheduleConfig};
@@ -43,12 +47,14 @@ pub struct Defaults {
     pub find_steps: Option<usize>,
 }
 
+/// The guidance of diffusers' StableDiffusionXLPipeline, unless told otherwise.
+const XL_GUIDANCE: f64 = 5.0;
+
 /// A loaded model.
 pub struct Pipeline {
     name: String,
     device: Device,
-    tokenizer: Tokenizer,
-    text: TextEncoder,
+    text: TextEncoders,
     unet: UNet,
     vae: Vae,
     schedule: ScheduleConfig,
@@ -62,26 +68,15 @@ pub struct Pipeline {
     /// Bytes of all weights, with what is copied of them.
     weights: u64,
     pages: NetworkPages,
-    origins: Origins,
+    /// Of what the autoencoder gives, where it is not finite; the other networks have their own.
+    vae_origin: Origin,
 }
 
-/// Whose numbers these are, where they are not finite; the UNet has its own.
-struct Origins {
-    text: Origin,
-    vae: Origin,
-}
-
-/// The memory of each network's file: networks take turns, and none needs its own while another works.
+/// The memory of each network's file: networks take turns, and none needs its own while another works. The text
+/// encoders have theirs.
 struct NetworkPages {
-    text: Pages,
     unet: Pages,
     vae: Pages,
-}
-
-impl NetworkPages {
-    fn all(&self) -> [&Pages; 3] {
-        [&self.text, &self.unet, &self.vae]
-    }
 }
 
 impl Pipeline {
@@ -94,54 +89,42 @@ impl Pipeline {
         let mut config = |file: &str| {
             let text = source.required_text(file)?;
             configs.update(&text);
-            Ok::<_, Error>((file.to_owned(), text))
+            Ok::<_, Error>(text)
         };
-        let text_file = source.tensors("text_encoder", "model")?;
+        let text = TextEncoders::load(source, &mut config, device)?;
         let unet_file = source.tensors("unet", "diffusion_pytorch_model")?;
         let vae_file = source.tensors("vae", "diffusion_pytorch_model")?;
-        let weights = text_file.size() + unet_file.size() + vae_file.size();
+        let weights = text.bytes() + unet_file.size() + vae_file.size();
         let pages = NetworkPages {
-            text: text_file.pages(),
             unet: unet_file.pages(),
             vae: vae_file.pages(),
         };
-        let origins = Origins {
-            text: Origin::new("the text encoder", &text_file),
-            vae: Origin::new("the autoencoder", &vae_file),
-        };
-        let (file, text) = config("text_encoder/config.json")?;
-        let encoder = TextEncoder::load(&file, &text, text_file, device)?;
-        let (file, text) = config("unet/config.json")?;
-        let unet = UNet::load(&file, &text, unet_file, device)?;
-        let (file, text) = config("vae/config.json")?;
-        let vae = Vae::load(&file, &text, vae_file, device)?;
-        let (file, text) = config("scheduler/scheduler_config.json")?;
-        let schedule = ScheduleConfig::parse(&file, &text)?;
-        let differ = |key: &str, expected: String, found: usize| {
-            let hint = "the parts are of different models: take all folders from one model";
-            let file = format!("unet/config.json: `{key}`");
-            Err(Error::file(file, expected, found.to_string(), hint))
-        };
-        if encoder.width() != unet.context_width() {
-            let expected = format!("{}, the text encoder's hidden_size", encoder.width());
-            return differ("cross_attention_dim", expected, unet.context_width());
+        let vae_origin = Origin::new("the autoencoder", &vae_file);
+        let file = "unet/config.json";
+        let unet = UNet::load(file, &config(file)?, unet_file, device)?;
+        let file = "vae/config.json";
+        let vae = Vae::load(file, &config(file)?, vae_file, device)?;
+        let file = "scheduler/scheduler_config.json";
+        let schedule = ScheduleConfig::parse(file, &config(file)?)?;
+        if text.zeros_for_empty() {
+            configs.update("force_zeros_for_empty_prompt");
         }
-        if vae.channels() != unet.channels() {
-            let expected = format!("{}, the autoencoder's latent_channels", vae.channels());
-            return differ("in_channels", expected, unet.channels());
-        }
+        check_fit(&text, &unet, &vae)?;
+        let defaults = Self::read_defaults(source)?;
         Ok(Self {
             name: source.name().to_owned(),
             device: device.clone(),
-            tokenizer: Tokenizer::load(source, "tokenizer", encoder.max_length())?,
-            defaults: Self::read_defaults(source)?,
+            defaults: Defaults {
+                guidance: defaults.guidance.or(text.pooled().map(|_| XL_GUIDANCE)),
+                ..defaults
+            },
             fingerprint: OnceCell::new(),
             configs: configs.finalize().into(),
             originals: BTreeMap::new(),
-            weights: weights + encoder.copied(),
+            weights,
             pages,
-            origins,
-            text: encoder,
+            vae_origin,
+            text,
             unet,
             vae,
             schedule,
@@ -173,9 +156,14 @@ impl Pipeline {
         self.defaults
     }
 
-    /// The tokenizer.
+    /// The tokenizers: one, or two that split texts alike and fill them up differently.
+    pub fn tokenizers(&self) -> impl Iterator<Item = &Tokenizer> {
+        self.text.tokenizers()
+    }
+
+    /// The first tokenizer, which splits texts as all do.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        self.text.tokenizer()
     }
 
     /// The UNet.
@@ -241,16 +229,24 @@ impl Pipeline {
         let mut hash = Sha256::new();
         hash.update(self.configs);
         hash.update(self.unet.dtype().as_str());
-        for pages in self.pages.all() {
+        for pages in self.all_pages() {
             hash.update(pages.sha256());
             pages.release();
         }
         for prompt in prompts {
-            let ids = self.tokenizer.encode(prompt)?;
-            hash.update(ids.len().to_le_bytes());
-            ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            for tokenizer in self.tokenizers() {
+                let ids = tokenizer.encode(prompt)?;
+                hash.update(ids.len().to_le_bytes());
+                ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            }
         }
         Ok(crate::files::hex(&hash.finalize()))
+    }
+
+    /// The memory of all weights.
+    fn all_pages(&self) -> impl Iterator<Item = &Pages> {
+        let others = [&self.pages.unet, &self.pages.vae];
+        self.text.pages().chain(others)
     }
 
     /// That the weight files on disk are still those that were loaded. They are read from all the time: of a file that
@@ -259,10 +255,7 @@ impl Pipeline {
     /// # Errors
     /// If a file was changed, replaced or removed.
     pub fn check_unchanged(&self) -> Result<()> {
-        self.pages
-            .all()
-            .into_iter()
-            .try_for_each(Pages::check_unchanged)
+        self.all_pages().try_for_each(Pages::check_unchanged)
     }
 
     /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of
@@ -321,29 +314,28 @@ impl Pipeline {
         &self.device
     }
 
-    /// Embeds prompts, of t tokens each, with the words that are marked in them. A subject is known by its number: where
-    /// a prompt marks fewer than another, it has no words of the others.
+    /// Embeds prompts, of t tokens each, with the words that are marked in them, for pictures of the model's own size;
+    /// [`Conditioning::for_sizes`] says others. A subject is known by its number: where a prompt marks fewer than
+    /// another, it has no words of the others.
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
     pub fn embed(&self, prompts: &[PromptSpec]) -> Result<Conditioning> {
-        let ids = prompts
-            .iter()
-            .map(|prompt| self.tokenizer.encode(prompt.text()))
-            .collect::<Result<Vec<_>>>()?;
-        let marked = prompts.iter().map(|p| p.marks().subjects().len()).max();
-        let mut places = vec![vec![Vec::new(); prompts.len()]; marked.unwrap_or(0)];
-        for (row, prompt) in prompts.iter().enumerate() {
-            for (all, spans) in places.iter_mut().zip(prompt.spans()) {
-                all[row] = self.tokenizer.positions(prompt.text(), &spans)?;
-            }
+        self.text.embed(prompts, self.size())
+    }
+
+    /// Embeds a prompt and what to steer away from: two rows, this one first. Where it is empty, some models have zeros
+    /// in its place.
+    pub(super) fn embed_guided(
+        &self,
+        negative: PromptSpec,
+        prompt: PromptSpec,
+    ) -> Result<Conditioning> {
+        if negative.text().is_empty() && self.text.zeros_for_empty() {
+            let prompt = self.embed(&[prompt])?;
+            return Conditioning::cat(&[&prompt.zeros()?, &prompt]);
         }
-        let embedding = self.text.forward(&ids)?;
-        let numbers: Vec<f32> = embedding.flatten_all()?.to_vec1()?;
-        let what = || "text embedding".to_owned();
-        self.origins.text.check(what, &numbers)?;
-        self.pages.text.release();
-        Conditioning::with_words(embedding, &places)
+        self.embed(&[negative, prompt])
     }
 
     /// The latents of a picture, `[1, c, h, w]`: the mean of the posterior times the scaling factor.
@@ -357,7 +349,7 @@ impl Pipeline {
         let latents = (posterior.mean() * self.vae.scaling_factor())?;
         let numbers: Vec<f32> = latents.flatten_all()?.to_vec1()?;
         let what = || "latents of a picture".to_owned();
-        self.origins.vae.check(what, &numbers)?;
+        self.vae_origin.check(what, &numbers)?;
         self.pages.vae.release();
         Ok(latents)
     }

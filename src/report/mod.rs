@@ -1,5 +1,6 @@
 //! What the user sees: progress, messages, tables, JSON.
 
+pub(crate) mod download;
 pub(crate) mod hints;
 pub(crate) mod memory;
 pub(crate) mod meters;

@@ -19,9 +19,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// How much to say, and how.
 pub(crate) struct Ui {
-    quiet: bool,
+    pub(super) quiet: bool,
     verbose: bool,
-    color: bool,
+    pub(super) color: bool,
 }
 
 impl Ui {
@@ -40,6 +40,14 @@ impl Ui {
                 std::process::exit(130);
             }
         })
+    }
+
+    /// Ends the work if the user asked for that.
+    pub(crate) fn check_interrupt() -> Result<(), Error> {
+        match INTERRUPTED.load(Ordering::Relaxed) {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
     }
 
     /// A message that most users want.
@@ -143,11 +151,7 @@ impl Meter {
                 self.label
             ));
         }
-        if INTERRUPTED.load(Ordering::Relaxed) {
-            Err(Error::Interrupted)
-        } else {
-            Ok(())
-        }
+        Ui::check_interrupt()
     }
 
     /// Takes the bar away.

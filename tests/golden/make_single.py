@@ -6,11 +6,11 @@ single files of Stable Diffusion 1.x, 2.x and XL apart, and CLIP's token ids wit
     (made with torch 2.15.0, diffusers 0.42.1, transformers 5.24.0; WHEEL_FOLDER holds open_clip, of PyPI's
     open_clip_torch, for its bpe_simple_vocab_16e6.txt.gz)
 
-single/names.tsv.gz   a row for each tensor that diffusers makes of a file: family, name in the file, its shape in a model
-                      of full size, diffusers' network and name, and which of three parts it is, or `t` where it is
-                      transposed
-single/ids.txt.gz     the token ids of each line of published/prompts.txt, without padding, by transformers' CLIPTokenizer with the
-                      settings of Stable Diffusion 1.5's repository
+single/names.tsv.gz   a row for each tensor that diffusers makes of a file: family, name in the file, its shape
+                      in a model of full size, diffusers' network and name, and which of three parts it is, or
+                      `t` where it is transposed
+single/ids.txt.gz     the token ids of each line of published/prompts.txt, without padding, by transformers'
+                      CLIPTokenizer with the settings of Stable Diffusion 1.5's repository
 ../../src/checkpoint/single/clip_merges.txt.gz      the merges of CLIP's vocabulary
 
 The names of a file are made from diffusers' by the rules below, which are the inverse of what is checked: every row is
@@ -38,14 +38,17 @@ UNETS = {
     "sd1": dict(cross_attention_dim=768, attention_head_dim=8, down_block_types=DOWN, up_block_types=UP),
     "sd2": dict(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True,
                 down_block_types=DOWN, up_block_types=UP),
-    "xl": dict(cross_attention_dim=2048, attention_head_dim=[5, 10, 20], use_linear_projection=True, block_out_channels=(320, 640, 1280),
+    "xl": dict(cross_attention_dim=2048, attention_head_dim=[5, 10, 20], use_linear_projection=True,
+               block_out_channels=(320, 640, 1280),
                transformer_layers_per_block=[1, 2, 10], addition_embed_type="text_time", addition_time_embed_dim=256,
-               projection_class_embeddings_input_dim=2816, down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+               projection_class_embeddings_input_dim=2816,
+               down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
                up_block_types=("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",)),
 }
 CLIP_L = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
 VIT_H = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16)
-BIG_G = dict(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, projection_dim=1280)
+BIG_G = dict(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
+             projection_dim=1280)
 TEXTS = {
     "sd1": [("text_encoder", CLIPTextModel, CLIP_L, "cond_stage_model.transformer.", False)],
     "sd2": [("text_encoder", CLIPTextModel, VIT_H, "cond_stage_model.model.", True)],
@@ -85,23 +88,29 @@ def of_unet(name: str, levels: int) -> str:
                 (r"^add_embedding\.linear_2", "label_emb.0.2"), (r"^conv_in", "input_blocks.0.0"),
                 (r"^conv_norm_out", "out.0"), (r"^conv_out", "out.2"))
     if re.match(r"(input_blocks\.\d+\.0|output_blocks\.\d+\.0|middle_block\.[02])\.", name):
-        name = swap(name, (r"\.norm1\.", ".in_layers.0."), (r"\.conv1\.", ".in_layers.2."), (r"\.time_emb_proj\.", ".emb_layers.1."),
-                    (r"\.norm2\.", ".out_layers.0."), (r"\.conv2\.", ".out_layers.3."), (r"\.conv_shortcut\.", ".skip_connection."))
+        name = swap(name, (r"\.norm1\.", ".in_layers.0."), (r"\.conv1\.", ".in_layers.2."),
+                    (r"\.time_emb_proj\.", ".emb_layers.1."),
+                    (r"\.norm2\.", ".out_layers.0."), (r"\.conv2\.", ".out_layers.3."),
+                    (r"\.conv_shortcut\.", ".skip_connection."))
     return name
 
 
 def of_vae(name: str, levels: int) -> str:
     name = re.sub(r"up_blocks\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}", name)
-    return swap(name, (r"down_blocks\.(\d+)", r"down.\1"), (r"mid_block\.resnets\.0", "mid.block_1"), (r"mid_block\.resnets\.1", "mid.block_2"),
+    return swap(name, (r"down_blocks\.(\d+)", r"down.\1"), (r"mid_block\.resnets\.0", "mid.block_1"),
+                (r"mid_block\.resnets\.1", "mid.block_2"),
                 (r"resnets\.", "block."), (r"(down|up)samplers\.0\.", r"\1sample."), ("conv_shortcut", "nin_shortcut"),
                 ("conv_norm_out", "norm_out"), (r"mid_block\.attentions\.0\.group_norm", "mid.attn_1.norm"),
-                (r"mid_block\.attentions\.0\.to_out\.0", "mid.attn_1.proj_out"), (r"mid_block\.attentions\.0\.to_([qkv])", r"mid.attn_1.\1"))
+                (r"mid_block\.attentions\.0\.to_out\.0", "mid.attn_1.proj_out"),
+                (r"mid_block\.attentions\.0\.to_([qkv])", r"mid.attn_1.\1"))
 
 
 def of_openclip(name: str) -> str:
-    return swap(name, (r"encoder\.layers\.", "transformer.resblocks."), (r"layer_norm(\d)", r"ln_\1"), (r"mlp\.fc1", "mlp.c_fc"),
+    return swap(name, (r"encoder\.layers\.", "transformer.resblocks."), (r"layer_norm(\d)", r"ln_\1"),
+                (r"mlp\.fc1", "mlp.c_fc"),
                 (r"mlp\.fc2", "mlp.c_proj"), (r"self_attn\.", "attn."), (r"^final_layer_norm", "ln_final"),
-                (r"^embeddings\.token_embedding", "token_embedding"), (r"^embeddings\.position_embedding\.weight", "positional_embedding"),
+                (r"^embeddings\.token_embedding", "token_embedding"),
+                (r"^embeddings\.position_embedding\.weight", "positional_embedding"),
                 (r"^text_projection\.weight", "text_projection"))
 
 
@@ -131,7 +140,8 @@ def family(kind: str) -> list[tuple]:
             old = old.replace("UP", "2" if str(int(m[1]) // 3) in attended else "1")
         file[old] = numbered.tensor(dict(network="unet", name=name, old=old, shape=shape, part="-"), len(shape))
     vae = meta(lambda: AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-                                     down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4))
+                                     down_block_types=("DownEncoderBlock2D",) * 4,
+                                     up_block_types=("UpDecoderBlock2D",) * 4))
     for name, shape in vae.items():
         old = "first_stage_model." + of_vae(name, 4)
         if re.search(r"attn_1\.(q|k|v|proj_out)\.weight", old):
@@ -148,7 +158,8 @@ def family(kind: str) -> list[tuple]:
                 file[row["old"]] = numbered.tensor(row, len(shape))
                 continue
             if m := re.match(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", bare):
-                row |= dict(old=f"{root}transformer.resblocks.{m[1]}.attn.in_proj_{m[3]}", shape=[3 * shape[0], *shape[1:]], part=str("qkv".index(m[2])))
+                row |= dict(old=f"{root}transformer.resblocks.{m[1]}.attn.in_proj_{m[3]}",
+                            shape=[3 * shape[0], *shape[1:]], part=str("qkv".index(m[2])))
                 packed.setdefault(row["old"], []).append((row["part"], numbered.tensor(row, len(shape))))
                 continue
             row["old"] = root + of_openclip(bare)

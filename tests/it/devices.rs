@@ -16,6 +16,7 @@ use super::attend;
 use super::cli::fails;
 use super::golden;
 use super::golden::{Golden, MODELS};
+use super::xl;
 
 /// Where models compute whose results are held against PyTorch's: the CPU, or what CONES_TEST_DEVICE says, `cuda` or
 /// `metal`. `examples/gpu/` runs these tests so.
@@ -38,6 +39,11 @@ fn layers_by_candles_operations_are_equal() {
     by_candle(golden::scores_of_algorithm_1_are_equal);
     by_candle(golden::whole_pictures_are_equal);
     by_candle(attend::maps_losses_gradients_and_updates_are_equal);
+    by_candle(xl::texts_are_equal);
+    by_candle(xl::networks_are_equal);
+    by_candle(xl::gradients_of_every_site_are_equal);
+    by_candle(xl::scores_of_algorithm_1_are_equal);
+    by_candle(xl::whole_pictures_are_equal);
 }
 
 /// ‖got − want‖ / ‖want‖.

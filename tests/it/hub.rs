@@ -64,6 +64,11 @@ fn models_and_encoders_in_the_cache_are_found() {
             "{revision}"
         );
     }
+    // A commit needs no branch that is it.
+    let refs = dir.join("hub/models--owner--tiny/refs");
+    std::fs::rename(&refs, dir.join("refs")).unwrap();
+    assert!(draw(&format!("owner/tiny@{COMMIT}")) == expected);
+    std::fs::rename(dir.join("refs"), &refs).unwrap();
     let (photos, class) = (golden("photos/subject"), golden("photos/class"));
     let mut find = vec!["find", "--model", "owner/tiny", "--subject", "dog"];
     find.extend(["--steps", "1", &photos]);
@@ -104,7 +109,11 @@ fn where_the_cache_is() {
     std::fs::create_dir_all(&home).unwrap();
     std::os::unix::fs::symlink(dir, home.join("huggingface")).unwrap();
     let path = |part: &str| dir.join(part).display().to_string();
-    let rows: [(&[(&str, String)], bool); 8] = [
+    let rows: [(&[(&str, String)], bool); 9] = [
+        (
+            &[("HF_HOME", "$HERE/".to_owned()), ("HERE", path(""))],
+            true,
+        ),
         (&[("HF_HUB_CACHE", path("hub"))], true),
         (&[("HUGGINGFACE_HUB_CACHE", path("hub"))], true),
         (&[("HF_HOME", path("")), ("HOME", path("nowhere"))], true),

@@ -1,4 +1,4 @@
-//! What a model is: each that is not Stable Diffusion 1.x or 2.x is refused in one line for what it is.
+//! What a model is: each that is not Stable Diffusion 1.x, 2.x or XL is refused in one line for what it is.
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, helpers and all"
@@ -48,7 +48,8 @@ fn pipelines_of_other_kinds() {
     let folder = model(dir.path());
     #[rustfmt::skip]
     let rows = [
-        ("StableDiffusionXLPipeline", "a Stable Diffusion XL model, of two text encoders"),
+        ("StableDiffusionXLControlNetPipeline", "a Stable Diffusion XL model that takes more than text"),
+        ("StableDiffusionXLInstructPix2PixPipeline", "an InstructPix2Pix model of Stable Diffusion XL"),
         ("StableDiffusionXLInpaintPipeline", "an inpainting model of Stable Diffusion XL"),
         ("StableDiffusion3Pipeline", "a Stable Diffusion 3 model"),
         ("FluxPipeline", "a Flux model"),
@@ -77,11 +78,11 @@ fn pipelines_of_other_kinds() {
             &[("_class_name", class.into())],
         );
         assert!(
-            error.starts_with("model_index.json: expected Stable Diffusion 1.x or 2.x"),
+            error.starts_with("model_index.json: expected Stable Diffusion 1.x, 2.x or XL"),
             "{error}"
         );
         assert!(error.contains(what) && error.contains(class), "{error}");
-        assert!(hint.contains("Stable Diffusion 1.x or 2.x"), "{hint}");
+        assert!(hint.contains("Stable Diffusion 1.x, 2.x or XL"), "{hint}");
     }
     for value in [json!(["pipeline", "Own"]), Value::Null, json!(3)] {
         let (error, _) = with(&folder, "model_index.json", &[("_class_name", value)]);
@@ -165,7 +166,7 @@ fn networks_of_other_kinds() {
     let dir = tempfile::tempdir().unwrap();
     let folder = model(dir.path());
     #[rustfmt::skip]
-    let rows: [Row; 33] = [
+    let rows: [Row; 32] = [
         (UNET, &[("in_channels", json!(9))], "an inpainting UNet (9 channels in, 4 out)"),
         (UNET, &[("in_channels", json!(8))], "an InstructPix2Pix UNet"),
         (UNET, &[("in_channels", json!(7)), ("num_class_embeds", json!(1000))],
@@ -174,7 +175,6 @@ fn networks_of_other_kinds() {
         (UNET, &[("in_channels", json!(6))],
          "a UNet that takes something beside latents and text (6 channels in, 4 out)"),
         (UNET, &[("out_channels", json!(8))], "a UNet that predicts variances too (4 channels in, 8 out)"),
-        (UNET, &[("addition_embed_type", json!("text_time"))], "the UNet of Stable Diffusion XL"),
         (UNET, &[("addition_embed_type", json!("image"))],
          "embeddings beside the text's (`addition_embed_type` image)"),
         (UNET, &[("encoder_hid_dim_type", json!("text_proj"))], "a projection of its own before it"),

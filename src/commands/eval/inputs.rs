@@ -5,13 +5,16 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use cones::Error;
 use cones::checkpoint::Source;
+use cones::checkpoint::hub::Layout;
 use cones::eval::{DEFAULT_PROMPTS, Prompt};
 use cones::find::Scores;
 use cones::index::{NeuronIndex, Subject};
 use cones::model::Clip;
 
+use super::super::download::ensure;
 use super::super::{device, name, source};
 use crate::cli::{EvalArgs, Global};
+use crate::report::ui::Ui;
 
 pub(super) fn read_scores(path: &Path) -> anyhow::Result<Scores> {
     Scores::read(path).with_context(|| format!("failed to read scores `{}`", name(path)))
@@ -53,9 +56,10 @@ pub(super) fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<
 }
 
 /// The encoder that the user named, or that the model brings along.
-pub(super) fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> {
+pub(super) fn encoder(global: &Global, args: &EvalArgs, ui: &Ui) -> anyhow::Result<Clip> {
     let device = device(global)?;
     if let Some(encoder) = &args.encoder {
+        ensure(encoder, Layout::Encoder, global, ui)?;
         return Source::encoder(encoder)
             .and_then(|source| Clip::load(&source, &device))
             .with_context(|| format!("failed to load encoder `{encoder}`"));
@@ -66,7 +70,7 @@ pub(super) fn encoder(global: &Global, args: &EvalArgs) -> anyhow::Result<Clip> 
         model: global.model.clone(),
         problem: "no encoder to measure pictures with: there is no folder `clip` in it".to_owned(),
         hint: "give one with `--encoder DIR`: a CLIP model in the transformers layout, such as \
-               `--encoder openai/clip-vit-base-patch32` after `hf download openai/clip-vit-base-patch32`"
+               `--encoder openai/clip-vit-base-patch32 --download`"
             .to_owned(),
     })?)
 }

@@ -79,7 +79,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     }
     // The prompts of the losses are embedded once, for all conditions.
     let marks = marks_of(&[&index]);
-    let clip = encoder(global, args)?;
+    let clip = encoder(global, args, &ui)?;
     for prompt in &prompts {
         let cut =
             pipeline.tokenizer().truncated(&prompt.used)? + clip.truncated(&prompt.described)?;

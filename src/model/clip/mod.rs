@@ -12,6 +12,7 @@ use self::vision::{VisionEncoder, normalised};
 use super::finite::Origin;
 use super::loader::Weights;
 use super::text::encoder::TextEncoder;
+use super::text::projection::{EndToken, TextProjection};
 use super::text::tokenizer::Tokenizer;
 use crate::checkpoint::Pages;
 use crate::checkpoint::kinds::described;
@@ -33,19 +34,9 @@ pub struct Clip {
     tokenizer: Tokenizer,
     vision: VisionEncoder,
     text: TextEncoder,
-    end: EndToken,
     visual_projection: Linear,
-    text_projection: Linear,
+    text_projection: TextProjection,
     origin: Origin,
-}
-
-/// Which token's embedding stands for the whole text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EndToken {
-    /// The first of the highest id: configurations of before July 2023 name token 2, and mean this.
-    Highest,
-    /// The first of this id.
-    Id(u32),
 }
 
 impl Clip {
@@ -113,10 +104,7 @@ impl Clip {
             "transformers_version",
         ]);
         keys.finish()?;
-        let end = match text.or("eos_token_id", 49407)? {
-            2 => EndToken::Highest,
-            id => EndToken::Id(id),
-        };
+        let end = EndToken::take(&mut text)?;
 
         let tensors = source.tensors(dir, "model")?;
         let (sha256, pages) = (tensors.sha256(), tensors.pages());
@@ -126,8 +114,7 @@ impl Clip {
         let text = TextEncoder::build(text, &mut weights, "text_model.")?;
         let visual_projection =
             weights.linear_no_bias("visual_projection", vision.width(), projection)?;
-        let text_projection =
-            weights.linear_no_bias("text_projection", text.width(), projection)?;
+        let text_projection = TextProjection::load(&mut weights, end, text.width(), projection)?;
         if weights.has("logit_scale") {
             weights.take("logit_scale", &[])?;
         }
@@ -145,7 +132,6 @@ impl Clip {
             tokenizer: Tokenizer::load(tokenizer_source, tokenizer_dir, text.max_length())?,
             vision,
             text,
-            end,
             visual_projection,
             text_projection,
             origin,
@@ -220,12 +206,7 @@ impl Clip {
             return Ok(Vec::new());
         }
         let states = self.text.forward(&ids)?; // [b, t, e]
-        let ends = ids
-            .iter()
-            .enumerate()
-            .map(|(row, ids)| Ok(states.get(row)?.get(self.end.position(ids)?)?))
-            .collect::<Result<Vec<_>>>()?;
-        let features = self.text_projection.forward(&Tensor::stack(&ends, 0)?)?;
+        let features = self.text_projection.forward(&states, &ids)?;
         self.unit_vectors("embedding of a text", &features)
     }
 
@@ -241,23 +222,6 @@ impl Clip {
     }
 }
 
-impl EndToken {
-    /// Where the text ends.
-    fn position(self, ids: &[u32]) -> Result<usize> {
-        let wanted = match self {
-            Self::Highest => ids.iter().copied().max().unwrap_or(0),
-            Self::Id(id) => id,
-        };
-        ids.iter().position(|&id| id == wanted).ok_or_else(|| {
-            Error::value(
-                "end of the text",
-                format!("token {wanted}, the encoder's eos_token_id"),
-                "no such token: the tokenizer is of another model",
-            )
-        })
-    }
-}
-
 /// The configuration of one tower. `text_config_dict`, where there is one, stands in for `text_config`.
 fn tower(keys: &mut ConfigReader, which: &str) -> Result<ConfigReader> {
     let (plain, instead) = (format!("{which}_config"), format!("{which}_config_dict"));
@@ -266,16 +230,4 @@ fn tower(keys: &mut ConfigReader, which: &str) -> Result<ConfigReader> {
         return keys.section(&instead);
     }
     keys.section(&plain)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::EndToken;
-
-    #[test]
-    fn both_rules_of_the_end_take_the_first() {
-        assert_eq!(EndToken::Highest.position(&[7, 3, 9, 9]).unwrap(), 2);
-        assert_eq!(EndToken::Id(3).position(&[7, 3, 9, 3]).unwrap(), 1);
-        assert!(EndToken::Id(4).position(&[7, 3]).is_err());
-    }
 }

@@ -4,11 +4,30 @@ use candle_core::{Device, Tensor};
 
 use super::super::loader::Weights;
 use super::layers::{Stack, StackConfig, causal_mask};
+use super::projection::{EndToken, TextProjection};
 use crate::checkpoint::TensorFile;
 use crate::checkpoint::kinds::described;
 use crate::config::ConfigReader;
 use crate::nn::LayerNorm;
 use crate::{Error, Result};
+
+/// The class of transformers that a text encoder is loaded as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextClass {
+    /// An embedding for each token.
+    Plain,
+    /// And one for the whole text.
+    Projected,
+}
+
+impl TextClass {
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Plain => "a CLIPTextModel",
+            Self::Projected => "a CLIPTextModelWithProjection",
+        }
+    }
+}
 
 /// A text encoder: token ids to one embedding for each token.
 #[derive(Debug)]
@@ -17,10 +36,16 @@ pub struct TextEncoder {
     positions: Tensor,
     stack: Stack,
     last_norm: LayerNorm,
+    /// For the embedding of the whole text, where it was loaded for that.
+    projection: Option<TextProjection>,
 }
 
+/// What an encoder makes of texts: an embedding `[b, t, e]` of each token, and one `[b, p]` of each whole text.
+pub(crate) type TokensAndText = (Tensor, Tensor);
+
 impl TextEncoder {
-    /// Builds the encoder from `text_encoder/config.json` and its weights.
+    /// Builds the encoder from its `config.json` and its weights; with `class` `CLIPTextModelWithProjection` also what
+    /// embeds whole texts.
     ///
     /// # Errors
     /// If an option is not supported, or a tensor is missing, unknown or of another shape.
@@ -28,12 +53,15 @@ impl TextEncoder {
         config_file: &str,
         config: &str,
         file: TensorFile,
+        class: TextClass,
         device: &Device,
     ) -> Result<Self> {
         let mut keys = ConfigReader::parse(config_file, config)?;
         let mut weights = Weights::new(file, device);
-        // As CLIPTextModel does of what holds more: both towers of a CLIP, or a projection behind the text's.
-        weights.ignore(&["text_projection."]);
+        if class == TextClass::Plain {
+            // As CLIPTextModel does of what holds more: both towers of a CLIP, or a projection behind the text's.
+            weights.ignore(&["text_projection."]);
+        }
         match keys.word("model_type") {
             Some("clip") => {
                 keys = keys.section("text_config")?;
@@ -41,15 +69,14 @@ impl TextEncoder {
             }
             Some("clip_text_model") | None => {}
             Some(other) => {
-                let class = keys.first_word("architectures").unwrap_or(other).to_owned();
+                let name = keys.first_word("architectures").unwrap_or(other);
                 let found = format!(
                     "{} (`model_type` {})",
-                    described(&class),
+                    described(name),
                     other.escape_debug()
                 );
-                let hint =
-                    "pass a model of Stable Diffusion 1.x or 2.x: others have other text encoders";
-                return Err(Error::file(config_file, "a CLIPTextModel", found, hint));
+                let hint = "pass a model of Stable Diffusion 1.x, 2.x or XL: others have other text encoders";
+                return Err(Error::file(config_file, class.expected(), found, hint));
             }
         }
         // transformers 5 writes the names without the prefix that all earlier files have.
@@ -58,7 +85,18 @@ impl TextEncoder {
         } else {
             ""
         };
-        let encoder = Self::build(keys, &mut weights, root)?;
+        let projected = match class {
+            TextClass::Plain => None,
+            TextClass::Projected => {
+                let width = keys.size("projection_dim", 512, 1)?;
+                Some((EndToken::take(&mut keys)?, width))
+            }
+        };
+        let mut encoder = Self::build(keys, &mut weights, root)?;
+        if let Some((end, width)) = projected {
+            let projection = TextProjection::load(&mut weights, end, encoder.width(), width)?;
+            encoder.projection = Some(projection);
+        }
         weights.finish()?;
         Ok(encoder)
     }
@@ -88,6 +126,7 @@ impl TextEncoder {
             )?,
             stack: Stack::load(weights, root, &config)?,
             last_norm: weights.layer_norm(&format!("{root}final_layer_norm"), width, epsilon)?,
+            projection: None,
         })
     }
 
@@ -112,11 +151,58 @@ impl TextEncoder {
         (numbers * size_of::<f32>()) as u64
     }
 
+    /// Width of the embedding of a whole text, if it was loaded with the projection.
+    pub fn projection_width(&self) -> Option<usize> {
+        self.projection.as_ref().map(TextProjection::width)
+    }
+
     /// Embeds prompts of equal length: the last hidden state behind the final norm, `[b, t, e]`.
     ///
     /// # Errors
     /// If the prompts are not of one length, or an id is not in the vocabulary.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        let x = self
+            .stack
+            .forward(self.enter(ids)?, self.mask(ids)?.as_ref())?;
+        self.last_norm.forward(&x)
+    }
+
+    /// Embeds prompts of equal length as Stable Diffusion XL does: the hidden state before the last layer, which no
+    /// norm has seen, `[b, t, e]`.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::forward`].
+    pub fn penultimate(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        let mask = self.mask(ids)?;
+        self.stack.but_last(self.enter(ids)?, mask.as_ref())
+    }
+
+    /// [`TextEncoder::penultimate`], and the embedding of each whole text, `[b, p]`.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::forward`]; or if the encoder was loaded without the projection, or a text has no end.
+    pub(crate) fn penultimate_and_text(&self, ids: &[Vec<u32>]) -> Result<TokensAndText> {
+        let projection = self.projection.as_ref().ok_or_else(|| {
+            Error::value(
+                "text encoder",
+                TextClass::Projected.expected(),
+                "one without",
+            )
+        })?;
+        let tokens = self.penultimate(ids)?;
+        let last = self.stack.last(tokens.clone(), self.mask(ids)?.as_ref())?;
+        let text = projection.forward(&self.last_norm.forward(&last)?, ids)?;
+        Ok((tokens, text))
+    }
+
+    /// The mask of prompts of this length.
+    fn mask(&self, ids: &[Vec<u32>]) -> Result<Option<Tensor>> {
+        let t = ids.first().map_or(0, Vec::len);
+        causal_mask(t, self.tokens.device()).map(Some)
+    }
+
+    /// What comes before the layers: `[b, t, e]`.
+    fn enter(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
         let (b, t) = (ids.len(), ids.first().map_or(0, Vec::len));
         let vocabulary = self.vocabulary();
         if t == 0 || t > self.max_length() || ids.iter().any(|row| row.len() != t) {
@@ -137,8 +223,6 @@ impl TextEncoder {
         let device = self.tokens.device();
         let flat = Tensor::from_vec(ids.concat(), b * t, device)?;
         let x = self.tokens.index_select(&flat, 0)?.reshape((b, t, ()))?;
-        let x = x.broadcast_add(&self.positions.narrow(0, 0, t)?)?;
-        let x = self.stack.forward(x, Some(&causal_mask(t, device)?))?;
-        self.last_norm.forward(&x)
+        Ok(x.broadcast_add(&self.positions.narrow(0, 0, t)?)?)
     }
 }

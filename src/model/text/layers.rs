@@ -195,7 +195,21 @@ impl Stack {
 
     /// `x: [b, t, e]` to `[b, t, e]`. `mask: [t, t]` is added to the attention's scores.
     pub(in crate::model) fn forward(&self, x: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        self.layers.iter().try_fold(x, |x, layer| {
+        self.run(&self.layers, x, mask)
+    }
+
+    /// [`Stack::forward`] up to the last layer.
+    pub(in crate::model) fn but_last(&self, x: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        self.run(&self.layers[..self.layers.len() - 1], x, mask)
+    }
+
+    /// The last layer of [`Stack::forward`], which has one at least.
+    pub(in crate::model) fn last(&self, x: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        self.run(&self.layers[self.layers.len() - 1..], x, mask)
+    }
+
+    fn run(&self, layers: &[Layer], x: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        layers.iter().try_fold(x, |x, layer| {
             let y = layer.norm1.forward(&x)?;
             let x = layer
                 .out

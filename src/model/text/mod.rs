@@ -2,4 +2,5 @@
 
 pub(in crate::model) mod encoder;
 pub(in crate::model) mod layers;
+pub(in crate::model) mod projection;
 pub(in crate::model) mod tokenizer;

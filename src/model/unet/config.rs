@@ -33,9 +33,31 @@ pub(crate) struct UNetConfig {
     pub(crate) freq_shift: f64,
     /// Width of the timestep embedding.
     pub(crate) time: usize,
+    /// What it is told beside timestep and tokens.
+    pub(crate) added: Option<Added>,
     /// Whether there is a middle block.
     pub(crate) middle: bool,
     pub(crate) levels: Vec<Level>,
+}
+
+/// The embedding of the whole text and of the picture's sizes, which Stable Diffusion XL adds to that of the timestep:
+/// diffusers' `addition_embed_type` `text_time`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Added {
+    /// Width of the embedding of each of the six sizes.
+    pub(crate) size: usize,
+    /// Width of all that is embedded.
+    pub(crate) input: usize,
+}
+
+/// How many sizes there are: [`SizeIds`](super::super::conditioning::SizeIds).
+const SIZES: usize = 6;
+
+impl Added {
+    /// Width of the embedding of the whole text, if there is room for one.
+    pub(crate) fn pooled(self) -> Option<usize> {
+        self.input.checked_sub(SIZES * self.size).filter(|&w| w > 0)
+    }
 }
 
 /// A number for all, or one for each.
@@ -111,6 +133,7 @@ impl UNetConfig {
                 None | Some(0) => 4 * first,
                 Some(width) => keys.check_size("time_embedding_dim", width, 1)?,
             },
+            added: added(&mut keys)?,
             middle: middle(&mut keys)?,
             levels,
         };
@@ -132,7 +155,7 @@ impl UNetConfig {
 /// What a UNet is that is not Stable Diffusion's for text to picture: told first, so that no key is blamed that is
 /// right for what it is. Else its channels in and out.
 fn check_kind(file: &str, keys: &mut ConfigReader) -> Result<(usize, usize)> {
-    const WANTED: &str = "the UNet of a Stable Diffusion 1.x or 2.x model for text to picture";
+    const WANTED: &str = "the UNet of a Stable Diffusion 1.x, 2.x or XL model for text to picture";
     let refuse = |found: String| {
         let hint = "pass a model that draws pictures from text alone, such as the one that this was made from";
         Err(Error::file(file, WANTED, found, hint))
@@ -161,13 +184,12 @@ fn check_kind(file: &str, keys: &mut ConfigReader) -> Result<(usize, usize)> {
     }
     let word = |keys: &ConfigReader, key: &str| keys.word(key).map(str::to_owned);
     match word(keys, "addition_embed_type").as_deref() {
-        Some("text_time") => return refuse("the UNet of Stable Diffusion XL".to_owned()),
+        Some("text_time") | None => {}
         Some(other) => {
             return refuse(format!(
                 "a UNet with embeddings beside the text's (`addition_embed_type` {other})"
             ));
         }
-        None => {}
     }
     if let Some(kind) = word(keys, "encoder_hid_dim_type") {
         return refuse(format!(
@@ -194,6 +216,30 @@ fn check_kind(file: &str, keys: &mut ConfigReader) -> Result<(usize, usize)> {
         }
     }
     Ok((from, to))
+}
+
+/// The keys of what is added to the timestep's embedding.
+fn added(keys: &mut ConfigReader) -> Result<Option<Added>> {
+    const KEY: &str = "projection_class_embeddings_input_dim";
+    if keys.optional::<String>("addition_embed_type")?.is_none() {
+        return Ok(None); // `check_kind` left no other than `text_time`
+    }
+    let size: usize = keys.required("addition_time_embed_dim")?;
+    let input: usize = keys.required(KEY)?;
+    let added = Added {
+        size: keys.check_size("addition_time_embed_dim", size, 2)?,
+        input: keys.check_size(KEY, input, 1)?,
+    };
+    match added.pooled() {
+        _ if !size.is_multiple_of(2) => {
+            Err(keys.error("addition_time_embed_dim", "an even number", size))
+        }
+        Some(_) => Ok(Some(added)),
+        None => {
+            let expected = format!("more than {SIZES} times addition_time_embed_dim = {size}");
+            Err(keys.error(KEY, expected, input))
+        }
+    }
 }
 
 /// Height and width of the latents that the model was trained on.
@@ -261,7 +307,7 @@ fn refuse_unsupported(keys: &mut ConfigReader, n: usize) -> Result<()> {
     keys.only("time_embedding_type", &[json!("positional")])?;
     let _off_outside_training: f64 = keys.or("dropout", 0.0)?;
     keys.ignore(&[
-        "addition_embed_type_num_heads", // read only where addition_embed_type is set
+        "addition_embed_type_num_heads", // read by another type of embeddings only
         "cross_attention_norm", // this one and the next three: read by other kinds of blocks only
         "mid_block_only_cross_attention",
         "resnet_out_scale_factor",

@@ -3,17 +3,17 @@
 pub(in crate::model) mod attention;
 pub(in crate::model) mod backward;
 pub(in crate::model) mod config;
+mod embedding;
 pub(in crate::model) mod footprint;
 pub(in crate::model) mod layers;
 pub(in crate::model) mod transformer;
-
-use std::collections::BTreeMap;
+mod weights;
 
 use candle_core::{DType, Device, Tensor};
 
-use self::attention::{AttentionStore, Projection};
+use self::attention::AttentionStore;
 use self::backward::LayerSaved;
-use self::config::UNetConfig;
+use self::config::{Added, UNetConfig};
 use self::layers::Builder;
 use self::transformer::Transformer;
 use super::conditioning::Conditioning;
@@ -21,9 +21,8 @@ use super::finite::Origin;
 use super::loader::Weights;
 use super::resnet::{Resnet, Upsample};
 use crate::checkpoint::{Pages, TensorFile};
-use crate::index::{Scope, Site, SiteSelection};
-use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Weight, silu};
-use crate::{IndexError, Result, Size};
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear};
+use crate::{Result, Size};
 
 /// One layer of the network, in the order of execution.
 #[derive(Debug)]
@@ -44,6 +43,8 @@ pub struct UNet {
     config: UNetConfig,
     time1: Linear,
     time2: Linear,
+    /// The two layers of what is added to the timestep's embedding.
+    added: Option<(Linear, Linear)>,
     pub(in crate::model) conv_in: Conv2d,
     pub(in crate::model) layers: Vec<Layer>,
     pub(in crate::model) norm_out: GroupNorm,
@@ -61,7 +62,7 @@ pub struct UNet {
 
 /// What the layers of one forward pass share.
 pub(in crate::model) struct ForwardPass<'a> {
-    /// The timestep embedding, `[b, e]`.
+    /// The embedding of the timestep and of what is added to it, `[b, e]`.
     pub(in crate::model) time: Tensor,
     context: &'a Conditioning,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
@@ -142,6 +143,13 @@ impl UNet {
         let time = config.time;
         let time1 = weights.linear("time_embedding.linear_1", first, time)?;
         let time2 = weights.linear("time_embedding.linear_2", time, time)?;
+        let added = match config.added {
+            None => None,
+            Some(Added { input, .. }) => Some((
+                weights.linear("add_embedding.linear_1", input, time)?,
+                weights.linear("add_embedding.linear_2", time, time)?,
+            )),
+        };
         let conv_in = weights.conv3("conv_in", config.in_channels, first)?;
         let layers = Builder::new(&config, &mut weights).build()?;
         let norm_out = weights.group_norm(
@@ -165,6 +173,7 @@ impl UNet {
             config,
             time1,
             time2,
+            added,
             conv_in,
             layers,
             norm_out,
@@ -207,12 +216,18 @@ impl UNet {
         self.config.context
     }
 
+    /// What it is told beside timestep and tokens.
+    pub(crate) fn added(&self) -> Option<Added> {
+        self.config.added
+    }
+
     /// Predicts the noise, or the velocity, in `x`.
     ///
     /// # Shapes
     /// - `x`: `[b, c, h, w]` noisy latents
     /// - `timesteps`: b of them, 0..1000, one for each sample
-    /// - `context`: b prompts; at the words of a subject that has weights of its own, these are used
+    /// - `context`: b prompts; at the words of a subject that has weights of its own, these are used; with the
+    ///   embeddings of whole texts where the model is Stable Diffusion XL
     /// - returns `[b, c, h, w]`
     ///
     /// # Errors
@@ -267,7 +282,7 @@ impl UNet {
         // So that a run on weights that change ends with its next step, and not with its last.
         self.pages.check_unchanged()?;
         let state = ForwardPass {
-            time: self.embed_time(timesteps, x.device())?,
+            time: self.embed_time(timesteps, context)?,
             context,
             skips: Vec::new(),
         };
@@ -278,150 +293,5 @@ impl UNet {
     pub(in crate::model) fn leave(&self, hidden: &Tensor) -> Result<Tensor> {
         let y = self.conv_out.forward(&self.norm_out.forward(hidden)?)?;
         Ok(y.to_dtype(DType::F32)?)
-    }
-
-    /// Sinusoidal timestep embedding (Vaswani et al. 2017, section 3.5) through two linear layers: `[b, e]`.
-    fn embed_time(&self, timesteps: &[f32], device: &Device) -> Result<Tensor> {
-        let half = self.config.levels[0].width / 2;
-        let step = -(10_000f32.ln()) / (half as f32 - self.config.freq_shift as f32);
-        let mut embedding = Vec::with_capacity(timesteps.len() * 2 * half);
-        for &t in timesteps {
-            let angles = || (0..half).map(move |i| t * (i as f32 * step).exp());
-            if self.config.flip_sin_to_cos {
-                embedding.extend(angles().map(f32::cos).chain(angles().map(f32::sin)));
-            } else {
-                embedding.extend(angles().map(f32::sin).chain(angles().map(f32::cos)));
-            }
-        }
-        let embedding = Tensor::from_vec(embedding, (timesteps.len(), 2 * half), device)?;
-        let time = self
-            .time2
-            .forward(&silu(&self.time1.forward(&embedding)?)?)?;
-        Ok(time.to_dtype(self.dtype)?)
-    }
-
-    fn projections(&self) -> impl Iterator<Item = &Projection> {
-        self.transformers().flat_map(Transformer::projections)
-    }
-
-    fn projections_mut(&mut self) -> impl Iterator<Item = &mut Projection> {
-        let transformers = self.layers.iter_mut().filter_map(|layer| match layer {
-            Layer::Transformer(transformer) => Some(&mut **transformer),
-            _ => None,
-        });
-        transformers.flat_map(Transformer::projections_mut)
-    }
-
-    fn transformers(&self) -> impl Iterator<Item = &Transformer> {
-        self.layers.iter().filter_map(|layer| match layer {
-            Layer::Transformer(transformer) => Some(&**transformer),
-            _ => None,
-        })
-    }
-
-    /// The weights of the selected sites, each `[out, in]`, as they are held.
-    pub fn site_weights(&self, selection: SiteSelection) -> BTreeMap<Site, Weight> {
-        self.projections()
-            .filter(|p| selection.contains(&p.site))
-            .map(|p| (p.site.clone(), p.linear.weight().clone()))
-            .collect()
-    }
-
-    /// The weights of the selected sites as f32 tensors, each `[out, in]`.
-    ///
-    /// # Errors
-    /// If a weight cannot be read.
-    pub fn site_tensors(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
-        let weights = self.site_weights(selection).into_iter();
-        weights
-            .map(|(site, weight)| Ok((site, weight.tensor()?)))
-            .collect()
-    }
-
-    /// Calls `f`, which may change weights, and puts them back as they were, with none at words.
-    ///
-    /// # Errors
-    /// Those of `f`.
-    pub(crate) fn restoring<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
-        let original = self.site_weights(SiteSelection::All);
-        let result = f(self);
-        self.set_word_weights(Vec::new())?;
-        self.set_site_weights(original)?;
-        result
-    }
-
-    /// Puts other weights, of the same shapes, in place of those of these sites.
-    ///
-    /// # Errors
-    /// If the model has no such site, or its shape is another.
-    ///
-    /// # Panics
-    /// If a tensor is no matrix.
-    pub fn set_site_weights<W: Into<Weight>>(
-        &mut self,
-        mut weights: BTreeMap<Site, W>,
-    ) -> Result<()> {
-        for projection in self.projections_mut() {
-            if let Some(weight) = weights.remove(&projection.site) {
-                projection.linear.set_weight(projection.fitting(weight)?);
-            }
-        }
-        none_left(weights)
-    }
-
-    /// Puts the weights of one concept in place where it is in force: [`UNet::set_site_weights`] or
-    /// [`UNet::set_word_weights`].
-    ///
-    /// # Errors
-    /// As those.
-    pub(crate) fn set_weights_of(
-        &mut self,
-        scope: Scope,
-        weights: BTreeMap<Site, Tensor>,
-    ) -> Result<()> {
-        match scope {
-            Scope::Prompt => self.set_site_weights(weights),
-            Scope::Words => self.set_word_weights(vec![weights]),
-        }
-    }
-
-    /// How many subjects have weights of their own at their words.
-    pub(crate) fn subjects(&self) -> usize {
-        let own = self.projections().map(|p| p.at_words.len());
-        own.max().unwrap_or(0)
-    }
-
-    /// Gives each subject weights of its own, of the same shapes, for these sites: they are used at the tokens that a
-    /// [`Conditioning`] has as the words of the subject of that number. An empty list takes all of them back.
-    ///
-    /// # Errors
-    /// If the model has no such site that sees text, or its shape is another.
-    ///
-    /// # Panics
-    /// If a tensor is no matrix.
-    pub fn set_word_weights(&mut self, mut subjects: Vec<BTreeMap<Site, Tensor>>) -> Result<()> {
-        for projection in self.projections_mut().filter(|p| p.site.is_cross()) {
-            let mut own = Vec::with_capacity(subjects.len());
-            for weights in &mut subjects {
-                let weight = weights.remove(&projection.site);
-                let weight = weight.map(|w| projection.fitting(w)).transpose()?;
-                own.push(weight.map(|weight| Linear::new(weight, None)));
-            }
-            projection.at_words = own;
-        }
-        subjects.into_iter().try_for_each(none_left)
-    }
-}
-
-/// That every weight has found its site.
-fn none_left<W>(weights: BTreeMap<Site, W>) -> Result<()> {
-    match weights.into_keys().next() {
-        None => Ok(()),
-        Some(site) => Err(IndexError::NotInModel {
-            site: site.to_string(),
-            expected: "a site of this model".to_owned(),
-            found: "none of that name".to_owned(),
-        }
-        .into()),
     }
 }

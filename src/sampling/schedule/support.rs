@@ -47,7 +47,9 @@ fn about(class: &str) -> &'static str {
             ", of a model that was distilled to draw in a few steps of its own kind"
         }
         class if class.contains("FlowMatch") => ", of a model that was trained by flow matching",
-        class if class.contains("EDM") => ", of a model of another preconditioning",
+        class if class.contains("EDM") => {
+            ", of a model of another preconditioning, as Playground v2.5 and CosXL are"
+        }
         _ => "",
     }
 }

@@ -73,6 +73,11 @@ impl Tokenizer {
         })
     }
 
+    /// How many tokens every prompt has, with start, end and padding.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
     /// Token ids of a prompt: the start token, the words, the end token, then padding up to the fixed length.
     /// What is too long is cut, keeping the end token. Some files cut and fill on the left instead.
     ///
