@@ -92,7 +92,10 @@ def torch_part(model, part, repeats, device, dtype):
 
 
 def measure(command, device):
-    run = lambda: json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    def run():
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return json.loads(output.splitlines()[-1])
+
     if device == "cpu":
         return run()
     with CardMemory() as memory:

@@ -62,7 +62,9 @@ class Run:
 
     def card(self):
         query = "--query-gpu=name,memory.total,driver_version,compute_cap"
-        _, output, _ = self.call("card", ["nvidia-smi", query, "--format=csv,noheader"]) if self.gpu() else (0, "CPU", 0)
+        output = "CPU"
+        if self.gpu():
+            _, output, _ = self.call("card", ["nvidia-smi", query, "--format=csv,noheader"])
         import torch
         self.results["card"], self.results["pytorch"] = output.strip(), torch.__version__
         self.say(f"# {output.strip()}, PyTorch {torch.__version__}\n")
@@ -167,7 +169,8 @@ class Run:
                     counts[row["Kernel Name"]] += 1
             total = sum(times.values()) or 1.0
             self.results[f"profile-{dtype}"] = [[n, t, counts[n]] for n, t in times.most_common(40)]
-            self.say(f"\nKernels of one find step in {dtype}, {total / 1e3:.1f} ms in {sum(counts.values())} launches:\n")
+            launches = sum(counts.values())
+            self.say(f"\nKernels of one find step in {dtype}, {total / 1e3:.1f} ms in {launches} launches:\n")
             self.say("| kernel | ms | share | launches |\n| --- | ---: | ---: | ---: |")
             for name, t in times.most_common(16):
                 self.say(f"| `{name[:70]}` | {t / 1e3:.2f} | {t / total:.0%} | {counts[name]} |")

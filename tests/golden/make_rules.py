@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Writes what src/model/tokenizer/tests.rs and src/model/preprocess/tests.rs compare with: files that disagree, and which
-of them transformers believes.
+"""Writes what src/model/tokenizer/tests.rs and src/model/preprocess/tests.rs compare with: files that disagree, and
+which of them transformers believes.
 
     python tests/golden/make_rules.py       (made with transformers 5.24.0)
 
-published/tokenizers.json   prompts; the files of `base` (beside published/vocab.json and merges.txt); cases, each with the
-                            files that it puts beside or in place of those (null: taken away), and `ids` of the prompts, or
-                            the `error` that transformers ends with
+published/tokenizers.json   prompts; the files of `base` (beside published/vocab.json and merges.txt); cases, each with
+                            the files that it puts beside or in place of those (null: taken away), and `ids` of the
+                            prompts, or the `error` that transformers ends with
 published/processors.json   a picture; cases, each with files, and `pixels`: a few of them and their sum, or the `error`
 """
+
 import copy
 import json
 import pathlib
@@ -24,10 +25,18 @@ CONFIG, MAP, ADDED, JSON = "tokenizer_config.json", "special_tokens_map.json", "
 LENGTH = 24
 
 PROMPTS = [
-    "", "a photo of a dog", "a dog! a cat!! wow!dog ! !", "a <|endoftext|> dog <|startoftext|> in the snow",
-    "<|STARTOFTEXT|> a Dog<|EndOfText|>s", "a <sks> dog and a<SKS>cat", "a new1 dog, newer new1s", "a   !   b  <s> c </s>",
+    "",
+    "a photo of a dog",
+    "a dog! a cat!! wow!dog ! !",
+    "a <|endoftext|> dog <|startoftext|> in the snow",
+    "<|STARTOFTEXT|> a Dog<|EndOfText|>s",
+    "a <sks> dog and a<SKS>cat",
+    "a new1 dog, newer new1s",
+    "a   !   b  <s> c </s>",
     "a photo of a red dog with a blue hat and a green cup on the beach at night and a cat in the park with a crown",
-    "犬の写真 🐶 café naïve", "a [MASK] dog <pad> a", "snow",
+    "犬の写真 🐶 café naïve",
+    "a [MASK] dog <pad> a",
+    "snow",
 ]
 
 
@@ -50,15 +59,20 @@ def config(base: dict, **changed) -> dict:
 
 
 def token_cases() -> tuple[dict, dict]:
-    base = {file.removeprefix("tokenizer/"): value for file, value in tokenizer(None, END, model_max_length=LENGTH).items()}
+    base = {
+        file.removeprefix("tokenizer/"): value for file, value in tokenizer(None, END, model_max_length=LENGTH).items()
+    }
     turbo = {file.removeprefix("tokenizer/"): value for file, value in TURBO_TOKENIZER.items()}
     old, old_map, new = base[CONFIG], base[MAP], turbo[CONFIG] | {"model_max_length": LENGTH}
     c = lambda **k: config(old, **k)
     m = lambda **k: config(old_map, **k)
     n = lambda **k: config(new, **k)
     added = lambda *tokens: [{"id": i, **flags(content, **more)} for i, content, more in tokens]
-    swapped = dict(VOCABULARY) | {"dog</w>": VOCABULARY["cat</w>"], "cat</w>": VOCABULARY["dog</w>"]} if "cat</w>" in VOCABULARY \
+    swapped = (
+        dict(VOCABULARY) | {"dog</w>": VOCABULARY["cat</w>"], "cat</w>": VOCABULARY["dog</w>"]}
+        if "cat</w>" in VOCABULARY
         else dict(VOCABULARY) | {"a</w>": VOCABULARY["b</w>"], "b</w>": VOCABULARY["a</w>"]}
+    )
     forms = dict(special=True)
     cases = {
         "pad: only the config": {MAP: None, CONFIG: c(pad_token="!")},
@@ -81,40 +95,89 @@ def token_cases() -> tuple[dict, dict]:
         "decoder: empty": {CONFIG: n(added_tokens_decoder={}), MAP: m(pad_token="a")},
         "decoder: null": {CONFIG: n(added_tokens_decoder=None)},
         "decoder: the form that holds": {CONFIG: n(added_tokens_decoder={"0": flags("!", rstrip=True, special=True)})},
-        "decoder: new tokens": {CONFIG: n(added_tokens_decoder=new["added_tokens_decoder"] | {
-            str(SIZE + 1): flags("new1", special=False), str(SIZE): flags("<sks>", normalized=False, special=False)})},
+        "decoder: new tokens": {
+            CONFIG: n(
+                added_tokens_decoder=new["added_tokens_decoder"]
+                | {
+                    str(SIZE + 1): flags("new1", special=False),
+                    str(SIZE): flags("<sks>", normalized=False, special=False),
+                }
+            )
+        },
         "decoder: added_tokens.json is not read": {CONFIG: n(), ADDED: {"<sks>": SIZE}},
         "decoder: added tokens of tokenizer.json are not read": {
-            CONFIG: n(), JSON: of_json(added_tokens=added((0, "a", forms), (1, "new1", {})))},
+            CONFIG: n(),
+            JSON: of_json(added_tokens=added((0, "a", forms), (1, "new1", {}))),
+        },
         "decoder: a token that is a string": {CONFIG: n(added_tokens_decoder={"0": "!"})},
         "added_tokens.json: new": {ADDED: {"<sks>": SIZE, "new1": SIZE + 1}},
         "added_tokens.json: in order of ids": {ADDED: {"<sks>": SIZE + 1, "new1": SIZE}},
         "added_tokens.json: a special one": {ADDED: {"<sks>": SIZE, END: SIZE - 1}, MAP: m(pad_token="<sks>")},
-        "added_tokens.json: an extra one": {ADDED: {"<sks>": SIZE}, MAP: m(additional_special_tokens=["<sks>", "new1"])},
+        "added_tokens.json: an extra one": {
+            ADDED: {"<sks>": SIZE},
+            MAP: m(additional_special_tokens=["<sks>", "new1"]),
+        },
         "added_tokens.json and tokenizer.json": {
-            ADDED: {"<sks>": SIZE, "new1": SIZE + 1}, JSON: of_json(added_tokens=added((SIZE, "new1", forms | {"normalized": False})))},
+            ADDED: {"<sks>": SIZE, "new1": SIZE + 1},
+            JSON: of_json(added_tokens=added((SIZE, "new1", forms | {"normalized": False}))),
+        },
         "tokenizer.json: its vocabulary holds": {JSON: of_json(model__vocab=swapped)},
         "tokenizer.json: merges as strings": {JSON: of_json(model__merges=[" ".join(pair) for pair in MERGES])},
         "tokenizer.json: merges as pairs": {JSON: of_json(model__merges=[list(pair) for pair in MERGES])},
         "tokenizer.json: its pad token does not hold": {
-            JSON: of_json(padding={"strategy": {"Fixed": 7}, "direction": "Right", "pad_to_multiple_of": 8, "pad_id": 5,
-                                   "pad_type_id": 0, "pad_token": "a"}), MAP: m(pad_token="!")},
+            JSON: of_json(
+                padding={
+                    "strategy": {"Fixed": 7},
+                    "direction": "Right",
+                    "pad_to_multiple_of": 8,
+                    "pad_id": 5,
+                    "pad_type_id": 0,
+                    "pad_token": "a",
+                }
+            ),
+            MAP: m(pad_token="!"),
+        },
         "tokenizer.json: pads on the left": {
-            JSON: of_json(padding={"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 5,
-                                   "pad_type_id": 0, "pad_token": "a"})},
+            JSON: of_json(
+                padding={
+                    "strategy": "BatchLongest",
+                    "direction": "Left",
+                    "pad_to_multiple_of": None,
+                    "pad_id": 5,
+                    "pad_type_id": 0,
+                    "pad_token": "a",
+                }
+            )
+        },
         "tokenizer.json: pads on the left, the config on the right": {
             CONFIG: c(padding_side="right"),
-            JSON: of_json(padding={"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 5,
-                                   "pad_type_id": 0, "pad_token": "a"})},
+            JSON: of_json(
+                padding={
+                    "strategy": "BatchLongest",
+                    "direction": "Left",
+                    "pad_to_multiple_of": None,
+                    "pad_id": 5,
+                    "pad_type_id": 0,
+                    "pad_token": "a",
+                }
+            ),
+        },
         "tokenizer.json: cuts on the left, at 8": {
-            JSON: of_json(truncation={"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0})},
+            JSON: of_json(truncation={"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0})
+        },
         "tokenizer.json: another normalizer": {JSON: of_json(normalizer={"type": "Lowercase"})},
         "tokenizer.json: no normalizer, other words": {
-            JSON: of_json(normalizer=None, pre_tokenizer={"type": "Whitespace"}, post_processor=None, decoder=None)},
+            JSON: of_json(normalizer=None, pre_tokenizer={"type": "Whitespace"}, post_processor=None, decoder=None)
+        },
         "tokenizer.json: the form of its tokens": {
-            JSON: of_json(added_tokens=added((0, "!", forms | {"rstrip": True, "normalized": False}), (SIZE - 1, END, forms))),
-            MAP: m(pad_token="!")},
-        "tokenizer.json: a token that is no role's": {JSON: of_json(added_tokens=added((0, "!", forms), (9, "wow", {})))},
+            JSON: of_json(
+                added_tokens=added((0, "!", forms | {"rstrip": True, "normalized": False}), (SIZE - 1, END, forms))
+            ),
+            MAP: m(pad_token="!"),
+        },
+        "tokenizer.json: a token that is no role's": {
+            JSON: of_json(added_tokens=added((0, "!", forms), (9, "wow", {})))
+        },
         "tokenizer.json: unk_token of the config": {JSON: of_json(model__unk_token="a")},
         "side: padding left": {CONFIG: c(padding_side="left")},
         "side: padding left in the map": {MAP: m(padding_side="left")},
@@ -125,10 +188,14 @@ def token_cases() -> tuple[dict, dict]:
         "length: max_len": {CONFIG: c(model_max_length="ABSENT", max_len=12)},
         "length: both": {CONFIG: c(max_len=12)},
         "roles: start and end change places": {MAP: m(bos_token=END, eos_token=START)},
-        "roles: one text in two forms": {MAP: m(eos_token=flags(END, normalized=False), unk_token=END, pad_token=flags(END))},
+        "roles: one text in two forms": {
+            MAP: m(eos_token=flags(END, normalized=False), unk_token=END, pad_token=flags(END))
+        },
         "roles: end is new": {MAP: m(eos_token="</s>")},
         "roles: start is new, in a form": {MAP: m(bos_token=flags("<s>", lstrip=True))},
-        "roles: others that CLIP does not use": {MAP: m(cls_token="<sks>", mask_token=flags("[MASK]", lstrip=True), sep_token="new1")},
+        "roles: others that CLIP does not use": {
+            MAP: m(cls_token="<sks>", mask_token=flags("[MASK]", lstrip=True), sep_token="new1")
+        },
         "roles: end is null": {MAP: m(eos_token=None)},
         "roles: start is null in the config": {MAP: None, CONFIG: c(bos_token=None)},
         "roles: unknown is null": {MAP: m(unk_token=None)},
@@ -137,17 +204,37 @@ def token_cases() -> tuple[dict, dict]:
         "extra: in the config": {CONFIG: c(additional_special_tokens=["<sks>", "new1"])},
         "extra: the newer name": {CONFIG: c(extra_special_tokens=["<sks>"], additional_special_tokens=["new1"])},
         "extra: the newer name is empty": {CONFIG: c(extra_special_tokens=[], additional_special_tokens=["new1"])},
-        "extra: forms": {CONFIG: c(additional_special_tokens=[typed("<sks>"), typed("new1") | {"single_word": True, "special": True}])},
+        "extra: forms": {
+            CONFIG: c(
+                additional_special_tokens=[typed("<sks>"), typed("new1") | {"single_word": True, "special": True}]
+            )
+        },
         "extra: the map's besides the config's": {
-            CONFIG: c(extra_special_tokens=["new1"]), MAP: m(extra_special_tokens=["<sks>", "new1", flags("wow")])},
+            CONFIG: c(extra_special_tokens=["new1"]),
+            MAP: m(extra_special_tokens=["<sks>", "new1", flags("wow")]),
+        },
         "extra: the map's older name": {MAP: m(additional_special_tokens=["<sks>"])},
         "extra: the map's older name against the config's": {
-            CONFIG: c(additional_special_tokens=["new1"]), MAP: m(additional_special_tokens=["<sks>"])},
+            CONFIG: c(additional_special_tokens=["new1"]),
+            MAP: m(additional_special_tokens=["<sks>"]),
+        },
         "extra: null": {CONFIG: c(additional_special_tokens=None, extra_special_tokens=None)},
         "special tokens are split": {CONFIG: c(split_special_tokens=True), MAP: m(pad_token="!")},
-        "what changes nothing": {CONFIG: c(do_lower_case=False, add_prefix_space=True, errors="strict", use_fast=False,
-                                           tokenizer_class="GPT2Tokenizer", clean_up_tokenization_spaces=True, strip_accents=True,
-                                           add_bos_token=False, name_or_path="x", vocab_file="nowhere", tokenizer_file="nowhere")},
+        "what changes nothing": {
+            CONFIG: c(
+                do_lower_case=False,
+                add_prefix_space=True,
+                errors="strict",
+                use_fast=False,
+                tokenizer_class="GPT2Tokenizer",
+                clean_up_tokenization_spaces=True,
+                strip_accents=True,
+                add_bos_token=False,
+                name_or_path="x",
+                vocab_file="nowhere",
+                tokenizer_file="nowhere",
+            )
+        },
     }
     return base, cases
 
@@ -175,11 +262,27 @@ def read_tokens(base: dict, files: dict) -> dict:
             return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
-PLAIN = {"crop_size": 30, "do_center_crop": True, "do_normalize": True, "do_resize": True, "resample": 3, "size": 33,
-         "feature_extractor_type": "CLIPFeatureExtractor"}
-FULL = {"crop_size": {"height": 30, "width": 30}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True,
-        "do_rescale": True, "do_resize": True, "image_processor_type": "CLIPImageProcessor", "resample": 3,
-        "rescale_factor": 1 / 255, "size": {"shortest_edge": 33}}
+PLAIN = {
+    "crop_size": 30,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "resample": 3,
+    "size": 33,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+}
+FULL = {
+    "crop_size": {"height": 30, "width": 30},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_processor_type": "CLIPImageProcessor",
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+    "size": {"shortest_edge": 33},
+}
 
 
 def processor_cases() -> dict:
@@ -190,7 +293,10 @@ def processor_cases() -> dict:
         "preprocessor_config.json of 2022": {old: PLAIN},
         "preprocessor_config.json": {old: FULL},
         "processor_config.json alone": {new: {"image_processor": other, "processor_class": "CLIPProcessor"}},
-        "both: processor_config.json holds": {old: FULL, new: {"image_processor": other, "processor_class": "CLIPProcessor"}},
+        "both: processor_config.json holds": {
+            old: FULL,
+            new: {"image_processor": other, "processor_class": "CLIPProcessor"},
+        },
         "both: processor_config.json without image_processor": {old: FULL, new: {"processor_class": "CLIPProcessor"}},
         "both: image_processor is null": {old: FULL, new: {"image_processor": None}},
         "processor_config.json without image_processor": {new: {"processor_class": "CLIPProcessor"}},
@@ -206,7 +312,9 @@ def processor_cases() -> dict:
         "crop: a list": one(crop_size=[30, 30]),
         "crop: a shortest edge": one(crop_size={"shortest_edge": 30}),
         "crop: null": one(crop_size=None),
-        "crop: none, as the size is exact": one(size={"height": 30, "width": 30}, do_center_crop=False, crop_size="ABSENT"),
+        "crop: none, as the size is exact": one(
+            size={"height": 30, "width": 30}, do_center_crop=False, crop_size="ABSENT"
+        ),
         "crop: null for no, as the size is exact": one(size={"height": 30, "width": 30}, do_center_crop=None),
         "resample: absent": one(resample="ABSENT"),
         "resample: null": one(resample=None),
@@ -229,15 +337,22 @@ def read_pixels(picture: Image.Image, files: dict) -> dict:
         put(pathlib.Path(folder), files)
         try:
             pixels = CLIPImageProcessorPil.from_pretrained(folder)(picture, return_tensors="np").pixel_values[0]
-            return {"shape": list(pixels.shape), "pixels": [float(v) for v in pixels.reshape(-1)[::61]],
-                    "sum": float(pixels.astype(np.float64).sum())}
+            return {
+                "shape": list(pixels.shape),
+                "pixels": [float(v) for v in pixels.reshape(-1)[::61]],
+                "sum": float(pixels.astype(np.float64).sum()),
+            }
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
 def lines(cases: dict) -> str:
     """A case a line."""
-    return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(case, ensure_ascii=False)}" for name, case in cases.items()) + "\n}\n"
+    return (
+        "{\n"
+        + ",\n".join(f"{json.dumps(name)}: {json.dumps(case, ensure_ascii=False)}" for name, case in cases.items())
+        + "\n}\n"
+    )
 
 
 def main() -> None:
@@ -249,7 +364,11 @@ def main() -> None:
             model = json_file["model"]
             if model["vocab"] == VOCABULARY:
                 model["vocab"] = None
-            if [tuple(pair) for pair in model["merges"]] == MERGES and len(case["files"]) and isinstance(model["merges"][0], list):
+            if (
+                [tuple(pair) for pair in model["merges"]] == MERGES
+                and len(case["files"])
+                and isinstance(model["merges"][0], list)
+            ):
                 model["merges"] = None
     plain = found["pad: the map's against the config's"].get("ids")
     for name, case in found.items():

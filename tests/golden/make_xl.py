@@ -18,11 +18,13 @@ xl-NAME.safetensors   the results for xl/NAME, in f32 on the weights as stored:
     find.CASE.SITE              the scores of Algorithm 1 (`find` below)
     picture.CASE                u8 [h, w, 3], whole pictures of diffusers' StableDiffusionXLPipeline
 """
+
 import os
 import shutil
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error",
-                  DIFFUSERS_VERBOSITY="error")
+os.environ.update(
+    HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error", DIFFUSERS_VERBOSITY="error"
+)
 
 import torch
 import torch.nn.functional as F
@@ -41,14 +43,46 @@ from make import HERE, PROMPTS, SAMPLERS, SIZE, enliven, generator, sites, write
 #   end         the second encoder's eos_token_id: 2 as in SDXL's own files, which means the highest id; or the token's
 #   zeros       force_zeros_for_empty_prompt
 MODELS = {
-    "a": dict(seed=41, half=True, levels=(16, 24, 32), heads=[2, 3, 4], depth=[1, 2, 3], layers=1, widths=(16, 24, 24),
-              sizes=8, end=2, zeros=True, tokenizer="vocab", length=24),
-    "b": dict(seed=42, half=False, levels=(8, 16, 24), heads=[1, 4, 3], depth=[2, 1, 2], layers=2, widths=(24, 16, 20),
-              sizes=6, end=None, zeros=False, tokenizer="json", length=18),
+    "a": dict(
+        seed=41,
+        half=True,
+        levels=(16, 24, 32),
+        heads=[2, 3, 4],
+        depth=[1, 2, 3],
+        layers=1,
+        widths=(16, 24, 24),
+        sizes=8,
+        end=2,
+        zeros=True,
+        tokenizer="vocab",
+        length=24,
+    ),
+    "b": dict(
+        seed=42,
+        half=False,
+        levels=(8, 16, 24),
+        heads=[1, 4, 3],
+        depth=[2, 1, 2],
+        layers=2,
+        widths=(24, 16, 20),
+        sizes=6,
+        end=None,
+        zeros=False,
+        tokenizer="json",
+        length=18,
+    ),
 }
 
-PICTURE = dict(prompt="a photo of a red dog in the snow", negative="blurry, low quality", sampler="euler", steps=12,
-               guidance=5.0, seed=5, height=SIZE, width=SIZE)
+PICTURE = dict(
+    prompt="a photo of a red dog in the snow",
+    negative="blurry, low quality",
+    sampler="euler",
+    steps=12,
+    guidance=5.0,
+    seed=5,
+    height=SIZE,
+    width=SIZE,
+)
 # An empty negative prompt is none to diffusers: zeros for "a", the empty text for "b".
 PICTURES = {name: dict(sampler=name) for name in SAMPLERS} | {
     "empty": dict(negative=""),
@@ -68,23 +102,58 @@ def write_model(folder, model) -> None:
     make.write_tokenizer(folder / "tokenizer_2", common | dict(generation=2))
     end = vocabulary["<|endoftext|>"]
     ids = dict(vocab_size=len(vocabulary), max_position_embeddings=length, bos_token_id=vocabulary["<|startoftext|>"])
-    first = CLIPTextModel(CLIPTextConfig(
-        hidden_size=w1, intermediate_size=2 * w1, num_hidden_layers=2, num_attention_heads=4, projection_dim=w1,
-        hidden_act="quick_gelu", eos_token_id=end, pad_token_id=end, **ids))
-    second = CLIPTextModelWithProjection(CLIPTextConfig(
-        hidden_size=w2, intermediate_size=2 * w2, num_hidden_layers=3, num_attention_heads=2, projection_dim=projection,
-        hidden_act="gelu", eos_token_id=model["end"] or end, pad_token_id=vocabulary["!"], **ids))
+    first = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=w1,
+            intermediate_size=2 * w1,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            projection_dim=w1,
+            hidden_act="quick_gelu",
+            eos_token_id=end,
+            pad_token_id=end,
+            **ids,
+        )
+    )
+    second = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            hidden_size=w2,
+            intermediate_size=2 * w2,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            projection_dim=projection,
+            hidden_act="gelu",
+            eos_token_id=model["end"] or end,
+            pad_token_id=vocabulary["!"],
+            **ids,
+        )
+    )
     unet = UNet2DConditionModel(
-        sample_size=SIZE // 2, block_out_channels=model["levels"], layers_per_block=model["layers"], norm_num_groups=8,
-        cross_attention_dim=w1 + w2, attention_head_dim=model["heads"], transformer_layers_per_block=model["depth"],
-        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=model["sizes"],
+        sample_size=SIZE // 2,
+        block_out_channels=model["levels"],
+        layers_per_block=model["layers"],
+        norm_num_groups=8,
+        cross_attention_dim=w1 + w2,
+        attention_head_dim=model["heads"],
+        transformer_layers_per_block=model["depth"],
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=model["sizes"],
         projection_class_embeddings_input_dim=6 * model["sizes"] + projection,
         down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-        up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"])
+        up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    )
     vae = AutoencoderKL(
-        sample_size=SIZE, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4,
-        scaling_factor=0.13025, force_upcast=True,
-        down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2)
+        sample_size=SIZE,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        scaling_factor=0.13025,
+        force_upcast=True,
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+    )
     for network, module in (("text_encoder", first), ("text_encoder_2", second), ("unet", unet), ("vae", vae)):
         enliven(module)
         if model["half"]:
@@ -92,26 +161,55 @@ def write_model(folder, model) -> None:
         module.save_pretrained(folder / network, variant="fp16" if model["half"] else None)
     (folder / "scheduler").mkdir()
     # The file of stabilityai/stable-diffusion-xl-base-1.0.
-    write_json(folder / "scheduler" / "scheduler_config.json", {
-        "_class_name": "EulerDiscreteScheduler", "_diffusers_version": "0.19.0.dev0", "beta_end": 0.012,
-        "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": False, "interpolation_type": "linear",
-        "num_train_timesteps": 1000, "prediction_type": "epsilon", "sample_max_value": 1.0, "set_alpha_to_one": False,
-        "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading", "trained_betas": None,
-        "use_karras_sigmas": False})
-    write_json(folder / "model_index.json", {
-        "_class_name": "StableDiffusionXLPipeline", "_diffusers_version": "0.42.1",
-        "feature_extractor": [None, None], "force_zeros_for_empty_prompt": model["zeros"],
-        "image_encoder": [None, None], "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]})
+    write_json(
+        folder / "scheduler" / "scheduler_config.json",
+        {
+            "_class_name": "EulerDiscreteScheduler",
+            "_diffusers_version": "0.19.0.dev0",
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "clip_sample": False,
+            "interpolation_type": "linear",
+            "num_train_timesteps": 1000,
+            "prediction_type": "epsilon",
+            "sample_max_value": 1.0,
+            "set_alpha_to_one": False,
+            "skip_prk_steps": True,
+            "steps_offset": 1,
+            "timestep_spacing": "leading",
+            "trained_betas": None,
+            "use_karras_sigmas": False,
+        },
+    )
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionXLPipeline",
+            "_diffusers_version": "0.42.1",
+            "feature_extractor": [None, None],
+            "force_zeros_for_empty_prompt": model["zeros"],
+            "image_encoder": [None, None],
+            "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )
 
 
 def load(folder, model) -> StableDiffusionXLPipeline:
     """The checkpoint as diffusers reads it, computing in f32."""
-    pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True,
-                                                     variant="fp16" if model["half"] else None, add_watermarker=False)
+    pipe = StableDiffusionXLPipeline.from_pretrained(
+        folder,
+        torch_dtype=torch.float32,
+        local_files_only=True,
+        variant="fp16" if model["half"] else None,
+        add_watermarker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
         module.eval().requires_grad_(False)
@@ -136,25 +234,36 @@ UNCUT = [SIZE, SIZE, 0, 0, SIZE, SIZE]
 def stages(pipe, out: dict, case: dict) -> None:
     """Text, UNet and VAE, each alone."""
     for number, tokenizer in enumerate((pipe.tokenizer, pipe.tokenizer_2), 1):
-        ids = tokenizer(PROMPTS, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-                        return_tensors="pt").input_ids
+        ids = tokenizer(
+            PROMPTS, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+        ).input_ids
         out[f"ids.{number}"] = ids.to(torch.uint32)
     out["embeddings"], out["pooled"] = embed(pipe, PROMPTS)
     g = generator(100)
     case["unet"] = {}
     for name, (b, h, w), timesteps, first, sizes in (
-            ("square", (2, 16, 16), [981, 21], 1, UNCUT), ("wide", (2, 12, 20), [0, 733.25], 3, [96, 160, 7, 11, 24, 40]),
-            ("odd", (1, 11, 15), [500], 9, [1024, 512, 0, 300, 22, 30])):
+        ("square", (2, 16, 16), [981, 21], 1, UNCUT),
+        ("wide", (2, 12, 20), [0, 733.25], 3, [96, 160, 7, 11, 24, 40]),
+        ("odd", (1, 11, 15), [500], 9, [1024, 512, 0, 300, 22, 30]),
+    ):
         x = torch.randn(b, 4, h, w, generator=g)
-        context, pooled = (out[key][first:first + b] for key in ("embeddings", "pooled"))
+        context, pooled = (out[key][first : first + b] for key in ("embeddings", "pooled"))
         y = pipe.unet(x, torch.tensor(timesteps), context, added_cond_kwargs=added(pooled, sizes)).sample
-        out |= {f"unet.{name}.x": x, f"unet.{name}.context": context, f"unet.{name}.pooled": pooled,
-                f"unet.{name}.output": y}
+        out |= {
+            f"unet.{name}.x": x,
+            f"unet.{name}.context": context,
+            f"unet.{name}.pooled": pooled,
+            f"unet.{name}.output": y,
+        }
         case["unet"][name] = {"timesteps": timesteps, "sizes": sizes}
     picture = torch.randn(1, 3, SIZE, SIZE, generator=g).clamp(-1, 1)
     latents = torch.randn(1, 4, SIZE // 2, SIZE // 2, generator=g)
-    out |= {"vae.picture": picture, "vae.mean": pipe.vae.encode(picture).latent_dist.mean,
-            "vae.latents": latents, "vae.decoded": pipe.vae.decode(latents).sample}
+    out |= {
+        "vae.picture": picture,
+        "vae.mean": pipe.vae.encode(picture).latent_dist.mean,
+        "vae.latents": latents,
+        "vae.decoded": pipe.vae.decode(latents).sample,
+    }
 
 
 def places(pipe, prompt: str, words: str) -> list[int]:
@@ -162,7 +271,7 @@ def places(pipe, prompt: str, words: str) -> list[int]:
     found = []
     for tokenizer in (pipe.tokenizer, pipe.tokenizer_2):
         ids, wanted = tokenizer(prompt).input_ids, tokenizer(words, add_special_tokens=False).input_ids
-        found.append([i + j for i in range(len(ids)) if ids[i:i + len(wanted)] == wanted for j in range(len(wanted))])
+        found.append([i + j for i in range(len(ids)) if ids[i : i + len(wanted)] == wanted for j in range(len(wanted))])
     assert found[0] == found[1] and found[0]
     return found[0]
 
@@ -176,8 +285,9 @@ def gradients(pipe, out: dict, case: dict) -> None:
     mask = torch.zeros(2, context.shape[1], 1, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
         mask[row, places(pipe, prompt, words)] = True
-    loss = lambda: F.mse_loss(pipe.unet(x, torch.tensor(timesteps), context,
-                                        added_cond_kwargs=added(pooled, UNCUT)).sample, target)
+    loss = lambda: F.mse_loss(
+        pipe.unet(x, torch.tensor(timesteps), context, added_cond_kwargs=added(pooled, UNCUT)).sample, target
+    )
     theta = sites(pipe.unet, "all")
     with torch.enable_grad():
         for p in theta.values():
@@ -191,7 +301,8 @@ def gradients(pipe, out: dict, case: dict) -> None:
         own = {name: layer.weight.detach().clone().requires_grad_(True) for name, layer in layers.items()}
         for name, layer in layers.items():
             layer.forward = lambda tokens, layer=layer, name=name: torch.where(
-                mask, F.linear(tokens, own[name]), F.linear(tokens, layer.weight))
+                mask, F.linear(tokens, own[name]), F.linear(tokens, layer.weight)
+            )
         at_words = torch.autograd.grad(loss(), own.values())
         for layer in layers.values():
             del layer.forward
@@ -250,10 +361,16 @@ def pictures(pipe, name: str, out: dict, case: dict) -> None:
     for key, changed in PICTURES.items():
         settings = PICTURE | changed
         pipe.scheduler = SAMPLERS[settings["sampler"]].from_config(stored.config)
-        picture = pipe(settings["prompt"], negative_prompt=settings["negative"] or None,
-                       num_inference_steps=settings["steps"], guidance_scale=settings["guidance"],
-                       height=settings["height"], width=settings["width"], generator=generator(settings["seed"]),
-                       output_type="np").images[0]
+        picture = pipe(
+            settings["prompt"],
+            negative_prompt=settings["negative"] or None,
+            num_inference_steps=settings["steps"],
+            guidance_scale=settings["guidance"],
+            height=settings["height"],
+            width=settings["width"],
+            generator=generator(settings["seed"]),
+            output_type="np",
+        ).images[0]
         out[f"picture.{key}"] = torch.from_numpy((picture * 255).round().astype("uint8"))
         case["picture"][key] = settings
         inner = ((picture > 0) & (picture < 1)).mean()
