@@ -75,8 +75,8 @@ impl Pipeline {
     }
 
     /// Shuts the neurons of concepts together, as [`Pipeline::shut`] does, in some layers or in all. Returns the
-    /// marks that prompts need for that, and the numbers of the concepts that have no neuron in these layers, and so change
-    /// nothing.
+    /// marks that prompts need for that, and the numbers of the concepts that have no neuron in these layers, and so
+    /// change nothing.
     ///
     /// With `conflicts`, concepts may hold different values at one neuron; the last one's is taken then.
     ///
