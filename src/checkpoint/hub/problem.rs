@@ -17,7 +17,7 @@ pub(super) enum Failure {
     /// Of the hub, or on the way to it.
     Hub(Problem),
     /// On this machine, or the user's wish.
-    Ours(Error),
+    Ours(Box<Error>),
 }
 
 /// What is wrong, and what to do about it.
@@ -37,7 +37,7 @@ pub(super) struct Problem {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Ours(error)
+        Self::Ours(Box::new(error))
     }
 }
 
@@ -59,7 +59,7 @@ impl Failure {
     /// The error for the user.
     pub(super) fn of(self, model: &str) -> Error {
         match self {
-            Self::Ours(error) => error,
+            Self::Ours(error) => *error,
             Self::Hub(Problem { what, hint, .. }) => Error::Model {
                 model: model.to_owned(),
                 problem: what,
