@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what tests/it/published.rs and src/model/tokenizer/tests.rs compare with: models in the shapes in which the
+"""Writes what tests/it/published.rs and src/model/text/tokenizer/tests/ compare with: models in the shapes in which the
 hub publishes Stable Diffusion, in miniature, and what diffusers and transformers make of them.
 
     python tests/golden/make_published.py [PYTHON_OF_TRANSFORMERS_4]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what src/checkpoint/single and tests/it/single_file.rs compare with: how diffusers' own converters take the
+"""Writes what src/checkpoint/single and tests/it/single_file/ compare with: how diffusers' own converters take the
 single files of Stable Diffusion 1.x, 2.x and XL apart, and CLIP's token ids with the vocabulary that is in the program.
 
     python tests/golden/make_single.py WHEEL_FOLDER

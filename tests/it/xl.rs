@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::configs::golden as golden_dir;
 use super::devices::device;
 
-// As in golden.rs: at most ten times what was measured.
+// As in golden/: at most ten times what was measured.
 
 /// Embeddings of tokens and whole texts, of the largest value.
 const EMBEDDING: f64 = 5e-6;

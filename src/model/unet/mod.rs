@@ -37,7 +37,7 @@ pub(in crate::model) enum Layer {
     Pop,
 }
 
-/// A UNet with frozen weights. K and V weights of its attentions, the [`Site`]s, can be exchanged.
+/// A UNet with frozen weights. K and V weights of its attentions, the [`Site`](crate::index::Site)s, can be exchanged.
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,

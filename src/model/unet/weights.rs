@@ -104,7 +104,8 @@ impl UNet {
     }
 
     /// Gives each subject weights of its own, of the same shapes, for these sites: they are used at the tokens that a
-    /// [`Conditioning`] has as the words of the subject of that number. An empty list takes all of them back.
+    /// [`Conditioning`](crate::model::Conditioning) has as the words of the subject of that number. An empty list takes
+    /// all of them back.
     ///
     /// # Errors
     /// If the model has no such site that sees text, or its shape is another.

@@ -54,7 +54,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// Prompts of everyday, many scripts, emoji, accents in one piece and in several, odd white space, HTML entities,
-/// contractions, digits, control characters, 500 tokens and more. `tests/it/single_file.rs` has 3,000 others.
+/// contractions, digits, control characters, 500 tokens and more. `tests/it/single_file/` has 3,000 others.
 #[test]
 fn prompts_have_the_ids_of_transformers_on_clips_vocabulary() {
     const BLOCK: usize = 10;
