@@ -22,8 +22,11 @@ impl Budget {
     pub(crate) fn new(memory: Option<u64>) -> Self {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
+        // What a control group calls free is less than what it can give: it counts the page cache as used.
         let free = match system.cgroup_limits() {
-            Some(limits) => limits.free_memory.min(system.available_memory()),
+            Some(limits) => {
+                (limits.total_memory.saturating_sub(limits.rss)).min(system.available_memory())
+            }
             None => system.available_memory(),
         };
         Self { told: memory, free }

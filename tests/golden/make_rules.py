@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what src/model/text/tokenizer/tests/ and src/model/clip/preprocess/tests.rs compare with: files that disagree, and
-which of them transformers believes.
+"""Writes what src/model/text/tokenizer/tests/ and src/model/clip/preprocess/tests.rs compare with: files that disagree,
+and which of them transformers believes.
 
     python tests/golden/make_rules.py       (made with transformers 5.24.0)
 
