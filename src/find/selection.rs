@@ -20,7 +20,7 @@ pub enum Selection {
 ///
 /// # Errors
 /// If a score is not a number.
-pub fn select(
+pub(crate) fn select(
     scores: &BTreeMap<Site, Vec<f32>>,
     selection: Selection,
 ) -> Result<BTreeMap<Site, Vec<u32>>> {

@@ -80,7 +80,7 @@ impl Provenance {
     /// That a file can be made of it.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::Error::Index) if there is no subject, or a prompt cannot tell two apart; if a text is
+    /// [`Error::Index`] if there is no subject, or a prompt cannot tell two apart; if a text is
     /// empty, has control characters or is too long; if there are too many of anything; or if a hash is not one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.subjects.is_empty() {

@@ -47,7 +47,7 @@ pub struct SizeIds {
 impl SizeIds {
     /// Of a picture of this size of which nothing was cut: what diffusers draws with, and trains with on square photos
     /// of the model's size.
-    pub fn uncut(size: Size) -> Self {
+    pub(crate) fn uncut(size: Size) -> Self {
         Self {
             original: size,
             top: 0,
@@ -104,7 +104,7 @@ impl Conditioning {
     ///
     /// # Panics
     /// If there are not b lists of places for a subject, or a place is not below t.
-    pub fn with_words(embedding: Tensor, places: &[Vec<Vec<usize>>]) -> Result<Self> {
+    pub(crate) fn with_words(embedding: Tensor, places: &[Vec<Vec<usize>>]) -> Result<Self> {
         let (b, t, _) = embedding.dims3()?;
         let words = places
             .iter()

@@ -201,12 +201,12 @@ impl Vae {
 
 impl Vae {
     /// What [`Vae::encode`] needs for one picture of this size.
-    pub fn encode_footprint(&self, size: Size) -> Footprint {
+    pub(crate) fn encode_footprint(&self, size: Size) -> Footprint {
         self.encoder.footprint(size)
     }
 
     /// What [`Vae::decode`] needs for one picture with latents of this size.
-    pub fn decode_footprint(&self, size: Size) -> Footprint {
+    pub(crate) fn decode_footprint(&self, size: Size) -> Footprint {
         self.decoder.footprint(size)
     }
 }

@@ -51,7 +51,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         self.apply(Direction::Forward, x, [Layout::Tokens; 2], Some(residual))
     }
 
@@ -115,7 +115,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn backward_onto(&self, grad: &Tensor, sum: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward_onto(&self, grad: &Tensor, sum: &Tensor) -> Result<Tensor> {
         self.apply(Direction::Backward, grad, [Layout::Tokens; 2], Some(sum))
     }
 
@@ -123,7 +123,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn backward_to_channels(&self, grad: &Tensor, like: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward_to_channels(&self, grad: &Tensor, like: &Tensor) -> Result<Tensor> {
         let layouts = [Layout::Tokens, Layout::Channels];
         let g = self.apply(Direction::Backward, grad, layouts, None)?;
         Ok(g.reshape(like.shape())?)
@@ -133,7 +133,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn backward_from_channels(&self, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward_from_channels(&self, grad: &Tensor) -> Result<Tensor> {
         let layouts = [Layout::Channels, Layout::Tokens];
         self.apply(Direction::Backward, grad, layouts, None)
     }
@@ -146,7 +146,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the leading dimensions differ, or there are none.
-    pub fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         match (x.dims(), grad.dims()) {
             ([of_x @ .., _], [of_grad @ .., _]) if of_x == of_grad && !of_x.is_empty() => {
                 backend_of([x, grad]).weight_gradient(x, grad)

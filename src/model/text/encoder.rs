@@ -131,7 +131,7 @@ impl TextEncoder {
     }
 
     /// Most tokens of a prompt.
-    pub fn max_length(&self) -> usize {
+    pub(crate) fn max_length(&self) -> usize {
         self.positions.dims()[0]
     }
 
@@ -152,7 +152,7 @@ impl TextEncoder {
     }
 
     /// Width of the embedding of a whole text, if it was loaded with the projection.
-    pub fn projection_width(&self) -> Option<usize> {
+    pub(crate) fn projection_width(&self) -> Option<usize> {
         self.projection.as_ref().map(TextProjection::width)
     }
 
@@ -172,7 +172,7 @@ impl TextEncoder {
     ///
     /// # Errors
     /// As [`TextEncoder::forward`].
-    pub fn penultimate(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+    pub(crate) fn penultimate(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
         let mask = self.mask(ids)?;
         self.stack.but_last(self.enter(ids)?, mask.as_ref())
     }

@@ -46,7 +46,7 @@ pub(in crate::model) fn bytes(channels: usize, pixels: usize) -> u64 {
 
 impl UNet {
     /// What a forward pass needs for `rows` latents of this size.
-    pub fn forward_footprint(&self, rows: usize, size: Size) -> Footprint {
+    pub(crate) fn forward_footprint(&self, rows: usize, size: Size) -> Footprint {
         let Walk { needs, skips } = self.needs(rows, size);
         Footprint {
             kept: skips,

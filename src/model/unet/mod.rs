@@ -191,7 +191,7 @@ impl UNet {
     /// That all of `values`, which came out of this network, are finite; `what` names them.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], which names the tensor that holds such a number, if one does.
+    /// [`Error::NotFinite`](crate::Error::NotFinite), which names the tensor that holds such a number, if one does.
     pub(crate) fn check_finite(&self, what: impl FnOnce() -> String, values: &[f32]) -> Result<()> {
         self.origin.check(what, values)
     }
@@ -258,7 +258,7 @@ impl UNet {
     ///
     /// # Errors
     /// As [`UNet::forward`].
-    pub fn forward_recording(
+    pub(crate) fn forward_recording(
         &self,
         x: &Tensor,
         timesteps: &[f32],

@@ -112,7 +112,10 @@ impl UNet {
     ///
     /// # Panics
     /// If a tensor is no matrix.
-    pub fn set_word_weights(&mut self, mut subjects: Vec<BTreeMap<Site, Tensor>>) -> Result<()> {
+    pub(crate) fn set_word_weights(
+        &mut self,
+        mut subjects: Vec<BTreeMap<Site, Tensor>>,
+    ) -> Result<()> {
         for projection in self.projections_mut().filter(|p| p.site.is_cross()) {
             let mut own = Vec::with_capacity(subjects.len());
             for weights in &mut subjects {

@@ -59,7 +59,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// If a shape does not fit.
-    pub fn forward_adding(&self, x: &Tensor, addends: Addends) -> Result<Tensor> {
+    pub(crate) fn forward_adding(&self, x: &Tensor, addends: Addends) -> Result<Tensor> {
         self.apply(x, Plane::of(x)?, addends)
     }
 
@@ -108,7 +108,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// If `grad` has not c_out channels, or is of no input.
-    pub fn backward_upsampled(&self, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward_upsampled(&self, grad: &Tensor) -> Result<Tensor> {
         let seen = Plane::of(grad)?;
         self.apply_backward(grad, seen.halved(), seen)
     }

@@ -210,7 +210,7 @@ impl ScheduleConfig {
     }
 
     /// Timesteps of training, 1000 in every Stable Diffusion.
-    pub fn num_train_timesteps(&self) -> usize {
+    pub(crate) fn num_train_timesteps(&self) -> usize {
         self.betas.len()
     }
 
@@ -219,7 +219,7 @@ impl ScheduleConfig {
     /// # Numerics
     /// As in PyTorch: betas and their complements in f32, the running product in f64, each value
     /// rounded to f32.
-    pub fn alphas_cumprod(&self) -> &[f32] {
+    pub(crate) fn alphas_cumprod(&self) -> &[f32] {
         &self.alphas_cumprod
     }
 
@@ -227,7 +227,7 @@ impl ScheduleConfig {
     ///
     /// # Errors
     /// [`Error::Value`] if there is no such timestep.
-    pub fn alpha_bar(&self, timestep: usize) -> Result<f32> {
+    pub(crate) fn alpha_bar(&self, timestep: usize) -> Result<f32> {
         self.alphas_cumprod
             .get(timestep)
             .copied()
@@ -239,7 +239,7 @@ impl ScheduleConfig {
     ///
     /// # Errors
     /// [`Error::Value`] if there is no such timestep.
-    pub fn signal_and_noise(&self, timestep: usize) -> Result<(f32, f32)> {
+    pub(crate) fn signal_and_noise(&self, timestep: usize) -> Result<(f32, f32)> {
         let alpha_bar = self.alpha_bar(timestep)?;
         Ok((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()))
     }

@@ -117,7 +117,7 @@ impl Tokenizer {
     /// # Errors
     /// If the text cannot be split into tokens, or has one for which diffusers puts several vectors
     /// (`maybe_convert_prompt` in `loaders/textual_inversion.py`).
-    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+    pub(crate) fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(unsplit)?;
         let ids = encoding.get_ids();
         if let Some(id) = ids.iter().find(|id| self.several.contains(id)) {
