@@ -143,7 +143,8 @@ impl ConfigReader {
 
     fn null(&self, key: &str, expected: &str) -> Error {
         let file = format!("{}: `{key}`", self.file);
-        let hint = "null is not the default here, and diffusers takes none either: give the value, or leave the key out for the default";
+        let hint = "null is not the default here, and diffusers takes none either: give the value, or leave the \
+                    key out for the default";
         Error::file(file, expected, "null", hint)
     }
 

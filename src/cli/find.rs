@@ -135,7 +135,8 @@ impl FindArgs {
         match sites.is_cross() {
             true => Ok(()),
             false => Err(format!(
-                "--method learned searches --sites cross or cross:v, found `{sites}`: rounding needs layers that see text"
+                "--method learned searches --sites cross or cross:v, found `{sites}`: rounding needs \
+                 layers that see text"
             )),
         }
     }

@@ -47,8 +47,8 @@ temporary files, and the error says where.";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// `pocket`, the small model inside this program; a folder in the diffusers layout; a single `.safetensors` file; or
-    /// the hub id of one, `owner/name` or `owner/name@revision`
+    /// `pocket`, the small model inside this program; a folder in the diffusers layout; a single `.safetensors` file;
+    /// or the hub id of one, `owner/name` or `owner/name@revision`
     #[arg(help_heading = INPUT,
         long,
         global = true,
@@ -102,8 +102,8 @@ pub(crate) struct FileArgs {
     /// its tensors tell]
     #[arg(help_heading = INPUT, long, global = true, value_name = "WHAT", value_parser = prediction)]
     pub(crate) prediction: Option<Prediction>,
-    /// The autoencoder to use in place of a single file's: a file of its own, or a folder that diffusers wrote; only for
-    /// single files
+    /// The autoencoder to use in place of a single file's: a file of its own, or a folder that diffusers wrote; only
+    /// for single files
     #[arg(help_heading = INPUT, long, global = true, value_name = "FILE|DIR")]
     pub(crate) vae: Option<PathBuf>,
     /// Where to take the configuration and the tokenizer of a single file from, a folder in the diffusers layout or a

@@ -37,7 +37,8 @@ pub(crate) fn run(
         && scope == Scope::Words
     {
         bail!(
-            "{option}: expected indices of scope `prompt`, found some of scope `words`: they leave their classes alone, so that no pictures of these are needed; leave the option out"
+            "{option}: expected indices of scope `prompt`, found some of scope `words`: they leave their \
+             classes alone, so that no pictures of these are needed; leave the option out"
         );
     }
     let lists = folders

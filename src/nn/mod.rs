@@ -19,7 +19,7 @@
 //! | `linear` `conv` `group_norm` | the layers: what they compute, their shapes, |
 //! | `layer_norm` `attention` `activation` | and the check that these fit |
 //! | `weight` | frozen matrices in the type of their file |
-//! | `layout` `parameters` `tensor` | what layers and backends speak of: sizes, what one use reads, a tensor's numbers |
+//! | `layout` `parameters` `tensor` | what layers and backends speak of: sizes, what is read, a tensor's numbers |
 //! | `backend` | the list of operations, each with candle's as its default |
 //! | `dispatch` | which backend computes what: the one place that chooses |
 //! | `candle/` | every operation by candle's own, on any device, of any float type: what GPUs run |

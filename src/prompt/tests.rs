@@ -202,10 +202,13 @@ fn subjects_are_placed_where_a_reader_expects_them() {
 proptest! {
     #[test]
     fn every_subject_is_there_and_stays(
-        prompt in "\\PC{0,30}|[ a-zA-Z,.üé'\\-\n]{0,40}|(a |dog|cat |dog |in |photo |of |sks |zwx |teddy bear|bear|, |-){0,10}",
+        prompt in "\\PC{0,30}|[ a-zA-Z,.üé'\\-\n]{0,40}|\
+                   (a |dog|cat |dog |in |photo |of |sks |zwx |teddy bear|bear|, |-){0,10}",
         picks in proptest::collection::vec(
             (
-                proptest::sample::select(vec!["dog", "cat", "bear", "teddy bear", "St. Bernard", "man in black", "été"]),
+                proptest::sample::select(vec![
+                    "dog", "cat", "bear", "teddy bear", "St. Bernard", "man in black", "été",
+                ]),
                 proptest::sample::select(vec!["sks", "zwx", "abc"]),
             ),
             0..5,

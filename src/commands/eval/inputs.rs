@@ -29,7 +29,8 @@ pub(super) fn subject(index: &NeuronIndex, name: Option<&str>) -> anyhow::Result
         }
         (None, [one]) => Ok(one.clone()),
         (None, _) => bail!(
-            "the index holds several subjects, {}: say with --subject NOUN which one the photos show, or give its own index",
+            "the index holds several subjects, {}: say with --subject NOUN which one the photos \
+             show, or give its own index",
             Subject::phrases(subjects)
         ),
     }

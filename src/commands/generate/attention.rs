@@ -34,7 +34,8 @@ pub(crate) fn options(
         Some(words) if words.is_empty() => {
             Concept::names_in(prompt, concepts).map_err(|subject| {
                 anyhow!(
-                    "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other words, or leave out --raw-prompt",
+                    "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other \
+                     words, or leave out --raw-prompt",
                     subject.phrase(),
                     subject.noun
                 )

@@ -62,7 +62,9 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     for text in [&prompt, &args.negative] {
         let cut = pipeline.tokenizer().truncated(text)?;
         if cut > 0 {
-            ui.warn(&format!("the last {cut} tokens of \"{text}\" do not fit into the model's text length and are cut"));
+            ui.warn(&format!(
+                "the last {cut} tokens of \"{text}\" do not fit into the model's text length and are cut"
+            ));
         }
     }
     let own = pipeline.sample_options();

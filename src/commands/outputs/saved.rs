@@ -30,7 +30,8 @@ impl Saved {
                     Some(place) => format!("{problem}; it is in `{}` instead", name(&place)),
                     None => {
                         self.lost = true;
-                        format!("{problem}; nor does it fit beside it, in the current folder, or in that for temporary files")
+                        format!("{problem}; nor does it fit beside it, in the current folder, or in that for \
+                                 temporary files")
                     }
                 });
             }
