@@ -321,10 +321,6 @@ fn with_article(phrase: &str) -> String {
 }
 
 /// `a` or `an`, as the first letter of what follows asks.
-///
-/// ```
-/// assert_eq!(cones::prompt::article("owl"), "an");
-/// ```
 pub(crate) fn article(word: &str) -> &'static str {
     match word.chars().next().map(|c| c.to_ascii_lowercase()) {
         Some('a' | 'e' | 'i' | 'o' | 'u') => "an",

@@ -5,6 +5,18 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
+fn articles_phrases_and_words() {
+    assert_eq!((article("owl"), article("dog")), ("an", "a"));
+    let places = words::phrases_in(
+        "a sks dog house and a sks dog",
+        &["sks dog", "sks dog house"],
+    );
+    assert_eq!(places, [vec![22..29], vec![2..15]]);
+    let words = words::words_of("a dog's dog-house, A dog");
+    assert_eq!(words, ["a", "dog", "s", "dog-house"]);
+}
+
+#[test]
 fn subjects_are_placed_where_a_reader_expects_them() {
     let dog = ("dog", "sks");
     let cat = ("cat", "sks");

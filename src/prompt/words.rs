@@ -26,11 +26,6 @@ pub fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
 
 /// For each of several phrases every place where it stands in a text, none over another: a longer phrase comes first,
 /// so that `sks dog` is not in `sks dog house` where that is a phrase too. Of equal phrases the first has the places.
-///
-/// ```
-/// let places = cones::prompt::phrases_in("a sks dog house and a sks dog", &["sks dog", "sks dog house"]);
-/// assert_eq!(places, [vec![22..29], vec![2..15]]);
-/// ```
 pub(crate) fn phrases_in(text: &str, phrases: &[&str]) -> Vec<Vec<Range<usize>>> {
     let mut searches: Vec<(String, usize)> = phrases.iter().map(|p| fold(p)).zip(0..).collect();
     searches.sort_by_key(|(phrase, _)| std::cmp::Reverse(phrase.chars().count()));
@@ -43,10 +38,6 @@ pub(crate) fn phrases_in(text: &str, phrases: &[&str]) -> Vec<Vec<Range<usize>>>
 }
 
 /// The words of a text, each once, as they first stand there.
-///
-/// ```
-/// assert_eq!(cones::prompt::words_of("a dog's dog-house, A dog"), ["a", "dog", "s", "dog-house"]);
-/// ```
 pub(crate) fn words_of(text: &str) -> Vec<&str> {
     let edges: Vec<usize> = Folded::new(text).edges.into_iter().flatten().collect();
     let mut seen = HashSet::new();
