@@ -1,26 +1,15 @@
-//! Which files of a folder hold a network's weights: plain, of a variant, or in shards, under the names that diffusers
-//! (`_add_variant`, `variant_compatible_siblings`) and transformers have given them.
+//! Which files of a folder hold a network's weights: plain, of a variant, or in shards.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 
 use super::tensors::{TensorFile, is_weight};
+use super::weight_names::{Part, parse};
 use super::within;
 use crate::config::ConfigReader;
 use crate::files::regular;
 use crate::{Error, Result};
-
-/// What a file of weights is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// All of them.
-    Whole,
-    /// The list of which file has which.
-    Index,
-    /// Some of them.
-    Shard,
-}
 
 /// Variants in the order in which they are taken where nothing is asked for; the plain one comes before all.
 const PREFERRED: [&str; 2] = ["fp32", "fp16"];
@@ -28,10 +17,10 @@ const PREFERRED: [&str; 2] = ["fp32", "fp16"];
 /// Longer indices than this are of no model: Stable Diffusion XL's has 0.2 MB.
 const LONGEST_INDEX: u64 = 4 << 20;
 
-/// The files of one network, by variant (empty for the plain one) and kind.
+/// The files of one network by variant, which is empty for the plain one.
 #[derive(Debug, Default)]
 pub(super) struct WeightFiles {
-    found: BTreeMap<String, BTreeMap<Kind, BTreeSet<String>>>,
+    found: BTreeMap<String, BTreeSet<(Part, String)>>,
     /// Whether there are pickled weights.
     pub(super) pickled: bool,
 }
@@ -52,9 +41,9 @@ impl WeightFiles {
             };
             files.pickled |= name.ends_with(".bin")
                 && (name.starts_with(stem) || name.starts_with("pytorch_model"));
-            if let Some((variant, kind)) = parse(name, stem) {
-                let kinds = files.found.entry(variant.to_owned()).or_default();
-                kinds.entry(kind).or_default().insert(name.to_owned());
+            if let Some((variant, part)) = name.strip_prefix(stem).and_then(parse) {
+                let parts = files.found.entry(variant.to_owned()).or_default();
+                parts.insert((part, name.to_owned()));
             }
         }
         Ok(files)
@@ -118,66 +107,22 @@ impl WeightFiles {
                 return refuse(format!("several variants and no plain one: {list}"), hint);
             }
         };
-        let kinds = &self.found[variant];
-        let first = |kind: Kind| kinds.get(&kind).and_then(|names| names.first());
-        if let Some(name) = first(Kind::Whole) {
-            let label = within(dir, name);
-            return TensorFile::open(&root.join(&label), &label, convert).map(Some);
-        }
-        match (first(Kind::Index), first(Kind::Shard)) {
-            (Some(index), _) => open_shards(root, dir, index, convert).map(Some),
-            (None, Some(shard)) => {
+        match self.found[variant].first() {
+            None => Ok(None),
+            Some((Part::Whole, name)) => {
+                let label = within(dir, name);
+                TensorFile::open(&root.join(&label), &label, convert).map(Some)
+            }
+            Some((Part::Index, index)) => open_shards(root, dir, index, convert).map(Some),
+            Some((Part::Shard(..), shard)) => {
                 let hint = "the model is not complete: fetch it again, with its `….safetensors.index.json`";
                 refuse(
                     format!("`{shard}`, one of several files, without their index"),
                     hint,
                 )
             }
-            (None, None) => Ok(None),
         }
     }
-}
-
-/// The variant and the kind of a file, if it is one of the weights that are called `stem`.
-fn parse<'a>(name: &'a str, stem: &str) -> Option<(&'a str, Kind)> {
-    let rest = name.strip_prefix(stem)?;
-    let variant = |part: &'a str| match part.strip_prefix('.') {
-        _ if part.is_empty() => Some(""),
-        Some(variant) if !variant.is_empty() && !variant.contains("safetensors") => Some(variant),
-        _ => None,
-    };
-    if let Some(rest) = rest.strip_suffix(".json") {
-        // `x.safetensors.index.fp16.json`, and of some versions `x.safetensors.fp16.index.json`.
-        let (before, after) = rest.split_once(".safetensors")?;
-        let own = match after.strip_prefix(".index") {
-            Some(behind) => behind,
-            None => after.strip_suffix(".index")?,
-        };
-        let own = if own.is_empty() { before } else { own };
-        return Some((variant(own)?, Kind::Index));
-    }
-    let rest = rest.strip_suffix(".safetensors")?;
-    match rest.find('-') {
-        // `x.fp16-00001-of-00002`, and of older versions `x-00001-of-00002.fp16`.
-        Some(at) if is_shard(&rest[at..]) => {
-            let (number, own) = rest[at..].split_at("-00001-of-00002".len());
-            debug_assert!(is_shard(number));
-            let own = if own.is_empty() { &rest[..at] } else { own };
-            Some((variant(own)?, Kind::Shard))
-        }
-        _ => Some((variant(rest)?, Kind::Whole)),
-    }
-}
-
-/// Whether a name goes on with `-00001-of-00002`.
-fn is_shard(text: &str) -> bool {
-    let digits = |text: Option<&str>| text.is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
-    text.get(..15).is_some_and(|text| {
-        text.starts_with('-')
-            && digits(text.get(1..6))
-            && text.get(6..10) == Some("-of-")
-            && digits(text.get(10..15))
-    })
 }
 
 /// Opens all files that an index names, which must have just the tensors that it says.
@@ -251,32 +196,6 @@ fn open_shards(root: &Path, dir: &str, index: &str, convert: &str) -> Result<Ten
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_of_all_versions() {
-        #[rustfmt::skip]
-        let rows = [
-            (".safetensors", Some(("", Kind::Whole))),
-            (".fp16.safetensors", Some(("fp16", Kind::Whole))),
-            (".non_ema.safetensors", Some(("non_ema", Kind::Whole))),
-            (".fp16.non-ema.safetensors", Some(("fp16.non-ema", Kind::Whole))),
-            (".safetensors.index.json", Some(("", Kind::Index))),
-            (".safetensors.index.fp16.json", Some(("fp16", Kind::Index))),
-            (".safetensors.fp16.index.json", Some(("fp16", Kind::Index))),
-            (".fp16.safetensors.index.json", Some(("fp16", Kind::Index))),
-            ("-00001-of-00002.safetensors", Some(("", Kind::Shard))),
-            (".fp16-00001-of-00002.safetensors", Some(("fp16", Kind::Shard))),
-            ("-00001-of-00002.fp16.safetensors", Some(("fp16", Kind::Shard))),
-            (".bin", None),
-            ("2.safetensors", None),
-            (".onnx", None),
-            (".safetensors.index", None),
-            ("-0001-of-00002.safetensors", None),
-        ];
-        for (end, want) in rows {
-            assert_eq!(parse(&format!("model{end}"), "model"), want, "{end}");
-        }
-    }
-
     /// What there is, what is asked for, and what is taken.
     type Row<'a> = (
         &'a [&'a str],
@@ -301,7 +220,7 @@ mod tests {
             (&["", "non_ema"], None, Ok(Some(""))),
         ];
         for (there, wanted, want) in rows {
-            let found = there.iter().map(|v| ((*v).to_owned(), BTreeMap::new()));
+            let found = there.iter().map(|v| ((*v).to_owned(), BTreeSet::new()));
             let files = WeightFiles {
                 found: found.collect(),
                 pickled: false,

@@ -9,6 +9,7 @@ mod open;
 mod pocket;
 mod single;
 mod tensors;
+mod weight_names;
 
 pub use open::OpenOptions;
 pub use pocket::POCKET_NOUNS;

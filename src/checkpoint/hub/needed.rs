@@ -40,7 +40,7 @@ struct Network {
     stem: &'static str,
     /// Whether a model can be without it: it is needed where its configuration is there.
     optional: bool,
-    configs: &'static [&'static str],
+    configs: &'static [&'static [&'static str]],
 }
 
 /// What may be in a folder of a tokenizer.
@@ -52,24 +52,17 @@ const TOKENIZER: &[&str] = &[
     "special_tokens_map.json",
     "added_tokens.json",
 ];
-const CLIP: &[&str] = &[
-    "config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-];
 const CONFIG: &[&str] = &["config.json"];
+const PROCESSOR: &[&str] = &["preprocessor_config.json", "processor_config.json"];
+/// What is taken of the folder of a network of a pipeline, and of a CLIP.
+const PLAIN: &[&[&str]] = &[CONFIG];
+const CLIP: &[&[&str]] = &[CONFIG, PROCESSOR, TOKENIZER];
 
 const PIPELINE: [Network; 5] = [
-    network("unet", "diffusion_pytorch_model", false, CONFIG),
-    network("vae", "diffusion_pytorch_model", false, CONFIG),
-    network("text_encoder", "model", false, CONFIG),
-    network("text_encoder_2", "model", true, CONFIG),
+    network("unet", "diffusion_pytorch_model", false, PLAIN),
+    network("vae", "diffusion_pytorch_model", false, PLAIN),
+    network("text_encoder", "model", false, PLAIN),
+    network("text_encoder_2", "model", true, PLAIN),
     network("clip", "model", true, CLIP),
 ];
 const ENCODER: [Network; 1] = [network("", "model", false, CLIP)];
@@ -78,7 +71,7 @@ const fn network(
     dir: &'static str,
     stem: &'static str,
     optional: bool,
-    configs: &'static [&'static str],
+    configs: &'static [&'static [&'static str]],
 ) -> Network {
     Network {
         dir,
@@ -150,7 +143,9 @@ pub(super) fn needed_files<'a, S: AsRef<str>>(
             (false, true) => continue,
             (false, false) => return Err(lacks(&config)),
         }
-        take(dir, configs);
+        for files in *configs {
+            take(dir, files);
+        }
         let found = weights(&names, dir, stem);
         variants.extend(found.keys().filter(|variant| !variant.is_empty()).copied());
         needed

@@ -1,7 +1,8 @@
-//! Which files hold a network's weights: plain, of a variant, or in shards, told from their names.
+//! Which files of a repository hold a network's weights: plain, of a variant, or in shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::checkpoint::weight_names::{Part, parse};
 use crate::checkpoint::within;
 
 /// What a repository has not, and what to do.
@@ -54,50 +55,6 @@ pub(super) fn weights<'a>(
         }
     }
     found
-}
-
-/// What a file of weights is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Whole,
-    Index,
-    Shard(u32, u32),
-}
-
-/// The variant and the part of weights from what follows their common name: `.fp16.safetensors`,
-/// `-00001-of-00002.safetensors`, `.safetensors.index.fp16.json`, and the older ways to write these.
-fn parse(rest: &str) -> Option<(&str, Part)> {
-    let own = |text: &str| match text.strip_prefix('.') {
-        None if text.is_empty() => Some(0..0),
-        Some(name) if !name.is_empty() && !name.contains('.') => Some(1..text.len()),
-        _ => None,
-    };
-    if let Some(rest) = rest.strip_suffix(".json") {
-        let (before, after) = rest.split_once(".safetensors")?;
-        let behind = match after.strip_prefix(".index") {
-            Some(behind) => behind,
-            None => after.strip_suffix(".index")?,
-        };
-        let text = if behind.is_empty() { before } else { behind };
-        return Some((&text[own(text)?], Part::Index));
-    }
-    let rest = rest.strip_suffix(".safetensors")?;
-    let shard = |at: usize| {
-        let (number, of) = rest
-            .get(at..at + 15)?
-            .strip_prefix('-')?
-            .split_once("-of-")?;
-        (number.len() == 5 && of.len() == 5).then_some(())?;
-        Some(Part::Shard(number.parse().ok()?, of.parse().ok()?))
-    };
-    match rest.find('-').and_then(|at| Some((at, shard(at)?))) {
-        Some((at, part)) => {
-            let (before, behind) = (&rest[..at], &rest[at + 15..]);
-            let text = if behind.is_empty() { before } else { behind };
-            Some((&text[own(text)?], part))
-        }
-        None => Some((&rest[own(rest)?], Part::Whole)),
-    }
 }
 
 /// The files to take of a network's weights.
