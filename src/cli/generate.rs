@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use cones::Size;
 use cones::index::LayerSelection;
-use cones::sampling::Sampler;
 
 use super::MemoryArgs;
 use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
-use super::values::{at_least_one, files, finite_f64, picture_count, png, samplers, size, words};
+use super::sampling::SamplingArgs;
+use super::values::{files, picture_count, png, size, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -42,15 +42,8 @@ pub(crate) struct GenerateArgs {
     #[arg(help_heading = METHOD, long, num_args = 0.., require_equals = true, value_delimiter = ',',
         value_name = "WORD,...", value_parser = words)]
     pub(crate) attend_excite: Option<Vec<String>>,
-    #[arg(help_heading = SAMPLING, long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
-    pub(crate) sampler: Sampler,
-    /// Sampling steps [default: the model's own, else 50]
-    #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) steps: Option<usize>,
-    /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(help_heading = SAMPLING, long = "guidance-scale", alias = "guidance", allow_negative_numbers = true,
-        value_name = "SCALE", value_parser = finite_f64)]
-    pub(crate) guidance: Option<f64>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
     /// Size in pixels, `N` or `WIDTHxHEIGHT` [default: what the model was trained on]
     #[arg(help_heading = SAMPLING, long, value_name = "SIZE", value_parser = size)]
     pub(crate) size: Option<Size>,

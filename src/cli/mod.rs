@@ -3,6 +3,7 @@
 mod find;
 mod generate;
 mod headings;
+mod sampling;
 mod values;
 
 pub(crate) use find::{FindArgs, Method};
@@ -13,12 +14,13 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use cones::find::tuning;
-use cones::sampling::{Prediction, Sampler};
+use cones::sampling::Prediction;
 
 use self::headings::{INPUT, MACHINE, METHOD, OUTPUT, SAMPLING};
+use self::sampling::SamplingArgs;
 use self::values::{
-    at_least_one, batch, bytes, density, device, finite_f64, non_negative, picture_count, png,
-    prediction, samplers, seed, threads, up_to_a_hundred, up_to_a_million, words,
+    at_least_one, batch, bytes, density, device, non_negative, picture_count, png, prediction,
+    seed, threads, up_to_a_hundred, up_to_a_million, words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -343,15 +345,8 @@ pub(crate) struct EvalArgs {
     /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
     #[arg(help_heading = SAMPLING, long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,
-    #[arg(help_heading = SAMPLING, long, help = samplers(), default_value_t = Sampler::ALL[0], value_name = "NAME")]
-    pub(crate) sampler: Sampler,
-    /// Sampling steps [default: the model's own, else 50]
-    #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) steps: Option<usize>,
-    /// How closely to follow the prompt [default: the model's own, else 7.5]
-    #[arg(help_heading = SAMPLING, long = "guidance-scale", alias = "guidance", allow_negative_numbers = true,
-        value_name = "SCALE", value_parser = finite_f64)]
-    pub(crate) guidance: Option<f64>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
     /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
     #[arg(help_heading = OUTPUT, long, value_name = "FILE.png")]
     pub(crate) sheet: Option<PathBuf>,

@@ -5,6 +5,7 @@
 
 mod clip;
 mod conditioning;
+mod config;
 mod finite;
 mod loader;
 mod resnet;

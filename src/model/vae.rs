@@ -96,22 +96,8 @@ impl Vae {
     ) -> Result<Self> {
         let mut keys = ConfigReader::parse_diffusers(config_file, config)?;
         check_kind(config_file, &mut keys)?;
-        let widths: Vec<usize> = keys.or("block_out_channels", vec![64])?;
+        let (widths, groups) = keys.widths(&[64], 1)?;
         let n = widths.len();
-        if !(1..=8).contains(&n) {
-            return Err(keys.error("block_out_channels", "1 to 8 widths", n));
-        }
-        let groups = keys.size("norm_num_groups", 32, 1)?;
-        for &width in &widths {
-            keys.check_size("block_out_channels", width, 1)?;
-            if width % groups != 0 {
-                return Err(keys.error(
-                    "block_out_channels",
-                    format!("multiples of norm_num_groups = {groups}"),
-                    width,
-                ));
-            }
-        }
         let depth = keys.size("layers_per_block", 1, 1)?;
         let latent = keys.size("latent_channels", 4, 1)?;
         let attends = keys.flag("mid_block_add_attention")?.unwrap_or(true);

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use cones::{Error, escaped};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::memory::human;
 use super::ui::{Ui, say};
@@ -25,22 +25,8 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub(crate) fn new(ui: &Ui) -> Self {
-        let bar = (!ui.quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template = match ui.color {
-                true => {
-                    "{prefix:>16} {bar:32.cyan} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"
-                }
-                false => "{prefix:>16} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.set_prefix("fetching");
-            bar
-        });
         Self {
-            bar,
+            bar: ui.bar("fetching", "{bytes}/{total_bytes} {bytes_per_sec}"),
             lines: !ui.quiet,
             start: None,
             last: Instant::now(),

@@ -96,26 +96,28 @@ impl Ui {
 
     /// A meter for work of known length.
     pub(crate) fn meter(&self, label: &str) -> Meter {
-        let bar = (!self.quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template = if self.color {
-                "{prefix:>16} {bar:32.cyan} {pos}/{len} {msg} eta {eta}"
-            } else {
-                "{prefix:>16} {bar:32} {pos}/{len} {msg} eta {eta}"
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.set_prefix(escaped(label));
-            bar
-        });
         Meter {
-            bar,
+            bar: self.bar(label, "{pos}/{len} {msg}"),
             lines: !self.quiet,
             label: escaped(label),
             start: Instant::now(),
             last: Instant::now(),
         }
+    }
+
+    /// A bar with this label before it, and behind it counts in indicatif's language and the time left; none where
+    /// nobody sees it move.
+    pub(super) fn bar(&self, label: &str, counts: &str) -> Option<ProgressBar> {
+        (!self.quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let color = if self.color { ".cyan" } else { "" };
+            let template = format!("{{prefix:>16}} {{bar:32{color}}} {counts} eta {{eta}}");
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(escaped(label));
+            bar
+        })
     }
 }
 

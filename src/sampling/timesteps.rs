@@ -157,9 +157,10 @@ pub(super) fn of_table(
     }
 }
 
-/// The standard deviation of noise at level `highest`, where a run begins: below the last timestep of training, with
-/// "leading", latents still hold some picture of variance 1.
-pub(super) fn initial_sigma(config: &ScheduleConfig, highest: f32) -> f32 {
+/// The standard deviation of noise where a run begins, at the highest of these levels: below the last timestep of
+/// training, with "leading", latents still hold some picture of variance 1.
+pub(super) fn initial_sigma(config: &ScheduleConfig, sigmas: &[f32]) -> f32 {
+    let highest = sigmas.iter().copied().fold(0.0, f32::max);
     match config.spacing.unwrap_or(Spacing::Linspace) {
         Spacing::Leading => (highest * highest + 1.0).sqrt(),
         Spacing::Linspace | Spacing::Trailing => highest,

@@ -9,7 +9,7 @@ use cones::find::{ClassImages, encode};
 use cones::index::SiteSelection;
 use cones::picture::sheet;
 use cones::pipeline::{marks_of, shut};
-use cones::{Photo, Photos, Picture, Pipeline, SampleOptions};
+use cones::{Photo, Photos, Picture, Pipeline};
 
 use self::inputs::{encoder, prompts, read_scores, subject};
 use super::class_images;
@@ -90,13 +90,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
             ));
         }
     }
-    let own = pipeline.sample_options();
-    let options = SampleOptions {
-        sampler: args.sampler,
-        steps: args.steps.unwrap_or(own.steps),
-        guidance: args.guidance.unwrap_or(own.guidance),
-        ..own
-    };
+    let options = args.sampling.options(pipeline.sample_options());
     let whole = photos.iter().map(Photo::whole);
     let study = Study::new(&clip, &prompts, &options, (global.seed, args.count), whole)?;
     let held_out = match args.loss_draws {

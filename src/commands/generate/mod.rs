@@ -67,13 +67,10 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             ));
         }
     }
-    let own = pipeline.sample_options();
     let options = SampleOptions {
-        sampler: args.sampler,
-        steps: args.steps.unwrap_or(own.steps),
-        guidance: args.guidance.unwrap_or(own.guidance),
         negative: args.negative.clone(),
         size: args.size,
+        ..args.sampling.options(pipeline.sample_options())
     };
     let attention = attention::options(args, &pipeline, &prompt, &concepts)?;
     if !attention.excite.is_empty() {

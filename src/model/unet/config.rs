@@ -76,22 +76,8 @@ impl UNetConfig {
         let mut keys = ConfigReader::parse_diffusers(file, text)?;
         let version = keys.or("_diffusers_version", String::new())?;
         let (in_channels, out_channels) = check_kind(file, &mut keys)?;
-        let widths: Vec<usize> = keys.or("block_out_channels", vec![320, 640, 1280, 1280])?;
+        let (widths, groups) = keys.widths(&[320, 640, 1280, 1280], 2)?;
         let n = widths.len();
-        if !(1..=8).contains(&n) {
-            return Err(keys.error("block_out_channels", "1 to 8 widths", n));
-        }
-        let groups = keys.size("norm_num_groups", 32, 1)?;
-        for &width in &widths {
-            keys.check_size("block_out_channels", width, 2)?;
-            if width % groups != 0 {
-                return Err(keys.error(
-                    "block_out_channels",
-                    format!("multiples of norm_num_groups = {groups}"),
-                    width,
-                ));
-            }
-        }
         let down_default = ["CrossAttnDownBlock2D"; 3]
             .into_iter()
             .chain(["DownBlock2D"]);

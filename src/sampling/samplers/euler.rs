@@ -26,7 +26,6 @@ fn plan(config: &ScheduleConfig, steps: usize) -> Result<Plan> {
     let alphas = config.finite_alphas();
     let mut levels = of_fractions(config, &alphas, steps, config.karras);
     levels.sigmas.push(end(config, &sigmas(&alphas)));
-    let highest = levels.sigmas.iter().copied().fold(0.0, f32::max);
     let euler = Euler {
         prediction: config.prediction(),
         sigmas: levels.sigmas.clone(),
@@ -34,7 +33,7 @@ fn plan(config: &ScheduleConfig, steps: usize) -> Result<Plan> {
     Ok(Plan::exploding(
         levels.timesteps,
         &levels.sigmas,
-        initial_sigma(config, highest),
+        initial_sigma(config, &levels.sigmas),
         Fresh::Never,
         euler,
     ))

@@ -23,7 +23,6 @@ pub(super) const METHOD: Method = Method {
 fn plan(config: &ScheduleConfig, steps: usize) -> Result<Plan> {
     let mut levels = of_fractions(config, &config.finite_alphas(), steps, false);
     levels.sigmas.push(0.0);
-    let highest = levels.sigmas.iter().copied().fold(0.0, f32::max);
     let euler = EulerAncestral {
         prediction: config.prediction(),
         sigmas: levels.sigmas.clone(),
@@ -31,7 +30,7 @@ fn plan(config: &ScheduleConfig, steps: usize) -> Result<Plan> {
     Ok(Plan::exploding(
         levels.timesteps,
         &levels.sigmas,
-        initial_sigma(config, highest),
+        initial_sigma(config, &levels.sigmas),
         Fresh::Always,
         euler,
     ))

@@ -32,13 +32,12 @@ fn plan(config: &ScheduleConfig, steps: usize) -> Result<Plan> {
             .collect()
     };
     let (timesteps, sigmas) = (twice(&levels.timesteps), twice(&levels.sigmas));
-    let highest = sigmas.iter().copied().fold(0.0, f32::max);
     let heun = Heun {
         prediction: config.prediction(),
         sigmas: [&sigmas[..], &[0.0]].concat(),
         begun: None,
     };
-    let start = initial_sigma(config, highest);
+    let start = initial_sigma(config, &sigmas);
     Ok(Plan {
         order: Some(2),
         ..Plan::exploding(timesteps, &sigmas, start, Fresh::Never, heun)
