@@ -6,127 +6,46 @@
 
 #![expect(missing_docs, reason = "criterion makes a function without a comment")]
 
-use std::hint::black_box;
-
-use candle_core::{Device, Tensor};
-use cones::Pipeline;
+use candle_core::Device;
+use cones::bench::{Passes, by_candle, kernels};
 use cones::checkpoint::Source;
-use cones::index::SiteSelection;
-use cones::nn::{
-    Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
-    by_candle,
-};
-use cones::sampling::Generator;
+use cones::{Pipeline, Result};
 use criterion::{Criterion, criterion_group, criterion_main};
 
-/// Widths and sides of the UNet's levels at 512 × 512, for a batch of two.
-const LEVELS: [(usize, usize); 3] = [(320, 64), (640, 32), (1280, 16)];
-const BATCH: usize = 2;
-
-fn random(shape: &[usize]) -> Tensor {
-    let values = Generator::new(1).randn(shape.iter().product());
-    Tensor::from_vec(values, shape, &Device::Cpu).expect("as many values as the shape has")
-}
-
-/// Times `f` with the kernels of this crate, and then with candle's operations.
-fn run<T>(criterion: &mut Criterion, name: &str, f: impl Fn() -> cones::Result<T>) {
-    let once = || black_box(f().expect("the shapes fit"));
+/// Times `once` with the kernels of this crate, and then with candle's operations.
+fn run(criterion: &mut Criterion, name: &str, once: &dyn Fn() -> Result<()>) {
+    let once = || once().expect("the shapes fit");
     criterion.bench_function(name, |bencher| bencher.iter(once));
     let name = format!("{name}, by candle");
     criterion.bench_function(&name, |bencher| by_candle(|| bencher.iter(once)));
 }
 
-fn convolutions(criterion: &mut Criterion) {
-    for (c, side) in LEVELS {
-        let x = random(&[BATCH, c, side, side]);
-        let layer = Conv2d::new(random(&[c, 9 * c]), 3, random(&[c]), 1, 1);
-        run(criterion, &format!("conv3x3 {c}@{side}"), || {
-            layer.forward(&x)
-        });
-        let name = format!("conv3x3 {c}@{side} backward");
-        run(criterion, &name, || layer.backward(&x));
-    }
-}
-
-fn norms(criterion: &mut Criterion) {
-    for (c, side) in LEVELS {
-        let x = random(&[BATCH, c, side, side]);
-        let group = GroupNorm::new(random(&[c]), random(&[c]), 32, 1e-5, Activation::Silu);
-        run(criterion, &format!("group norm + SiLU {c}@{side}"), || {
-            group.forward(&x)
-        });
-        let name = format!("group norm + SiLU {c}@{side} backward");
-        run(criterion, &name, || group.backward(&x, &x));
-        let tokens = random(&[BATCH, side * side, c]);
-        let layer = LayerNorm::new(random(&[c]), random(&[c]), 1e-5);
-        run(criterion, &format!("layer norm {c}@{side}"), || {
-            layer.forward(&tokens)
-        });
-        let name = format!("layer norm {c}@{side} backward");
-        run(criterion, &name, || layer.backward(&tokens, &tokens));
-    }
-    // The largest of the autoencoder's decoder.
-    let x = random(&[1, 128, 512, 512]);
-    let group = GroupNorm::new(random(&[128]), random(&[128]), 32, 1e-6, Activation::Silu);
-    run(criterion, "group norm + SiLU 128@512", || group.forward(&x));
-}
-
-fn transformers(criterion: &mut Criterion) {
-    const HEADS: usize = 8;
-    for (c, side) in LEVELS {
-        let x = random(&[BATCH, side * side, c]);
-        let linear = Linear::new(random(&[c, c]), None);
-        run(criterion, &format!("linear {c}@{side}"), || {
-            linear.forward(&x)
-        });
-        let name = format!("linear {c}@{side} backward");
-        run(criterion, &name, || linear.backward(&x));
-        let gate = Linear::new(random(&[8 * c, c]), Some(random(&[8 * c])));
-        run(criterion, &format!("GEGLU {c}@{side}"), || {
-            gate.forward_geglu(&x)
-        });
-        let name = format!("GEGLU {c}@{side} backward");
-        let grad = random(&[BATCH, side * side, 4 * c]);
-        run(criterion, &name, || gate.backward_geglu(&x, &grad));
-        let name = format!("self-attention {c}@{side}");
-        run(criterion, &name, || attention(&x, &x, &x, HEADS));
-        let name = format!("self-attention {c}@{side} backward");
-        run(criterion, &name, || {
-            let (output, map) = (Some(&x), None);
-            attention_backward(&x, &x, &x, HEADS, AttentionGrad { output, map })
-        });
-    }
+fn layers(criterion: &mut Criterion) {
+    kernels(&mut |name, once| run(criterion, name, once)).expect("memory for them");
 }
 
 fn models(criterion: &mut Criterion) {
     model(criterion, "pocket", 16);
     if let Ok(folder) = std::env::var("CONES_BENCH_MODEL") {
-        model(criterion, &folder, BATCH);
+        model(criterion, &folder, 2);
     }
 }
 
 fn model(criterion: &mut Criterion, name: &str, rows: usize) {
     let source = Source::open(name).expect("a model of this name");
     let pipeline = Pipeline::load(&source, &Device::Cpu).expect("a whole model");
-    let (unet, name) = (pipeline.unet(), source.name());
-    let side = unet.sample_size();
-    let x = random(&[rows, unet.channels(), side, side]);
-    let timesteps = vec![500.0; rows];
-    let prompt = pipeline
-        .embed(&vec!["a photo of a dog".into(); rows])
-        .expect("a prompt of known words");
-    let forward = || unet.forward(&x, &timesteps, &prompt);
-    let step = || {
-        let (output, saved) = unet.forward_saving(&x, &timesteps, &prompt)?;
-        unet.backward(saved, &output, SiteSelection::Cross)
-    };
-    run(criterion, &format!("{name} forward, {rows} rows"), forward);
+    let prompts = vec!["a photo of a dog"; rows];
+    let passes = Passes::new(&pipeline, &prompts).expect("a prompt of known words");
+    let name = pipeline.name();
+    let forward = || passes.forward().map(drop);
+    run(criterion, &format!("{name} forward, {rows} rows"), &forward);
     #[cfg(feature = "candle-transformers")]
     {
-        let ours = forward().expect("the shapes fit");
-        theirs::forward(criterion, name, &x, prompt.embedding(), &ours);
+        let ours = passes.forward().expect("the shapes fit");
+        theirs::forward(criterion, name, &passes.latents, &passes.embeddings, &ours);
     }
-    run(criterion, &format!("{name} find step, {rows} rows"), step);
+    let step = || passes.step();
+    run(criterion, &format!("{name} find step, {rows} rows"), &step);
 }
 
 /// The UNet of candle-transformers.
@@ -213,6 +132,6 @@ mod theirs {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = convolutions, norms, transformers, models
+    targets = layers, models
 }
 criterion_main!(benches);

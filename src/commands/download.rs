@@ -35,14 +35,12 @@ pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> a
     let quiet = &mut |_, _| Ui::check_interrupt();
     let download =
         Download::look_up(&settings, model, layout, variant, quiet).with_context(failed)?;
-    download.fetch_configs(quiet).with_context(failed)?;
     if layout == Layout::Pipeline {
-        Source::open(&download.folder().to_string_lossy())
+        Source::open(&download.folder.to_string_lossy())
             .and_then(|source| Pipeline::check(&source))
             .with_context(|| format!("model `{model}` is not fetched"))?;
     }
-    download.check_room()?;
-    let (missing, size) = (download.missing(), download.size());
+    let (missing, size) = (download.missing()?, download.size);
     // The configurations always are; a part of the weights is worth a word.
     let parts = match size - missing {
         here if here >= size / 10 => format!("{} ({} more are here)", human(missing), human(here)),

@@ -94,7 +94,7 @@ fn overlaps(paths: &[&Path], parts: &[&NeuronIndex], ui: &Ui) -> anyhow::Result<
     let mut all = Vec::new();
     for (i, (a, first)) in paths.iter().zip(parts).enumerate() {
         for (b, second) in paths.iter().zip(parts).skip(i + 1) {
-            let total = OverlapReport::new(first, second)?.total();
+            let total = OverlapReport::new(first, second)?.total;
             ui.note(&format!(
                 "{} and {} share {} neurons, where chance would give {:.0}",
                 name(a),

@@ -69,7 +69,7 @@ fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
     let source = source(global)?;
     let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;
-    pipeline.unet_mut().0.compute_in(match global.dtype {
+    pipeline.compute_in(match global.dtype {
         Precision::F32 => DType::F32,
         Precision::F16 => DType::F16,
         Precision::Bf16 => DType::BF16,

@@ -81,7 +81,7 @@ pub(crate) fn run(
     let needs = plan.fit(&mut pipeline, union, &photos, budget.bytes());
     budget.check(&needs, ui)?;
     let left_out: Vec<LeftOut> = (photos.iter())
-        .flat_map(|photos| photos.left_out().to_vec())
+        .flat_map(|photos| photos.left_out.clone())
         .collect();
     if args.dry_run {
         let what = format!(

@@ -316,7 +316,7 @@ impl IndexError {
     }
 
     /// The next step, where there is one to name.
-    pub fn hint(&self) -> Option<&str> {
+    pub(crate) fn hint(&self) -> Option<&str> {
         Some(match self.cause() {
             Self::Container { .. } | Self::KeyTwice { .. } => {
                 "the file is of another kind or damaged; give an index that `cones find` or `cones merge` wrote"

@@ -8,6 +8,7 @@ use super::metric::{differences, mean_of};
 use super::study::{Condition, Study};
 use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
 use crate::index::{NeuronIndex, random_control};
+use crate::picture::contact_sheet;
 use crate::prompt::Marks;
 use crate::{Picture, Pipeline, Result};
 
@@ -200,14 +201,17 @@ pub fn prior_loss_weight(index: &NeuronIndex) -> f64 {
     finite.unwrap_or(PRIOR_LOSS_WEIGHT)
 }
 
-/// The rows of a sheet: photos; plain; of each dose the concept; of a lone dose its random controls too; of each the
-/// first `columns`.
-pub fn sheet_rows(
+/// A sheet of rows: photos; plain; of each dose the concept; of a lone dose its random controls too; of each the first
+/// `columns`.
+///
+/// # Errors
+/// If there are too many pictures for one sheet.
+pub fn sheet(
     photos: Vec<Picture>,
     plain: &Condition,
     doses: &[Measured],
     columns: usize,
-) -> Vec<Vec<Picture>> {
+) -> Result<Picture> {
     let first = |condition: &Condition| -> Vec<Picture> {
         condition.pictures.iter().take(columns).cloned().collect()
     };
@@ -218,5 +222,5 @@ pub fn sheet_rows(
     {
         rows.extend(controls.iter().map(first));
     }
-    rows
+    contact_sheet(&rows)
 }

@@ -2,11 +2,13 @@
 
 use candle_core::Tensor;
 
-use crate::find::DreamBoothData;
 use crate::find::loss::Batch;
+use crate::find::{ClassImages, DreamBoothData, Observer, encode};
+use crate::index::{NeuronIndex, Subject};
 use crate::model::UNet;
+use crate::pipeline::marks_of;
 use crate::sampling::ScheduleConfig;
-use crate::{Error, Result};
+use crate::{Error, Photos, Pipeline, Result};
 
 /// Draw k has a generator of seed `FIRST_SEED + seed + k`. `find` draws with seeds from `--seed` on, one for each step:
 /// the two meet only if its seed and this one's are two thousand million apart.
@@ -29,11 +31,29 @@ pub struct DenoisingLosses {
 }
 
 impl HeldOut {
-    /// `count` draws as those of `find`'s steps.
+    /// `count` draws as those of `find`'s steps, of photos of one of the subjects of `index` and of pictures of its class.
+    ///
+    /// # Errors
+    /// If a picture cannot be read or encoded, those of the class cannot be drawn or kept, or there are none; an error of
+    /// `observer`.
+    pub fn new(
+        pipeline: &Pipeline,
+        (subject, index): (&Subject, &NeuronIndex),
+        (photos, class): (&Photos, &ClassImages),
+        (seed, count): (u64, usize),
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        // The prompts are embedded once, for all conditions.
+        let marks = marks_of(&[index]);
+        let data = encode(pipeline, (subject, &marks), photos, class, observer)?;
+        Self::of(pipeline.schedule(), &data, count, seed)
+    }
+
+    /// The same of what is encoded.
     ///
     /// # Errors
     /// If there are no pictures of the subject or of the class.
-    pub fn new(
+    pub(crate) fn of(
         schedule: &ScheduleConfig,
         data: &DreamBoothData,
         count: usize,
@@ -54,7 +74,7 @@ impl HeldOut {
     ///
     /// # Errors
     /// An error of `progress`, or of the model.
-    pub fn predict(
+    pub(crate) fn predict(
         &self,
         unet: &UNet,
         mut progress: impl FnMut(usize, usize) -> Result<()>,
@@ -71,7 +91,11 @@ impl HeldOut {
     ///
     /// # Errors
     /// If the predictions are not of these draws.
-    pub fn losses(&self, predictions: &[Tensor], plain: &[Tensor]) -> Result<DenoisingLosses> {
+    pub(crate) fn losses(
+        &self,
+        predictions: &[Tensor],
+        plain: &[Tensor],
+    ) -> Result<DenoisingLosses> {
         let mut losses = DenoisingLosses::default();
         for ((draw, prediction), plain) in self.draws.iter().zip(predictions).zip(plain) {
             let [subject, class] = mean_squares(&(prediction - &draw.target)?)?;

@@ -17,10 +17,11 @@ mod similarity;
 mod statistics;
 mod study;
 
-pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, sheet_rows};
+pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, sheet};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
 pub use metric::{Metric, Values, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};
-pub use similarity::{clip_score, cosine};
+#[cfg(test)]
+pub(crate) use similarity::cosine;
 pub use statistics::{RESAMPLES, Summary};
 pub use study::{Condition, Study};

@@ -33,7 +33,7 @@ impl Prompt {
     /// assert_eq!(prompt.used, "a photo of a sks owl in a park");
     /// assert_eq!(prompt.described, "a photo of an owl in a park");
     /// ```
-    pub fn new(template: &str, noun: &str, token: &str) -> Self {
+    pub(crate) fn new(template: &str, noun: &str, token: &str) -> Self {
         let used = place_subjects(&template.replace("{}", noun), &[(noun, token)]);
         Self {
             described: without_token(&used, noun, token),

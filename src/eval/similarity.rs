@@ -4,7 +4,7 @@
 const CLIP_SCORE_WEIGHT: f64 = 2.5;
 
 /// The cosine of the angle between two vectors of one length; 0 where one has none.
-pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
         a.iter()
             .zip(b)
@@ -28,7 +28,7 @@ pub(crate) fn mean_cosines(drawn: &[Vec<f32>], real: &[Vec<f32>]) -> Vec<f64> {
 }
 
 /// CLIPScore of a picture and a text whose embeddings have this cosine.
-pub fn clip_score(cosine: f64) -> f64 {
+pub(crate) fn clip_score(cosine: f64) -> f64 {
     CLIP_SCORE_WEIGHT * cosine.max(0.0)
 }
 

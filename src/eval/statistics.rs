@@ -1,5 +1,7 @@
 //! Means with the uncertainty that the number of samples leaves.
 
+use std::cmp::Ordering;
+
 use serde::Serialize;
 
 use crate::Result;
@@ -54,14 +56,13 @@ impl Summary {
         }))
     }
 
-    /// Whether the whole interval lies above zero.
-    pub fn is_positive(&self) -> bool {
-        self.interval[0] > 0.0
-    }
-
-    /// Whether the whole interval lies below zero.
-    pub fn is_negative(&self) -> bool {
-        self.interval[1] < 0.0
+    /// On which side of zero the whole interval lies; `Equal` where zero is within it.
+    pub fn sign(&self) -> Ordering {
+        match self.interval {
+            [low, _] if low > 0.0 => Ordering::Greater,
+            [_, high] if high < 0.0 => Ordering::Less,
+            _ => Ordering::Equal,
+        }
     }
 }
 
@@ -93,7 +94,7 @@ mod tests {
                 n: 9
             }
         );
-        assert!(summary.is_positive() && !summary.is_negative());
+        assert!(summary.sign().is_gt());
         assert_eq!(of(&[2.0]).interval, [2.0; 2]);
         assert_eq!(Summary::of(&[], 3).unwrap(), None);
     }

@@ -33,7 +33,8 @@ pub const CLASS_COUNT: usize = 20;
 pub struct ClassCache {
     beside: PathBuf,
     noun: String,
-    prompt: String,
+    /// What is drawn.
+    pub prompt: String,
     count: usize,
     /// Naming it reads all weights.
     folder: OnceCell<PathBuf>,
@@ -52,13 +53,8 @@ impl ClassCache {
         }
     }
 
-    /// What is drawn.
-    pub fn prompt(&self) -> &str {
-        &self.prompt
-    }
-
     /// How many pictures there are to be.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 

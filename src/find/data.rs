@@ -13,7 +13,7 @@ use crate::{Photos, Picture, Pipeline, Result};
 ///
 /// # Errors
 /// If a picture cannot be read or encoded, or those of the class cannot be drawn or kept; an error of `observer`.
-pub fn encode(
+pub(crate) fn encode(
     pipeline: &Pipeline,
     subject: (&Subject, &Marks),
     photos: &Photos,

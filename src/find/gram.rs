@@ -17,7 +17,7 @@ impl Gram {
     ///
     /// # Errors
     /// If there are none, or their number is not a multiple of `width`.
-    pub fn new(embeddings: &[f32], width: usize) -> Result<Self> {
+    pub(crate) fn new(embeddings: &[f32], width: usize) -> Result<Self> {
         if embeddings.is_empty() || width == 0 || !embeddings.len().is_multiple_of(width) {
             return Err(Error::value(
                 "text embeddings",
@@ -42,7 +42,7 @@ impl Gram {
     }
 
     /// The length of an embedding.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 

@@ -24,7 +24,7 @@ use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
 use crate::{Error, Result};
 
-/// Settings of [`soft_mask`].
+/// Settings of the soft mask.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Steps K.
@@ -204,7 +204,7 @@ impl Objective for Masking<'_> {
 /// # Errors
 /// If a list of pictures is empty, the prompt has no words of a subject where the mask acts at these, `from` is of
 /// another run, an error of `after_step`, or a loss that is not a number.
-pub fn soft_mask(
+pub(crate) fn soft_mask(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
     data: &DreamBoothData,

@@ -12,7 +12,7 @@ use crate::{Error, Result, Size};
 
 /// Pictures of one prompt, ready for the loss.
 #[derive(Debug, Clone)]
-pub struct PromptedLatents {
+pub(crate) struct PromptedLatents {
     /// Latents of each picture, `[1, c, h, w]`: the posterior's mean times the scaling factor.
     pub latents: Vec<Tensor>,
     /// The prompt, of one row.
@@ -33,7 +33,7 @@ impl PromptedLatents {
 
 /// What one subject is learned from: pictures of it, and pictures of its class that must stay as they are.
 #[derive(Debug, Clone)]
-pub struct DreamBoothData {
+pub(crate) struct DreamBoothData {
     /// The photos, with the prompt that has the token.
     pub instance: PromptedLatents,
     /// Pictures of the class, with the prompt that has the noun alone; none where that prompt cannot change, because

@@ -40,8 +40,11 @@ mod tune;
 pub mod tuning;
 
 pub use class_images::{CLASS_COUNT, ClassCache, ClassImages};
-pub use data::encode;
-pub use loss::{DreamBoothData, PromptedLatents, Step};
+pub(crate) use data::encode;
+pub(crate) use loss::DreamBoothData;
+#[cfg(test)]
+pub(crate) use loss::PromptedLatents;
+pub use loss::Step;
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
 pub use prompts::{prompts, risks};

@@ -68,7 +68,7 @@ impl Default for Options {
     }
 }
 
-/// What [`algorithm1`] found.
+/// What `algorithm1` found.
 #[derive(Debug, Clone)]
 pub struct Scores {
     /// For each site the score of every neuron, in row-major order of `[out, in]`.
@@ -244,7 +244,7 @@ const HALVES: [&str; 2] = ["even", "odd"];
 /// # Errors
 /// If a list of pictures is empty, ρ is not 0 where it must be, `from` is of another run, an error of `after_step`, or
 /// a loss that is not a number.
-pub fn algorithm1(
+pub(crate) fn algorithm1(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
     data: &DreamBoothData,

@@ -66,7 +66,7 @@ impl Method {
     }
 
     /// Where neurons are searched.
-    pub fn sites(&self) -> SiteSelection {
+    pub(crate) fn sites(&self) -> SiteSelection {
         match self {
             Self::Paper(options) => options.sites,
             Self::Learned { mask, .. } => mask.sites,
@@ -161,7 +161,7 @@ impl FindPlan {
             pictures: photos
                 .iter()
                 .chain(given)
-                .map(|photo| photo.sha256().to_owned())
+                .map(|photo| photo.sha256.to_owned())
                 .collect(),
             merged_from: Vec::new(),
         };

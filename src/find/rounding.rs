@@ -40,7 +40,7 @@ pub struct Rounded {
 ///
 /// # Errors
 /// If a site's rows are not as long as the embeddings: it sees something else than text.
-pub fn round(sites: &BTreeMap<Site, Soft>, gram: &Gram, density: f64) -> Result<Rounded> {
+pub(crate) fn round(sites: &BTreeMap<Site, Soft>, gram: &Gram, density: f64) -> Result<Rounded> {
     let total: usize = sites.values().map(|s| s.weight.len()).sum();
     for (site, soft) in sites {
         if !site.is_cross() || !soft.weight.len().is_multiple_of(gram.width()) {

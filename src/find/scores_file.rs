@@ -25,7 +25,7 @@ impl Scores {
     ///
     /// # Errors
     /// If there are not as many scores as the shape of a site says.
-    pub fn to_bytes(
+    pub(crate) fn to_bytes(
         values: &BTreeMap<Site, Vec<f32>>,
         shapes: &BTreeMap<Site, [u32; 2]>,
         fingerprint: &str,
@@ -118,7 +118,7 @@ impl Scores {
     ///
     /// # Errors
     /// If a score is not a number.
-    pub fn concept(&self, density: f64, provenance: &Provenance) -> Result<NeuronIndex> {
+    pub(crate) fn concept(&self, density: f64, provenance: &Provenance) -> Result<NeuronIndex> {
         let mut index = NeuronIndex::new(Provenance {
             settings: [("density".to_owned(), density.to_string())].into(),
             ..provenance.clone()

@@ -59,12 +59,8 @@ impl TunePlan {
             provenance.settings.insert(key.to_owned(), value);
         }
         for photo in photos.iter().flatten() {
-            if !provenance
-                .pictures
-                .iter()
-                .any(|sha256| sha256 == photo.sha256())
-            {
-                provenance.pictures.push(photo.sha256().to_owned());
+            if !provenance.pictures.contains(&photo.sha256) {
+                provenance.pictures.push(photo.sha256.clone());
             }
         }
         NeuronIndex::new(provenance.clone())?;

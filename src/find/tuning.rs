@@ -18,7 +18,7 @@ use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
 use crate::{Error, Result};
 
-/// Settings of [`values`].
+/// Settings of the tuning of values.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Steps K.
@@ -205,7 +205,7 @@ impl Objective for Tuning<'_> {
 /// # Errors
 /// If there is no subject or one without pictures, a site is not in the model or of another shape, `from` is of another
 /// run, an error of `after_step`, or a loss that is not a number.
-pub fn values(
+pub(crate) fn values(
     unet: &mut UNet,
     schedule: &ScheduleConfig,
     subjects: &[DreamBoothData],

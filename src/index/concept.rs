@@ -80,7 +80,7 @@ impl NeuronIndex {
     }
 
     /// One site, if it was searched.
-    pub fn site(&self, site: &Site) -> Option<&NeuronSet> {
+    pub(crate) fn site(&self, site: &Site) -> Option<&NeuronSet> {
         self.sites.get(site)
     }
 

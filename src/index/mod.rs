@@ -3,7 +3,7 @@
 //! A *site* is one K or V weight matrix of an attention layer; a *neuron* is one of its weights. A concept is a set of
 //! neurons that, shut (set to zero), make the model draw one subject.
 
-pub mod codec;
+mod codec;
 mod concept;
 mod container;
 mod control;

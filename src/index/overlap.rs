@@ -81,8 +81,10 @@ fn ratio(above: f64, below: f64) -> Option<f64> {
 /// How far two concepts share neurons, by site and in all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OverlapReport {
-    sites: Vec<(Site, Overlap)>,
-    total: Overlap,
+    /// Each site, in order of name.
+    pub sites: Vec<(Site, Overlap)>,
+    /// All sites.
+    pub total: Overlap,
 }
 
 impl OverlapReport {
@@ -110,16 +112,6 @@ impl OverlapReport {
             sites.push((site.clone(), one));
         }
         Ok(Self { sites, total })
-    }
-
-    /// Each site, in order of name.
-    pub fn sites(&self) -> &[(Site, Overlap)] {
-        &self.sites
-    }
-
-    /// All sites.
-    pub fn total(&self) -> Overlap {
-        self.total
     }
 }
 
@@ -177,9 +169,9 @@ mod tests {
         );
         let report = OverlapReport::new(&first, &second).unwrap();
 
-        let names: Vec<&Site> = report.sites().iter().map(|(site, _)| site).collect();
+        let names: Vec<&Site> = report.sites.iter().map(|(site, _)| site).collect();
         assert_eq!(names, [&site(0), &site(1), &site(2)]);
-        let one = report.sites()[0].1;
+        let one = report.sites[0].1;
         assert_eq!(
             (one.first, one.second, one.shared, one.weight_count),
             (5, 4, 2, 20)
@@ -191,7 +183,7 @@ mod tests {
         assert!((one.deviation() - 0.794_719_414).abs() < 1e-9);
         assert!((one.z_score().unwrap() - 1.258_305_739).abs() < 1e-9);
 
-        let absent = report.sites()[1].1;
+        let absent = report.sites[1].1;
         assert_eq!(
             (
                 absent.first,
@@ -205,9 +197,9 @@ mod tests {
             (absent.jaccard(), absent.ratio(), absent.z_score()),
             (Some(0.0), None, None)
         );
-        assert_eq!(report.sites()[2].1.jaccard(), None);
+        assert_eq!(report.sites[2].1.jaccard(), None);
 
-        let total = report.total();
+        let total = report.total;
         assert_eq!(
             (total.first, total.second, total.shared, total.weight_count),
             (6, 4, 2, 39)

@@ -68,7 +68,7 @@ impl NeuronSet {
     /// # Errors
     /// [`Error::Index`](crate::Error::Index) if the places of a subject are not strictly increasing or not of this set,
     /// or a neuron is no subject's.
-    pub fn with_owners(self, owners: Vec<Vec<u32>>) -> Result<Self> {
+    pub(crate) fn with_owners(self, owners: Vec<Vec<u32>>) -> Result<Self> {
         let count = self.count() as u64;
         let coded = |places: Vec<u32>| Coded::new(places.into_iter(), count);
         let owners = owners.into_iter().map(coded).collect::<Result<_>>()?;
@@ -94,7 +94,7 @@ impl NeuronSet {
 
     /// For each subject the places in [`NeuronSet::indices`] of its neurons; empty where all neurons are every
     /// subject's.
-    pub fn owners(&self) -> Vec<Vec<u32>> {
+    pub(crate) fn owners(&self) -> Vec<Vec<u32>> {
         self.owners.iter().map(Coded::to_vec).collect()
     }
 

@@ -50,7 +50,7 @@ pub struct Site {
 
 impl Site {
     /// The diffusers name.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.name
     }
 
@@ -155,7 +155,7 @@ pub enum SiteSelection {
 
 impl SiteSelection {
     /// Whether the selection has this site.
-    pub fn contains(self, site: &Site) -> bool {
+    pub(crate) fn contains(self, site: &Site) -> bool {
         match self {
             Self::Cross => site.is_cross(),
             Self::CrossValues => site.is_cross() && site.projection() == Projection::Value,

@@ -11,7 +11,7 @@ use crate::{Error, Result, Size};
 
 /// Text embeddings, with the tokens of subjects whose neurons are shut at their own words only.
 #[derive(Debug, Clone)]
-pub struct Conditioning {
+pub(crate) struct Conditioning {
     /// `[b, t, e]`
     embedding: Tensor,
     /// For each subject, u8 `[b, t, 1]`: 1 at the tokens of its words.
@@ -33,7 +33,7 @@ struct Whole {
 /// What Stable Diffusion XL is told of a picture's size: how large it was before it was cut, where the cut began, and
 /// how large it is to be. All in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SizeIds {
+pub(crate) struct SizeIds {
     /// Before it was cut.
     pub original: Size,
     /// Rows cut off above.
@@ -123,7 +123,7 @@ impl Conditioning {
     }
 
     /// `[b, t, e]`
-    pub fn embedding(&self) -> &Tensor {
+    pub(crate) fn embedding(&self) -> &Tensor {
         &self.embedding
     }
 
@@ -133,7 +133,7 @@ impl Conditioning {
     }
 
     /// For each subject, u8 `[b, t, 1]`: 1 at the tokens of its words.
-    pub fn words(&self) -> &[Tensor] {
+    pub(crate) fn words(&self) -> &[Tensor] {
         &self.words
     }
 
@@ -154,7 +154,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// If `pooled` has not b rows.
-    pub fn with_pooled(self, pooled: Tensor, sizes: SizeIds) -> Result<Self> {
+    pub(crate) fn with_pooled(self, pooled: Tensor, sizes: SizeIds) -> Result<Self> {
         let (rows, b) = (pooled.dims2()?.0, self.embedding.dim(0)?);
         if rows != b {
             let expected = format!("{b}, one for each prompt");
@@ -169,7 +169,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// None that a conditioning allows.
-    pub fn for_sizes(&self, sizes: SizeIds) -> Result<Self> {
+    pub(crate) fn for_sizes(&self, sizes: SizeIds) -> Result<Self> {
         let whole = match &self.whole {
             None => None,
             Some(whole) => Some(Whole {
@@ -188,7 +188,7 @@ impl Conditioning {
 
     /// The embedding of each whole text, `[b, p]`, and the sizes of the pictures, `[b, 6]`: original height and width,
     /// top and left of the cut, target height and width.
-    pub fn pooled(&self) -> Option<(&Tensor, &Tensor)> {
+    pub(crate) fn pooled(&self) -> Option<(&Tensor, &Tensor)> {
         let whole = self.whole.as_ref()?;
         Some((&whole.pooled, &whole.sizes))
     }
@@ -198,7 +198,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// None that a conditioning allows.
-    pub fn zeros(&self) -> Result<Self> {
+    pub(crate) fn zeros(&self) -> Result<Self> {
         let zeros = Self::new(self.embedding.zeros_like()?, Vec::new());
         match &self.whole {
             None => Ok(zeros),
@@ -221,7 +221,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// If there are not so many.
-    pub fn narrow(&self, first: usize, count: usize) -> Result<Self> {
+    pub(crate) fn narrow(&self, first: usize, count: usize) -> Result<Self> {
         self.map(|x| Ok(x.narrow(0, first, count)?))
     }
 
@@ -229,7 +229,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// None that a context allows.
-    pub fn repeat(&self, n: usize) -> Result<Self> {
+    pub(crate) fn repeat(&self, n: usize) -> Result<Self> {
         self.map(|x| {
             let dims = x.dims();
             let (many, flat) = (
@@ -245,7 +245,7 @@ impl Conditioning {
     ///
     /// # Errors
     /// If there are none, their embeddings differ in length or width, or only some have those of whole texts.
-    pub fn cat(contexts: &[&Self]) -> Result<Self> {
+    pub(crate) fn cat(contexts: &[&Self]) -> Result<Self> {
         let subjects = contexts.iter().map(|c| c.words.len()).max().unwrap_or(0);
         let embeddings: Vec<&Tensor> = contexts.iter().map(|c| &c.embedding).collect();
         let words = (0..subjects)

@@ -15,25 +15,6 @@ use crate::{Error, Result, Size};
 /// diffusers fixes the epsilon of every norm of an autoencoder.
 const EPSILON: f64 = 1e-6;
 
-/// The distribution of the latents of a picture, one independent normal for each.
-#[derive(Debug)]
-pub struct Posterior {
-    mean: Tensor,
-    logvar: Tensor,
-}
-
-impl Posterior {
-    /// The means, `[b, c, h, w]`, not yet multiplied by the scaling factor.
-    pub fn mean(&self) -> &Tensor {
-        &self.mean
-    }
-
-    /// The logarithms of the variances, `[b, c, h, w]`, clamped to −30..=20.
-    pub fn logvar(&self) -> &Tensor {
-        &self.logvar
-    }
-}
-
 #[derive(Debug)]
 enum Layer {
     Resnet(Resnet),
@@ -44,7 +25,7 @@ enum Layer {
 
 /// An autoencoder.
 #[derive(Debug)]
-pub struct Vae {
+pub(crate) struct Vae {
     encoder: Half,
     quant: Option<Conv2d>,
     post_quant: Option<Conv2d>,
@@ -148,36 +129,35 @@ impl Vae {
     }
 
     /// Pixels of a picture for each latent, in each direction.
-    pub fn factor(&self) -> usize {
+    pub(crate) fn factor(&self) -> usize {
         1 << (self.levels - 1)
     }
 
     /// Channels of the latents.
-    pub fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.channels
     }
 
     /// What a latent is multiplied by to have unit variance.
-    pub fn scaling_factor(&self) -> f64 {
+    pub(crate) fn scaling_factor(&self) -> f64 {
         self.scaling_factor
     }
 
-    /// `[b, 3, h·factor, w·factor]` pictures in −1..=1 to the posterior of their latents `[b, c, h, w]`.
-    pub fn encode(&self, pictures: &Tensor) -> Result<Posterior> {
+    /// `[b, 3, h·factor, w·factor]` pictures in −1..=1 to the means of the posterior of their latents, `[b, c, h, w]`, not
+    /// yet multiplied by the scaling factor.
+    pub(crate) fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let mut x = self.encoder.forward(pictures)?;
         if let Some(conv) = &self.quant {
             x = conv.forward(&x)?;
         }
+        // The rest are the logarithms of the variances.
         let c = x.dim(1)? / 2;
-        Ok(Posterior {
-            mean: x.narrow(1, 0, c)?.contiguous()?,
-            logvar: x.narrow(1, c, c)?.clamp(-30f32, 20f32)?,
-        })
+        Ok(x.narrow(1, 0, c)?.contiguous()?)
     }
 
     /// `[b, c, h, w]` latents, already divided by the scaling factor, to pictures `[b, 3, h·factor, w·factor]`,
     /// nominally in −1..=1.
-    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+    pub(crate) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         match &self.post_quant {
             Some(conv) => self.decoder.forward(&conv.forward(latents)?),
             None => self.decoder.forward(latents),

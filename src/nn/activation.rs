@@ -9,7 +9,7 @@ use crate::Result;
 ///
 /// # Errors
 /// If the device refuses.
-pub fn silu(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
     Ok(x.silu()?)
 }
 
@@ -17,7 +17,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// If the device refuses.
-pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     backend_of([x]).quick_gelu(x)
 }
 
@@ -25,7 +25,7 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// If the device refuses.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
     backend_of([x]).gelu(x)
 }
 

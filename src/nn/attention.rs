@@ -19,7 +19,7 @@ use crate::Result;
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     backend_of([q]).attention(input(q, k, v, heads)?)
 }
 
@@ -27,7 +27,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Ten
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn attention_map(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
+pub(crate) fn attention_map(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
     input(q, k, k, heads)?;
     backend_of([q]).attention_map(q, k, heads)
 }
@@ -42,7 +42,7 @@ pub fn attention_map(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn attention_backward(
+pub(crate) fn attention_backward(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,

@@ -11,11 +11,11 @@ use crate::Result;
 ///
 /// `y = act(w·(x − μ)/√(σ² + ε) + b)`, with μ and σ² over each group of channels of each sample.
 #[derive(Debug, Clone)]
-pub struct GroupNorm(GroupNormParameters);
+pub(crate) struct GroupNorm(GroupNormParameters);
 
 impl GroupNorm {
     /// A norm from its weight and bias, both `[c]`; `groups` divides c.
-    pub fn new(
+    pub(crate) fn new(
         weight: Tensor,
         bias: Tensor,
         groups: usize,
@@ -35,7 +35,7 @@ impl GroupNorm {
     ///
     /// # Errors
     /// If `x` has not c channels.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         backend_of([x]).group_norm(&self.0, x)
     }
@@ -46,7 +46,7 @@ impl GroupNorm {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         expect_shape("a gradient", grad, x.dims())?;
         backend_of([x]).group_norm_backward(&self.0, x, grad)

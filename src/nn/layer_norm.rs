@@ -9,11 +9,11 @@ use crate::Result;
 
 /// Layer normalisation over the last dimension: Ba et al. 2016.
 #[derive(Debug, Clone)]
-pub struct LayerNorm(LayerNormParameters);
+pub(crate) struct LayerNorm(LayerNormParameters);
 
 impl LayerNorm {
     /// A norm from its weight and bias, both `[c]`.
-    pub fn new(weight: Tensor, bias: Tensor, epsilon: f64) -> Self {
+    pub(crate) fn new(weight: Tensor, bias: Tensor, epsilon: f64) -> Self {
         Self(LayerNormParameters {
             weight,
             bias,
@@ -25,7 +25,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// If the last dimension of `x` is not `c`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         backend_of([x]).layer_norm(&self.0, x)
     }
@@ -35,7 +35,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         expect_shape("a gradient", grad, x.dims())?;
         backend_of([x]).layer_norm_backward(&self.0, x, grad)

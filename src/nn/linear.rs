@@ -11,7 +11,7 @@ use crate::Result;
 
 /// `y = x·Wᵀ + b`, with W frozen: the backward pass gives ∂L/∂x, and ∂L/∂W only when asked.
 #[derive(Debug, Clone)]
-pub struct Linear {
+pub(crate) struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
 }
@@ -21,7 +21,7 @@ impl Linear {
     ///
     /// # Panics
     /// If the weight is no matrix.
-    pub fn new(weight: impl Into<Weight>, bias: Option<Tensor>) -> Self {
+    pub(crate) fn new(weight: impl Into<Weight>, bias: Option<Tensor>) -> Self {
         Self {
             weight: weight.into(),
             bias,
@@ -29,7 +29,7 @@ impl Linear {
     }
 
     /// The weight, `[out, in]`.
-    pub fn weight(&self) -> &Weight {
+    pub(crate) fn weight(&self) -> &Weight {
         &self.weight
     }
 
@@ -43,7 +43,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the last dimension of `x` is not `in`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.apply(Direction::Forward, x, [Layout::Tokens; 2], None)
     }
 
@@ -59,7 +59,7 @@ impl Linear {
     ///
     /// # Errors
     /// If `x` has not `in` channels.
-    pub fn forward_from_channels(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_from_channels(&self, x: &Tensor) -> Result<Tensor> {
         let layouts = [Layout::Channels, Layout::Tokens];
         self.apply(Direction::Forward, x, layouts, None)
     }
@@ -68,7 +68,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward_to_channels(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_to_channels(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let layouts = [Layout::Tokens, Layout::Channels];
         self.apply(Direction::Forward, x, layouts, Some(residual))
     }
@@ -78,7 +78,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the last dimension of `x` is not `in`, or `out` is odd.
-    pub fn forward_geglu(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_geglu(&self, x: &Tensor) -> Result<Tensor> {
         backend_of([x]).geglu(self.geglu_call(x)?)
     }
 
@@ -87,7 +87,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn backward_geglu(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward_geglu(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let call = self.geglu_call(x)?;
         expect_shape("a gradient", grad, &call.shape(call.inner()))?;
         self.backward(&backend_of([x]).geglu_gradient(call, grad)?)
@@ -107,7 +107,7 @@ impl Linear {
     ///
     /// # Errors
     /// If the last dimension of `grad` is not `out`.
-    pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(&self, grad: &Tensor) -> Result<Tensor> {
         self.apply(Direction::Backward, grad, [Layout::Tokens; 2], None)
     }
 

@@ -53,14 +53,16 @@ mod parameters;
 mod tensor;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod weight;
 
-pub use activation::{gelu, quick_gelu, silu};
-pub use attention::{attention, attention_backward, attention_map};
-pub use conv::Conv2d;
+pub(crate) use activation::{gelu, quick_gelu, silu};
+pub(crate) use attention::{attention, attention_backward, attention_map};
+pub(crate) use conv::Conv2d;
 pub use dispatch::by_candle;
-pub use group_norm::GroupNorm;
-pub use layer_norm::LayerNorm;
-pub use linear::Linear;
-pub use parameters::{Activation, Addends, AttentionGrad};
-pub use weight::Weight;
+pub(crate) use group_norm::GroupNorm;
+pub(crate) use layer_norm::LayerNorm;
+pub(crate) use linear::Linear;
+pub(crate) use parameters::{Activation, Addends, AttentionGrad};
+pub(crate) use weight::Weight;

@@ -86,7 +86,7 @@ impl Filter {
 
 /// What is added to the output of a convolution.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Addends<'a> {
+pub(crate) struct Addends<'a> {
     /// A value for each channel of each sample, `[b, c_out]`, or of all samples, `[1, c_out]`.
     pub shift: Option<&'a Tensor>,
     /// As large as the output, `[b, c_out, h', w']`.
@@ -95,7 +95,7 @@ pub struct Addends<'a> {
 
 /// What follows a group norm inside the same operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
+pub(crate) enum Activation {
     /// Nothing.
     None,
     /// `x·σ(x)`.
@@ -136,7 +136,7 @@ pub(super) struct AttentionInput<'a> {
 
 /// What the loss says of an attention, or of a layer with attentions inside: at least one of the two.
 #[derive(Debug, Clone, Copy)]
-pub struct AttentionGrad<'a> {
+pub(crate) struct AttentionGrad<'a> {
     /// ∂L/∂output, `[b, n, heads·d]` for an attention; `None` where the loss does not depend on the output.
     pub output: Option<&'a Tensor>,
     /// ∂L/∂(mean of P over the heads), `[b, n, t]`, of a loss on [`attention_map`](super::attention_map).

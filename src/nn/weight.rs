@@ -15,7 +15,7 @@ type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// A matrix of weights `[out, in]`: a tensor, or a part of a mapped file that is read in place.
 #[derive(Clone)]
-pub struct Weight {
+pub(crate) struct Weight {
     shape: (usize, usize),
     store: Store,
 }
@@ -99,7 +99,7 @@ impl Weight {
     }
 
     /// Rows and columns.
-    pub fn shape(&self) -> (usize, usize) {
+    pub(crate) fn shape(&self) -> (usize, usize) {
         self.shape
     }
 
@@ -107,7 +107,7 @@ impl Weight {
     ///
     /// # Errors
     /// If the copy fails.
-    pub fn tensor(&self) -> Result<Tensor> {
+    pub(crate) fn tensor(&self) -> Result<Tensor> {
         self.as_dtype(DType::F32)
     }
 

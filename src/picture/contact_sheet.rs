@@ -16,7 +16,7 @@ const MAX_PIXELS: u64 = 1 << 27;
 ///
 /// # Errors
 /// If there is no picture, or there are too many for one sheet.
-pub fn sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
+pub(crate) fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     let Some(first) = rows.iter().flatten().next() else {
         return Err(Error::value("sheet", "at least one picture", "none"));
     };
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn rows_are_under_each_other() {
-        let sheet = sheet(&[vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]]).unwrap();
+        let sheet = contact_sheet(&[vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]]).unwrap();
         assert_eq!((sheet.width(), sheet.height()), (2 * 132 + 4, 2 * 132 + 4));
         let at = |x: usize, y: usize| sheet.rgb()[3 * (y * sheet.width() as usize + x)];
         assert_eq!(
@@ -108,9 +108,9 @@ mod tests {
         assert_eq!(cell((512, 768)), (170, 256));
         assert_eq!(cell((200, 100)), (200, 100));
         assert_eq!(cell((1, 100_000)), (1, 256));
-        let sheet = sheet(&[vec![plain(300, 200, 9), plain(7, 5, 9)], vec![]]).unwrap();
+        let sheet = contact_sheet(&[vec![plain(300, 200, 9), plain(7, 5, 9)], vec![]]).unwrap();
         assert_eq!((sheet.width(), sheet.height()), (2 * 260 + 4, 2 * 174 + 4));
-        assert!(super::sheet(&[vec![], vec![]]).is_err());
-        assert!(super::sheet(&vec![vec![plain(1, 1, 0); 100]; 1000]).is_err());
+        assert!(contact_sheet(&[vec![], vec![]]).is_err());
+        assert!(contact_sheet(&vec![vec![plain(1, 1, 0); 100]; 1000]).is_err());
     }
 }

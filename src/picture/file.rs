@@ -71,22 +71,6 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     crate::files::hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of a file's bytes, in hexadecimal.
-///
-/// # Errors
-/// If the file cannot be read, or is not an ordinary file.
-pub fn file_sha256(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = open(path)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(crate::files::hex(&hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
 /// An [`Error::Picture`].
 pub(super) fn unusable(path: &Path, problem: impl Into<String>, hint: &str) -> Error {
     Error::Picture {

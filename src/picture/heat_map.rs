@@ -16,7 +16,7 @@ pub struct HeatMap {
 
 impl HeatMap {
     /// A heat map of nothing.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -44,7 +44,7 @@ impl HeatMap {
     }
 
     /// The mean of all maps, `[height, width]`.
-    pub fn spread(&self, height: usize, width: usize) -> Vec<f32> {
+    pub(crate) fn spread(&self, height: usize, width: usize) -> Vec<f32> {
         let mut out = vec![0.0; height * width];
         for (size, sum) in &self.sums {
             let w = size.width;

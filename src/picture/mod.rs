@@ -12,8 +12,7 @@ mod read;
 mod resample;
 mod write;
 
-pub use contact_sheet::sheet;
-pub use file::file_sha256;
+pub(crate) use contact_sheet::contact_sheet;
 pub use folder::{LeftOut, PhotoList, list_images};
 pub use heat_map::HeatMap;
 pub use photos::{Photo, Photos};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::RgbImage;
 
@@ -17,7 +17,8 @@ use crate::{Result, Size};
 #[derive(Debug, Clone)]
 pub struct Photo {
     path: PathBuf,
-    sha256: String,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
     /// As they are, where they were kept.
     pixels: Option<RgbImage>,
 }
@@ -26,7 +27,8 @@ pub struct Photo {
 #[derive(Debug, Clone, Default)]
 pub struct Photos {
     photos: Vec<Photo>,
-    left_out: Vec<LeftOut>,
+    /// What else was in their folders.
+    pub left_out: Vec<LeftOut>,
     /// Photos that are the same as an earlier one, byte for byte, each with that.
     twins: Vec<(PathBuf, PathBuf)>,
     /// The most that decoding one of them takes.
@@ -38,16 +40,6 @@ pub struct Photos {
 }
 
 impl Photo {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The SHA-256 of the file, in hexadecimal.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
     /// The picture as [`Picture::read`] gives it: cut and scaled to this size.
     ///
     /// # Errors
@@ -124,26 +116,6 @@ impl Photos {
     /// Bytes of pixels to keep where memory is not short: twenty photos of four megapixels.
     pub const KEEP: u64 = 256 << 20;
 
-    /// The photos, in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Photo> {
-        self.photos.iter()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.photos.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.photos.is_empty()
-    }
-
-    /// What else was in their folders.
-    pub fn left_out(&self) -> &[LeftOut] {
-        &self.left_out
-    }
-
     /// Bytes that reading some lists of photos takes at its peak, scaled to this height, beside those that are kept: an
     /// estimate.
     pub(crate) fn memory<'a>(lists: impl IntoIterator<Item = &'a Self>, height: usize) -> u64 {
@@ -172,6 +144,15 @@ impl Photos {
     }
 }
 
+/// The photos, in order.
+impl std::ops::Deref for Photos {
+    type Target = [Photo];
+
+    fn deref(&self) -> &[Photo] {
+        &self.photos
+    }
+}
+
 impl<'a> IntoIterator for &'a Photos {
     type Item = &'a Photo;
     type IntoIter = std::slice::Iter<'a, Photo>;
@@ -183,6 +164,8 @@ impl<'a> IntoIterator for &'a Photos {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::list_images;
     use super::*;
 
@@ -210,10 +193,10 @@ mod tests {
             );
             assert_eq!(some.kept, kept as u64 * 8 * 6 * 3);
             for (a, b) in all.iter().zip(&some) {
-                assert_eq!(a.sha256(), b.sha256());
+                assert_eq!(a.sha256, b.sha256);
                 assert_eq!(a.whole().unwrap(), b.whole().unwrap());
                 let size = Size::square(4);
-                let plain = Picture::read(a.path(), size).unwrap();
+                let plain = Picture::read(&a.path, size).unwrap();
                 assert_eq!(a.at_size(size).unwrap(), plain);
                 assert_eq!(b.at_size(size).unwrap(), plain);
             }

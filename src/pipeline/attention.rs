@@ -135,7 +135,7 @@ fn latent_loss(
 }
 
 impl Pipeline {
-    /// The places of a word's tokens in the prompt's ids, which are rows of [`Pipeline::embed`]: all tokens of all its
+    /// The places of a word's tokens in the prompt's ids, which are rows of its embeddings: all tokens of all its
     /// occurrences.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ impl Concept {
     }
 
     /// The subjects of concepts, each once.
-    pub fn subjects(concepts: &[Self]) -> Vec<&Subject> {
+    pub(crate) fn subjects(concepts: &[Self]) -> Vec<&Subject> {
         let mut seen = HashSet::new();
         let all = concepts.iter().flat_map(|c| &c.index.provenance().subjects);
         all.filter(|subject| seen.insert(fold(&subject.phrase())))

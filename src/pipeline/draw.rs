@@ -97,7 +97,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::draw`]; or if the prompt has not one of the words.
-    pub fn draw_attending(
+    pub(crate) fn draw_attending(
         &self,
         prompt: impl Into<PromptSpec>,
         options: &SampleOptions,
@@ -113,10 +113,10 @@ impl Pipeline {
         Ok(drawings)
     }
 
-    /// [`Pipeline::draw_attending`], giving each picture away as soon as it is drawn, in order of the seeds.
+    /// `draw_attending`, giving each picture away as soon as it is drawn, in order of the seeds.
     ///
     /// # Errors
-    /// As [`Pipeline::draw_attending`]; and the first of `progress` and `each`.
+    /// As `draw_attending`; and the first of `progress` and `each`.
     pub fn draw_each(
         &self,
         prompt: impl Into<PromptSpec>,
@@ -182,7 +182,7 @@ impl Pipeline {
 
     /// That a prompt marks the subjects that have weights of their own at their words; else these would go unused.
     fn check_marks(&self, prompt: &PromptSpec) -> Result<()> {
-        let (own, marked) = (self.unet.subjects(), prompt.marks().subjects().len());
+        let (own, marked) = (self.unet.subjects(), prompt.marks().count());
         if own <= marked {
             return Ok(());
         }

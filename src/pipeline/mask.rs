@@ -16,7 +16,7 @@ use crate::{IndexError, Result};
 ///
 /// # Errors
 /// If the model has no such site, or one of another shape.
-pub fn shut(
+pub(crate) fn shut(
     weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
 ) -> Result<BTreeMap<Site, Tensor>> {
@@ -27,7 +27,7 @@ pub fn shut(
 ///
 /// # Errors
 /// As [`shut`].
-pub fn shut_of(
+pub(crate) fn shut_of(
     weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
     subject: usize,
@@ -37,7 +37,7 @@ pub fn shut_of(
 
 /// Whose words prompts mark when these concepts are shut: those of the subjects that are shut at their own words, in
 /// the order of the concepts. The phrases of the others keep their words from them.
-pub fn marks_of(concepts: &[&NeuronIndex]) -> Marks {
+pub(crate) fn marks_of(concepts: &[&NeuronIndex]) -> Marks {
     let phrases = |scope| {
         let has = concepts
             .iter()

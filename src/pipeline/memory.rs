@@ -28,7 +28,7 @@ impl MemoryEstimate {
     }
 
     /// With photos of which reading the largest needs so many bytes.
-    pub fn reading(self, photos: u64) -> Self {
+    pub(crate) fn reading(self, photos: u64) -> Self {
         Self { photos, ..self }
     }
 
@@ -51,7 +51,7 @@ impl MemoryEstimate {
 impl Pipeline {
     /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within
     /// `budget` bytes if that is possible, at the price of layers that are computed again.
-    pub fn plan_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> MemoryEstimate {
+    pub(crate) fn plan_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> MemoryEstimate {
         let size = Size::square(self.unet.sample_size());
         let others = MemoryEstimate {
             weights: self.weights,
@@ -71,7 +71,7 @@ impl Pipeline {
         MemoryEstimate { pass, ..others }
     }
 
-    /// Makes ready for drawing `count` pictures, with attend-and-excite or without: as [`Pipeline::plan_steps`].
+    /// Makes ready for drawing `count` pictures, with attend-and-excite or without: as `plan_steps`.
     ///
     /// # Errors
     /// If the size cannot be drawn.

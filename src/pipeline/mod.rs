@@ -14,7 +14,7 @@ pub use attention::{AttentionOptions, Drawing};
 pub use concept::Concept;
 pub use draw::{Progress, SampleOptions};
 pub use drawn::Drawn;
-pub use mask::{marks_of, shut, shut_of};
+pub(crate) use mask::{marks_of, shut, shut_of};
 pub use memory::MemoryEstimate;
 
 use std::cell::OnceCell;
@@ -131,6 +131,12 @@ impl Pipeline {
         })
     }
 
+    /// Computes in this type from now on, where it is a choice: weights and activations of the UNet. Gradients, norms and
+    /// the other networks stay f32.
+    pub fn compute_in(&mut self, dtype: DType) {
+        self.unet.compute_in(dtype);
+    }
+
     fn read_defaults(source: &Source) -> Result<Defaults> {
         const FILE: &str = "cones.json";
         let Some(text) = source.text(FILE)? else {
@@ -157,7 +163,7 @@ impl Pipeline {
     }
 
     /// The tokenizers: one, or two that split texts alike and fill them up differently.
-    pub fn tokenizers(&self) -> impl Iterator<Item = &Tokenizer> {
+    pub(crate) fn tokenizers(&self) -> impl Iterator<Item = &Tokenizer> {
         self.text.tokenizers()
     }
 
@@ -167,22 +173,22 @@ impl Pipeline {
     }
 
     /// The UNet.
-    pub fn unet(&self) -> &UNet {
+    pub(crate) fn unet(&self) -> &UNet {
         &self.unet
     }
 
     /// The UNet and the schedule, for methods that change the weights of sites.
-    pub fn unet_mut(&mut self) -> (&mut UNet, &ScheduleConfig) {
+    pub(crate) fn unet_mut(&mut self) -> (&mut UNet, &ScheduleConfig) {
         (&mut self.unet, &self.schedule)
     }
 
     /// The autoencoder.
-    pub fn vae(&self) -> &Vae {
+    pub(crate) fn vae(&self) -> &Vae {
         &self.vae
     }
 
     /// The noise schedule.
-    pub fn schedule(&self) -> &ScheduleConfig {
+    pub(crate) fn schedule(&self) -> &ScheduleConfig {
         &self.schedule
     }
 
@@ -225,7 +231,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
-    pub fn identity(&self, prompts: &[&str]) -> Result<String> {
+    pub(crate) fn identity(&self, prompts: &[&str]) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(self.configs);
         hash.update(self.unet.dtype().as_str());
@@ -259,8 +265,7 @@ impl Pipeline {
     }
 
     /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of
-    /// the whole prompt first, at a subject's own words also its own. Returns the marks that prompts need for that:
-    /// [`marks_of`] the concepts.
+    /// the whole prompt first, at a subject's own words also its own. Returns the marks that prompts need for that.
     ///
     /// # Errors
     /// If the model has no such sites; it is then left with nothing shut.
@@ -274,11 +279,19 @@ impl Pipeline {
         result.map(|()| marks_of(concepts))
     }
 
+    /// That the neurons of a concept can be shut here.
+    ///
+    /// # Errors
+    /// If the model has no such site, or one of another shape.
+    pub fn check_sites(&self, index: &NeuronIndex) -> Result<()> {
+        shut(&self.unet.site_weights(SiteSelection::All), index).map(drop)
+    }
+
     /// Opens all neurons: the weights are as they were loaded.
     ///
     /// # Errors
     /// None that a loaded model allows.
-    pub fn open(&mut self) -> Result<()> {
+    pub(crate) fn open(&mut self) -> Result<()> {
         self.unet.set_word_weights(Vec::new())?;
         self.unet
             .set_site_weights(std::mem::take(&mut self.originals))
@@ -310,7 +323,7 @@ impl Pipeline {
     }
 
     /// Where it computes.
-    pub fn device(&self) -> &Device {
+    pub(crate) fn device(&self) -> &Device {
         &self.device
     }
 
@@ -320,7 +333,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
-    pub fn embed(&self, prompts: &[PromptSpec]) -> Result<Conditioning> {
+    pub(crate) fn embed(&self, prompts: &[PromptSpec]) -> Result<Conditioning> {
         self.text.embed(prompts, self.size())
     }
 
@@ -342,11 +355,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the picture's sides are not multiples of the autoencoder's factor.
-    pub fn latents(&self, picture: &Picture) -> Result<Tensor> {
+    pub(crate) fn latents(&self, picture: &Picture) -> Result<Tensor> {
         let (w, h) = (picture.width() as usize, picture.height() as usize);
         let pixels = Tensor::from_vec(picture.to_planar(), (1, 3, h, w), &self.device)?;
-        let posterior = self.vae.encode(&pixels)?;
-        let latents = (posterior.mean() * self.vae.scaling_factor())?;
+        let latents = (self.vae.encode(&pixels)? * self.vae.scaling_factor())?;
         let numbers: Vec<f32> = latents.flatten_all()?.to_vec1()?;
         let what = || "latents of a picture".to_owned();
         self.vae_origin.check(what, &numbers)?;

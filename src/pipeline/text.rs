@@ -187,7 +187,7 @@ impl TextEncoders {
     /// If a prompt cannot be split into tokens, or an embedding is not finite.
     pub(super) fn embed(&self, prompts: &[PromptSpec], size: Size) -> Result<Conditioning> {
         let ids = self.first.ids(prompts)?;
-        let marked = prompts.iter().map(|p| p.marks().subjects().len()).max();
+        let marked = prompts.iter().map(|p| p.marks().count()).max();
         let mut places = vec![vec![Vec::new(); prompts.len()]; marked.unwrap_or(0)];
         for (row, prompt) in prompts.iter().enumerate() {
             for (all, spans) in places.iter_mut().zip(prompt.spans()) {

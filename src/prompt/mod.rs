@@ -26,8 +26,9 @@ mod spec;
 mod words;
 
 pub use spec::{Marks, PromptSpec};
+pub use words::fold;
+pub(crate) use words::occurrences;
 pub(crate) use words::words_of;
-pub use words::{fold, occurrences};
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -120,15 +121,7 @@ struct Occurrence {
 }
 
 /// Puts every subject, `(noun, token)`, into the prompt by the rule of this module.
-///
-/// ```
-/// use cones::prompt::place_subjects;
-///
-/// let subjects = [("dog", "sks"), ("cat", "sks")];
-/// assert_eq!(place_subjects("a photo in a park", &subjects), "a photo of a sks dog and a sks cat in a park");
-/// assert_eq!(place_subjects("a cat asleep", &subjects[1..]), "a sks cat asleep");
-/// ```
-pub fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String {
+pub(crate) fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String {
     let mut occurrences = find(prompt, subjects);
     let nouns: Vec<String> = subjects.iter().map(|s| fold(s.0)).collect();
     let phrases: Vec<String> = subjects.iter().map(|&s| fold(&phrase(s))).collect();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::words::phrases_in;
+use super::words::{occurrences, phrases_in};
 
 /// The subjects whose own words are to be marked in prompts.
 ///
@@ -19,13 +19,19 @@ pub struct Marks {
 impl Marks {
     /// Marks the words of these subjects, each known by its place in the list, and leaves alone what is in the phrases
     /// of `others`.
-    pub fn new(subjects: Vec<String>, others: Vec<String>) -> Self {
+    pub(crate) fn new(subjects: Vec<String>, others: Vec<String>) -> Self {
         Self { subjects, others }
     }
 
-    /// The phrases of the marked subjects, in order of their numbers.
-    pub fn subjects(&self) -> &[String] {
-        &self.subjects
+    /// How many subjects are marked.
+    pub(crate) fn count(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// The phrases of the subjects of which a prompt has no words.
+    pub fn missing_in(&self, prompt: &str) -> impl Iterator<Item = &str> {
+        let missing = move |phrase: &&str| occurrences(prompt, phrase).is_empty();
+        self.subjects.iter().map(String::as_str).filter(missing)
     }
 
     /// A prompt in which these words are marked.
@@ -38,14 +44,6 @@ impl Marks {
 }
 
 /// A prompt: its text, and which subjects' words are marked in it.
-///
-/// ```
-/// use cones::prompt::{Marks, PromptSpec};
-///
-/// let marks = Marks::new(vec!["sks dog".to_owned()], Vec::new());
-/// assert_eq!(marks.prompt("a sks dog").spans(), [vec![2..9]]);
-/// assert!(PromptSpec::from("a sks dog").spans().is_empty());
-/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PromptSpec {
     text: String,
@@ -54,17 +52,17 @@ pub struct PromptSpec {
 
 impl PromptSpec {
     /// The text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// Whose words are marked in it.
-    pub fn marks(&self) -> &Marks {
+    pub(crate) fn marks(&self) -> &Marks {
         &self.marks
     }
 
     /// For each marked subject the places of its words, in bytes of the text; there may be none.
-    pub fn spans(&self) -> Vec<Vec<Range<usize>>> {
+    pub(crate) fn spans(&self) -> Vec<Vec<Range<usize>>> {
         let Marks { subjects, others } = &self.marks;
         if subjects.is_empty() {
             return Vec::new();

@@ -1,8 +1,20 @@
 //! Tests of placing subjects.
 
+use std::time::{Duration, Instant};
+
 use proptest::prelude::*;
 
 use super::*;
+
+#[test]
+fn prompts_know_where_words_are_marked() {
+    let marks = Marks::new(vec!["sks dog".to_owned()], Vec::new());
+    let spans = marks.prompt("a sks dog and a sks dog").spans();
+    assert_eq!(spans, [[2..9, 16..23]]);
+    assert!(PromptSpec::from("a sks dog").spans().is_empty());
+    assert_eq!(marks.missing_in("a dog").collect::<Vec<_>>(), ["sks dog"]);
+    assert_eq!(marks.missing_in("a sks dog").count(), 0);
+}
 
 #[test]
 fn articles_phrases_and_words() {
@@ -252,4 +264,29 @@ proptest! {
         let subjects: Vec<(&str, &str)> = subjects.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
         place_subjects(&prompt, &subjects);
     }
+}
+
+#[test]
+fn long_prompts_and_many_subjects_take_time_in_proportion() {
+    let start = Instant::now();
+    let nouns: Vec<String> = (0..64).map(|n| format!("noun{n}")).collect();
+    let subjects: Vec<(&str, &str)> = nouns.iter().map(|noun| (noun.as_str(), "sks")).collect();
+    let all = place_subjects("a photo in a park", &subjects);
+    assert_eq!(occurrences(&all, "sks").len(), 64);
+    for text in [
+        "a noun1 ".repeat(20_000),
+        "a, a. ".repeat(20_000),
+        "noun1 ".repeat(20_000),
+        "-".repeat(100_000),
+    ] {
+        let placed = place_subjects(&text, &subjects);
+        assert_eq!(place_subjects(&placed, &subjects), placed);
+    }
+    let pattern = "a ".repeat(5000) + "b";
+    assert!(occurrences(&"a ".repeat(50_000), &pattern).is_empty());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
 }

@@ -20,7 +20,7 @@ use unicode_normalization::{
 /// assert_eq!(occurrences("A dog, a hotdog and the Dog's hat", "dog"), [2..5, 24..27]);
 /// assert!(occurrences("a photo", " ").is_empty());
 /// ```
-pub fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
+pub(crate) fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
     Folded::new(text).places(&fold(wanted)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! From noise to a picture: torch's random numbers, the noise schedule, and the samplers. Nothing here names candle.
 
-pub mod attend_excite;
+pub(crate) mod attend_excite;
 mod betas;
 mod config;
 #[cfg(test)]
@@ -11,6 +11,8 @@ mod schedule;
 mod timesteps;
 
 pub use attend_excite::AttendExcite;
-pub use noise::Generator;
-pub use samplers::{Sampler, Start, Step, sample};
-pub use schedule::{Prediction, ScheduleConfig};
+pub(crate) use noise::Generator;
+pub use samplers::Sampler;
+pub(crate) use samplers::{Step, sample};
+pub use schedule::Prediction;
+pub(crate) use schedule::ScheduleConfig;

@@ -26,7 +26,7 @@ const WIDE_RANGE: u64 = 1 << 28;
 /// State carries over between calls as it does there, down to the spare normal that an odd small
 /// [`Generator::randn`] leaves for the next small one.
 #[derive(Clone, Debug)]
-pub struct Generator {
+pub(crate) struct Generator {
     state: [u32; STATE],
     /// The next word of `state` to hand out; [`STATE`] when all are used.
     next: usize,
@@ -37,7 +37,7 @@ pub struct Generator {
 impl Generator {
     /// `torch.Generator("cpu").manual_seed(seed)`: only the low 32 bits of `seed` count, as in
     /// PyTorch.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut state = [0; STATE];
         let mut word = (seed & 0xffff_ffff) as u32;
         for (position, slot) in state.iter_mut().enumerate() {
@@ -64,7 +64,7 @@ impl Generator {
     ///
     /// # Numerics
     /// PyTorch's own last bit depends on its CPU's instruction set; this agrees with it to 1e-6.
-    pub fn randn(&mut self, n: usize) -> Vec<f32> {
+    pub(crate) fn randn(&mut self, n: usize) -> Vec<f32> {
         if n < BLOCK {
             return (0..n).map(|_| self.normal() as f32).collect();
         }
@@ -82,7 +82,7 @@ impl Generator {
     ///
     /// # Errors
     /// [`Error::Value`] if the range is empty.
-    pub fn randint(&mut self, low: i64, high: i64, n: usize) -> Result<Vec<i64>> {
+    pub(crate) fn randint(&mut self, low: i64, high: i64, n: usize) -> Result<Vec<i64>> {
         if high <= low {
             return Err(Error::value(
                 "randint",

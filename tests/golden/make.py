@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what tests/it/golden/ compares with: miniature Stable Diffusion models, and what PyTorch makes of them.
+"""Writes what src/golden/ compares with: miniature Stable Diffusion models, and what PyTorch makes of them.
 
     python tests/golden/make.py        (made with torch 2.15.0, diffusers 0.42.1 and transformers 5.23.0, on the CPU)
 

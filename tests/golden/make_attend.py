@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what tests/it/attend.rs compares with: attention maps and attend-and-excite, by diffusers' own pipeline.
+"""Writes what src/golden/attend.rs compares with: attention maps and attend-and-excite, by diffusers' own pipeline.
 
     python tests/golden/make_attend.py      (torch 2.15.0, diffusers 0.42.1 and transformers 5.23.0, on the CPU)
 

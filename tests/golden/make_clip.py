@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what tests/it/clip.rs compares with: miniature CLIP models, and what transformers computes with them.
+"""Writes what src/golden/clip.rs compares with: miniature CLIP models, and what transformers computes with them.
 
     python tests/golden/make_clip.py        (made with torch 2.15.0 and transformers 5.23.0, on the CPU)
 

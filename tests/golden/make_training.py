@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what tests/it/training.rs compares with: the soft mask and the fine-tuning of values, by PyTorch.
+"""Writes what src/golden/training.rs compares with: the soft mask and the fine-tuning of values, by PyTorch.
 
     python tests/golden/make_training.py      (torch 2.15.0, diffusers 0.42.1 and transformers 5.23.0, on the CPU)
 

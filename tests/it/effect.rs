@@ -15,7 +15,6 @@ use std::sync::OnceLock;
 use candle_core::Device;
 use cones::Picture;
 use cones::checkpoint::Source;
-use cones::eval::cosine;
 use cones::index::NeuronIndex;
 use cones::index::random_control;
 use cones::model::Clip;
@@ -93,6 +92,11 @@ fn photos(folder: &str) -> Vec<Picture> {
     paths
         .map(|path| Picture::read_whole(&path).unwrap())
         .collect()
+}
+
+/// Of unit vectors.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 struct Judge {

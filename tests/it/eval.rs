@@ -3,11 +3,6 @@
 
 use std::path::Path;
 
-use candle_core::Device;
-use cones::checkpoint::Source;
-use cones::eval::{FIRST_SEED, HeldOut};
-use cones::find::{DreamBoothData, PromptedLatents};
-use cones::{Picture, Pipeline, list_images};
 use serde_json::Value;
 
 use crate::cli::{cones, fails, find, golden, json, ok, repository};
@@ -307,44 +302,4 @@ fn the_pocket_model_measures_itself() {
     let report = json(&answer(dir, &[&eval[..], &fast].concat()).0);
     assert_eq!(report["encoder"]["name"], "pocket/clip");
     assert!(report["conditions"]["shut"]["clip_i"]["mean"].is_f64());
-}
-
-/// The loss on held-out noise is that of `find`'s steps, where the seeds are made to meet.
-#[test]
-fn held_out_losses_are_those_of_find() {
-    let cases = json(&std::fs::read_to_string(golden("cases.json")).unwrap());
-    for model in ["sd1-f32", "sd2-f16"] {
-        let settings = &cases["models"][model]["find"]["cross"];
-        let want = numbers(&settings["losses"]);
-        let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
-        let pipeline = Pipeline::load(&source, &Device::Cpu).unwrap();
-        let examples = |folder: &str, prompt: &str| PromptedLatents {
-            latents: list_images(&[golden(folder).into()])
-                .unwrap()
-                .files
-                .iter()
-                .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
-                .collect::<cones::Result<_>>()
-                .unwrap(),
-            context: pipeline.embed(&[prompt.into()]).unwrap(),
-        };
-        let data = DreamBoothData {
-            instance: examples("photos/subject", "a photo of a sks dog"),
-            class: Some(examples("photos/class", "a photo of a dog")),
-        };
-        // A generator takes the low 32 bits of a seed.
-        let seed = (1 << 32) - FIRST_SEED + settings["seed"].as_u64().unwrap();
-        let held_out = HeldOut::new(pipeline.schedule(), &data, want.len(), seed).unwrap();
-        let predictions = held_out.predict(pipeline.unet(), |_, _| Ok(())).unwrap();
-        let losses = held_out.losses(&predictions, &predictions).unwrap();
-        let weight = settings["prior_weight"].as_f64().unwrap();
-        for (k, want) in want.iter().enumerate() {
-            let got = losses.subject[k] + weight * losses.class[k];
-            assert!(
-                (got - want).abs() < 1e-4 * want,
-                "{model}, step {k}: {got}, {want}"
-            );
-        }
-        assert!(losses.drift.iter().all(|d| d.abs() < 1e-12));
-    }
 }

@@ -56,15 +56,14 @@ pub(super) fn settings(hub: &Hub, cache: &Path) -> Settings {
 pub(super) fn fetch_as(settings: &Settings, model: &str, variant: Option<&str>) -> Result<PathBuf> {
     let quiet = &mut |_, _| Ok(());
     let download = Download::look_up(settings, model, Layout::Pipeline, variant, quiet)?;
-    download.fetch_configs(quiet)?;
-    let (mut last, size) = (0, download.size());
+    let (mut last, size) = (0, download.size);
     download.fetch(&mut |done, total| {
         assert!(done <= total && total == size, "{done} of {total}");
         last = done;
         Ok(())
     })?;
-    assert_eq!((last, download.missing()), (size, 0));
-    Ok(download.folder().to_owned())
+    assert_eq!((last, download.missing()?), (size, 0));
+    Ok(download.folder)
 }
 
 pub(super) fn fetch(hub: &Hub, cache: &Path) -> Result<PathBuf> {
@@ -273,7 +272,7 @@ fn an_interrupt_keeps_what_has_come() {
     let settings = settings(&hub, dir.path());
     let download =
         Download::look_up(&settings, ID, Layout::Pipeline, None, &mut |_, _| Ok(())).unwrap();
-    let half = download.size() / 2;
+    let half = download.size / 2;
     let result = download.fetch(&mut |done, _| match done > half {
         true => Err(Error::Interrupted),
         false => Ok(()),

@@ -170,7 +170,7 @@ fn a_clip_that_transformers_5_saved_gives_the_same_embeddings() {
         std::fs::write(&new, outer.to_string()).unwrap();
         std::fs::remove_file(&old).unwrap();
         let saved = open(dir.path()).unwrap();
-        assert_eq!(saved.preprocessing(), plain.preprocessing(), "{model}");
+        assert_eq!(saved.preprocessing, plain.preprocessing, "{model}");
         let texts = ["a photo of a dog", ""];
         assert_eq!(
             saved.embed_texts(&texts).unwrap(),

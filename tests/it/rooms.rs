@@ -21,6 +21,8 @@ const LIBRARY: &[&str] = &[
     "pipeline",
     "find",
     "eval",
+    "bench",
+    "golden",
 ];
 /// The binary's: the same.
 const BINARY: &[&str] = &["signals", "cli", "report", "commands"];

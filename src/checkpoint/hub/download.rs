@@ -1,6 +1,6 @@
 //! A model that is to be fetched: looked up, checked as far as its configuration says, then brought whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::address::quoted;
 use super::cache::{Repository, is_commit, is_revision};
@@ -18,8 +18,12 @@ use crate::{Error, Result};
 /// Longer than any configuration or vocabulary.
 const LONGEST_CONFIG: u64 = 64 << 20;
 
-/// A model of the hub, of which the files that a run needs are known.
+/// A model of the hub, of which the files that a run needs are known, and the small ones are here.
 pub struct Download {
+    /// The folder of its files.
+    pub folder: PathBuf,
+    /// The bytes of all files that a run needs.
+    pub size: u64,
     model: String,
     client: Client,
     commit: String,
@@ -29,11 +33,13 @@ pub struct Download {
 }
 
 impl Download {
-    /// Asks the hub what a model is, and which files it has: the list, and the one small file that says its kind, which
-    /// is kept. `variant` is that of the weights; without one, those in half precision are taken where there are any.
+    /// Asks the hub what a model is, and which files it has, and fetches the small ones, from which it can be told whether
+    /// the model is supported. `variant` is that of the weights; without one, those in half precision are taken where
+    /// there are any.
     ///
     /// # Errors
-    /// If the hub cannot be asked or gives no such model, and if the model is of a kind that is not supported.
+    /// If the hub cannot be asked or gives no such model, if the model is of a kind that is not supported, and if a file
+    /// does not come, or not as it is listed.
     pub fn look_up(
         hub: &Hub,
         model: &str,
@@ -76,9 +82,12 @@ impl Download {
         if is_commit(revision) && !revision.eq_ignore_ascii_case(&listing.commit) {
             return Err(unbelievable(format!("another commit, {}", listing.commit)));
         }
+        let repository = Repository::new(&hub.cache, id, &listing.commit);
         let mut download = Self {
+            folder: repository.snapshot().to_owned(),
+            size: 0,
             model: model.to_owned(),
-            repository: Repository::new(&hub.cache, id, &listing.commit),
+            repository,
             client,
             commit: listing.commit,
             configs: Vec::new(),
@@ -110,7 +119,7 @@ impl Download {
         }
         download.bring(&[small(first)?], watch)?;
         if layout == Layout::Pipeline {
-            let bytes = regular::read(&download.folder().join(first))?;
+            let bytes = regular::read(&download.folder.join(first))?;
             kinds::check_index(first, &String::from_utf8_lossy(&bytes))?;
         }
         let needed = needed::needed_files(&names, layout, variant).map_err(lacking)?;
@@ -124,37 +133,35 @@ impl Download {
             .into_iter()
             .map(wanted)
             .collect::<Result<_, _>>()?;
+        download.size = download.all().map(|file| file.size).sum();
+        download.bring(&download.configs, watch)?;
         Ok(download)
     }
 
-    /// The folder of the model's files, as many as are here.
-    pub fn folder(&self) -> &Path {
-        self.repository.snapshot()
-    }
-
-    /// The bytes of all files that a run needs.
-    pub fn size(&self) -> u64 {
-        self.all().map(|file| file.size).sum()
-    }
-
-    /// How many of them are not here.
-    pub fn missing(&self) -> u64 {
-        self.all()
-            .map(|file| file.size - fetch::present(&self.repository, file))
-            .sum()
+    /// How many of its bytes are not here.
+    ///
+    /// # Errors
+    /// If the disk has no room for them.
+    pub fn missing(&self) -> Result<u64> {
+        let absent = |file: &Wanted| file.size - fetch::present(&self.repository, file);
+        let missing = self.all().map(absent).sum();
+        match room(&self.folder) {
+            Some(free) if free < missing => Err(Error::Model {
+                model: self.model.clone(),
+                problem: format!(
+                    "the disk is full: {:.1} GB are to be fetched, and {:.1} GB are free at `{}`",
+                    missing as f64 / 1e9,
+                    free as f64 / 1e9,
+                    self.folder.display()
+                ),
+                hint: "make room, or set HF_HOME to a folder of another disk".to_owned(),
+            }),
+            _ => Ok(missing),
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Wanted> {
         self.configs.iter().chain(&self.weights)
-    }
-
-    /// Fetches the small files, from which it can be told whether the model is supported.
-    ///
-    /// # Errors
-    /// If one does not come, or not as it is listed.
-    pub fn fetch_configs(&self, watch: &mut Watch) -> Result<()> {
-        self.bring(&self.configs, watch)
-            .map_err(|failure| failure.of(&self.model))
     }
 
     /// Fetches all that is missing. What has come of a file before an error stays, and is gone on from the next time.
@@ -163,7 +170,7 @@ impl Download {
     /// # Errors
     /// If one does not come, or not as it is listed, and if there is no room for it.
     pub fn fetch(&self, watch: &mut Watch) -> Result<()> {
-        self.check_room()?;
+        self.missing()?;
         let mut files: Vec<Wanted> = self.all().cloned().collect();
         // What is here comes first, so that the time left is told of what is not.
         files.sort_by_key(|file| !fetch::is_whole(&self.repository, file));
@@ -182,27 +189,6 @@ impl Download {
             watch(done, total)?;
         }
         Ok(())
-    }
-
-    /// That the disk has room for what is missing.
-    ///
-    /// # Errors
-    /// If it has not.
-    pub fn check_room(&self) -> Result<()> {
-        let missing = self.missing();
-        match room(self.folder()) {
-            Some(free) if free < missing => Err(Error::Model {
-                model: self.model.clone(),
-                problem: format!(
-                    "the disk is full: {:.1} GB are to be fetched, and {:.1} GB are free at `{}`",
-                    missing as f64 / 1e9,
-                    free as f64 / 1e9,
-                    self.folder().display()
-                ),
-                hint: "make room, or set HF_HOME to a folder of another disk".to_owned(),
-            }),
-            _ => Ok(()),
-        }
     }
 }
 

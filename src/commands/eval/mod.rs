@@ -4,11 +4,8 @@ mod inputs;
 mod report;
 
 use anyhow::Context;
-use cones::eval::{Bench, Dose, HeldOut, Study, prior_loss_weight, sheet_rows};
-use cones::find::{ClassImages, encode};
-use cones::index::SiteSelection;
-use cones::picture::sheet;
-use cones::pipeline::{marks_of, shut};
+use cones::eval::{Bench, Dose, HeldOut, Study, prior_loss_weight, sheet};
+use cones::find::ClassImages;
 use cones::{Photo, Photos, Picture, Pipeline};
 
 use self::inputs::{encoder, prompts, read_scores, subject};
@@ -45,11 +42,11 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         outputs.spare_indices()?;
     }
     let photos = photos::read(photos, photos::keep(None), &ui)?;
-    let mut left_out = photos.left_out().to_vec();
+    let mut left_out = photos.left_out.clone();
     let class = match class_given {
         Some(list) => {
             let class = photos::read(list, photos::keep(None), &ui)?;
-            left_out.extend_from_slice(class.left_out());
+            left_out.extend_from_slice(&class.left_out);
             ClassImages::Given(class)
         }
         None => class_images::drawn(&subject, None, &args.index),
@@ -72,13 +69,10 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
             })?,
         }
     }
-    let weights = pipeline.unet().site_weights(SiteSelection::All);
     // What does not fit the model is to be known before anything is drawn.
     for dose in &doses {
-        shut(&weights, &dose.index)?;
+        pipeline.check_sites(&dose.index)?;
     }
-    // The prompts of the losses are embedded once, for all conditions.
-    let marks = marks_of(&[&index]);
     let clip = encoder(global, args, &ui)?;
     for prompt in &prompts {
         let cut =
@@ -98,21 +92,22 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         draws => {
             class_images::check(&class, &pipeline, &ui)?;
             let mut meters = Meters::new(&ui, "");
-            let data = encode(&pipeline, (&subject, &marks), &photos, &class, &mut meters)?;
+            let held_out = HeldOut::new(
+                &pipeline,
+                (&subject, &index),
+                (&photos, &class),
+                (global.seed, draws),
+                &mut meters,
+            )?;
             meters.finish();
-            Some(HeldOut::new(
-                pipeline.schedule(),
-                &data,
-                draws,
-                global.seed,
-            )?)
+            Some(held_out)
         }
     };
     let shown = match &args.sheet {
         Some(_) => shown_photos(&photos, &pipeline)?,
         None => Vec::new(),
     };
-    let hash = |photo: &Photo| photo.sha256().to_owned();
+    let hash = |photo: &Photo| photo.sha256.to_owned();
     let photo_hashes: Vec<String> = photos.iter().map(hash).collect();
     drop((photos, class)); // what they keep of pixels is memory for the drawing
     let weight = prior_loss_weight(&index);
@@ -125,7 +120,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     clip.check_unchanged()?;
     let mut saved = Saved::default();
     if let Some(path) = &args.sheet {
-        let sheet = sheet(&sheet_rows(shown, &plain, &doses, COLUMNS))?;
+        let sheet = sheet(shown, &plain, &doses, COLUMNS)?;
         saved.write(path, &sheet.to_png(path, None)?);
     }
     let report = report::Report {

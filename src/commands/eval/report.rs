@@ -1,5 +1,6 @@
 //! The figures of `cones eval`, as tables and as JSON.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use cones::eval::{FIRST_SEED, Measured, Metric, Prompt, RESAMPLES, Summary, Values, summaries};
@@ -85,9 +86,9 @@ impl Report<'_> {
     fn foot(&self) -> String {
         let mut foot = format!(
             "encoder {} ({}), {}",
-            escaped(self.clip.name()),
-            &self.clip.sha256()[..12],
-            self.clip.preprocessing()
+            escaped(&self.clip.name),
+            &self.clip.sha256[..12],
+            self.clip.preprocessing
         );
         if let Some(path) = &self.args.sheet {
             foot.push_str(&format!("\n{}", escaped(&name(path))));
@@ -143,7 +144,7 @@ impl Report<'_> {
             let summaries = self.summed(values)?;
             if summaries
                 .get(&Metric::ClipI)
-                .is_some_and(|s| !s.is_positive())
+                .is_some_and(|s| s.sign().is_le())
             {
                 return Ok(Some(false));
             }
@@ -159,10 +160,12 @@ impl Report<'_> {
             (&dose.against_control, "with random neurons shut"),
         ] {
             if let Some(s) = self.summed(values)?.get(&Metric::ClipI) {
-                words.push(match (s.is_positive(), s.is_negative()) {
-                    (true, _) => format!("nearer to the photos than {other}"),
-                    (_, true) => format!("further from the photos than {other}"),
-                    _ => format!("as near to the photos as {other}, within the interval"),
+                words.push(match s.sign() {
+                    Ordering::Greater => format!("nearer to the photos than {other}"),
+                    Ordering::Less => format!("further from the photos than {other}"),
+                    Ordering::Equal => {
+                        format!("as near to the photos as {other}, within the interval")
+                    }
                 });
             }
         }
@@ -247,9 +250,9 @@ impl Report<'_> {
             "steps": self.options.steps,
             "guidance": self.options.guidance,
             "encoder": {
-                "name": self.clip.name(),
-                "sha256": self.clip.sha256(),
-                "preprocessing": self.clip.preprocessing().to_json(),
+                "name": &self.clip.name,
+                "sha256": self.clip.sha256,
+                "preprocessing": self.clip.preprocessing.to_json(),
             },
             "loss": {
                 "draws": self.args.loss_draws,

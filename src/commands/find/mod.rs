@@ -68,9 +68,9 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let budget = Budget::new(args.memory.bytes);
     let needs = plan.fit(&mut pipeline, &photos, budget.bytes());
     budget.check(&needs, &ui)?;
-    let mut left_out = photos.left_out().to_vec();
+    let mut left_out = photos.left_out.clone();
     if let ClassImages::Given(class) = &plan.class {
-        left_out.extend_from_slice(class.left_out());
+        left_out.extend_from_slice(&class.left_out);
     }
     if args.memory.dry_run {
         let what = format!(

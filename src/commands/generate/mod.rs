@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cones::pipeline::{Concept, Drawn};
-use cones::prompt::occurrences;
 use cones::{Error, Progress, SampleOptions, escaped};
 
 use self::concepts::{concepts, shut};
@@ -53,8 +52,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     if prompt != args.prompt {
         ui.note(&format!("prompt: {prompt}"));
     }
-    let missing = |phrase: &&String| occurrences(&prompt, phrase).is_empty();
-    for phrase in marks.subjects().iter().filter(missing) {
+    for phrase in marks.missing_in(&prompt) {
         ui.warn(&format!(
             "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change nothing"
         ));

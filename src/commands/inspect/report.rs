@@ -130,7 +130,7 @@ pub(super) fn describe_overlap(
         "  {:<72} {:>8} {:>10} {:>8}",
         "site", "shared", "by chance", "ratio"
     )?;
-    for (site, overlap) in report.sites() {
+    for (site, overlap) in &report.sites {
         writeln!(
             text,
             "  {:<72} {}",
@@ -138,12 +138,7 @@ pub(super) fn describe_overlap(
             overlap_cells(overlap)
         )?;
     }
-    writeln!(
-        text,
-        "  {:<72} {}\n",
-        "total",
-        overlap_cells(&report.total())
-    )?;
+    writeln!(text, "  {:<72} {}\n", "total", overlap_cells(&report.total))?;
     Ok(())
 }
 
@@ -200,9 +195,9 @@ pub(super) fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value 
         })
     };
     let sites: serde_json::Map<String, Value> = report
-        .sites()
+        .sites
         .iter()
         .map(|(s, o)| (s.to_string(), one(o)))
         .collect();
-    json!({"first": name(a), "second": name(b), "total": one(&report.total()), "sites": sites})
+    json!({"first": name(a), "second": name(b), "total": one(&report.total), "sites": sites})
 }

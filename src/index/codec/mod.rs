@@ -39,26 +39,6 @@ const MAX_UNIVERSE: u64 = 1 << 32;
 /// The last code of a divisor that is below the universe's limit; greater ones would never be chosen.
 const LAST_DIVISOR: u8 = 123;
 
-/// The bytes of a set of indices below `universe`.
-///
-/// # Errors
-/// [`Error::Index`] if the indices are not strictly increasing and below `universe`, or if `universe` is above 2^32.
-pub fn encode(indices: &[u32], universe: u64) -> Result<Vec<u8>> {
-    let coded = Coded::new(indices.iter().copied(), universe)?;
-    Ok(coded.bytes.into_vec())
-}
-
-/// The set of indices below `universe` that these bytes are the encoding of.
-///
-/// The bytes are not trusted: nothing is allocated before all of them are checked, no more than `max_count` indices
-/// then, and the time is proportional to their number.
-///
-/// # Errors
-/// [`Error::Index`] if the bytes are not what [`encode`] makes, or are more than `max_count` indices.
-pub fn decode(bytes: &[u8], universe: u64, max_count: usize) -> Result<Vec<u32>> {
-    Ok(Coded::read(bytes, universe, max_count)?.to_vec())
-}
-
 /// A set of indices as its bytes, which take a small part of the memory that the indices would: a bit for each where
 /// they are dense.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +51,7 @@ impl Coded {
     /// A set of indices below `universe`.
     ///
     /// # Errors
-    /// As [`encode`].
+    /// [`Error::Index`] if the indices are not strictly increasing and below `universe`, or if `universe` is above 2^32.
     pub(crate) fn new(indices: impl Iterator<Item = u32> + Clone, universe: u64) -> Result<Self> {
         let (count, end) = check(indices.clone(), universe)?;
         let bytes = match best_divisor(indices.clone(), count as u64, end) {

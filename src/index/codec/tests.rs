@@ -4,6 +4,26 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The bytes of a set of indices below `universe`.
+///
+/// # Errors
+/// [`Error::Index`] if the indices are not strictly increasing and below `universe`, or if `universe` is above 2^32.
+fn encode(indices: &[u32], universe: u64) -> Result<Vec<u8>> {
+    let coded = Coded::new(indices.iter().copied(), universe)?;
+    Ok(coded.bytes.into_vec())
+}
+
+/// The set of indices below `universe` that these bytes are the encoding of.
+///
+/// The bytes are not trusted: nothing is allocated before all of them are checked, no more than `max_count` indices
+/// then, and the time is proportional to their number.
+///
+/// # Errors
+/// [`Error::Index`] if the bytes are not what [`encode`] makes, or are more than `max_count` indices.
+fn decode(bytes: &[u8], universe: u64, max_count: usize) -> Result<Vec<u32>> {
+    Ok(Coded::read(bytes, universe, max_count)?.to_vec())
+}
+
 /// A small generator that needs no crate (splitmix64).
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -26,11 +26,14 @@ const BATCH: usize = 16;
 
 /// A CLIP model: pictures and texts to unit vectors, whose cosine says how well they agree.
 pub struct Clip {
-    name: String,
-    sha256: String,
+    /// What the encoder is called.
+    pub name: String,
+    /// SHA-256 of the file of its weights.
+    pub sha256: String,
     pages: Pages,
     device: Device,
-    preprocessing: Preprocessing,
+    /// How pictures are prepared for it.
+    pub preprocessing: Preprocessing,
     tokenizer: Tokenizer,
     vision: VisionEncoder,
     text: TextEncoder,
@@ -138,27 +141,12 @@ impl Clip {
         })
     }
 
-    /// What the encoder is called.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// SHA-256 of the file of its weights.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
     /// That the file of its weights is still the one that was loaded.
     ///
     /// # Errors
     /// If it was changed, replaced or removed.
     pub fn check_unchanged(&self) -> Result<()> {
         self.pages.check_unchanged()
-    }
-
-    /// How pictures are prepared for it.
-    pub fn preprocessing(&self) -> &Preprocessing {
-        &self.preprocessing
     }
 
     /// How many tokens of a text do not fit and are cut.

@@ -31,7 +31,7 @@ impl TextClass {
 
 /// A text encoder: token ids to one embedding for each token.
 #[derive(Debug)]
-pub struct TextEncoder {
+pub(crate) struct TextEncoder {
     tokens: Tensor,
     positions: Tensor,
     stack: Stack,
@@ -136,12 +136,12 @@ impl TextEncoder {
     }
 
     /// Size of the vocabulary.
-    pub fn vocabulary(&self) -> usize {
+    pub(crate) fn vocabulary(&self) -> usize {
         self.tokens.dims()[0]
     }
 
     /// Width of an embedding.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.tokens.dims()[1]
     }
 
@@ -160,7 +160,7 @@ impl TextEncoder {
     ///
     /// # Errors
     /// If the prompts are not of one length, or an id is not in the vocabulary.
-    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+    pub(crate) fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
         let x = self
             .stack
             .forward(self.enter(ids)?, self.mask(ids)?.as_ref())?;

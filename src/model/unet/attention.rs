@@ -268,7 +268,7 @@ impl Attention {
 
 /// One cross-attention's look at the prompt: where each latent pixel's attention goes.
 #[derive(Debug, Clone)]
-pub struct AttentionMap {
+pub(crate) struct AttentionMap {
     /// How many latent pixels there are.
     pub size: Size,
     /// `[b, height·width, t]`: the probabilities, averaged over the heads; each pixel's sum to 1 over the tokens.
@@ -277,7 +277,7 @@ pub struct AttentionMap {
 
 /// Keeps the maps of the cross-attentions that a forward pass is told to record, in order of execution.
 #[derive(Debug, Default)]
-pub struct AttentionStore {
+pub(crate) struct AttentionStore {
     first_row: usize,
     size: Size,
     maps: Vec<AttentionMap>,
@@ -286,7 +286,7 @@ pub struct AttentionStore {
 impl AttentionStore {
     /// A store for the rows of a batch from `first_row` on: with guidance, those of the prompt come behind those of
     /// the negative prompt.
-    pub fn new(first_row: usize) -> Self {
+    pub(crate) fn new(first_row: usize) -> Self {
         Self {
             first_row,
             ..Self::default()
@@ -294,7 +294,7 @@ impl AttentionStore {
     }
 
     /// The maps so far.
-    pub fn maps(&self) -> &[AttentionMap] {
+    pub(crate) fn maps(&self) -> &[AttentionMap] {
         &self.maps
     }
 

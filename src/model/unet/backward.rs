@@ -29,7 +29,7 @@ pub(in crate::model) enum LayerSaved {
 
 /// What a forward pass saved for the backward pass, from the first site onwards.
 #[derive(Debug)]
-pub struct Saved {
+pub(crate) struct Saved {
     layers: Vec<LayerSaved>,
     /// The output before the last norm.
     last: Tensor,
@@ -39,7 +39,7 @@ pub struct Saved {
 
 /// Where the UNet's coarsest cross-attentions look, and what [`UNet::latent_gradient`] needs.
 #[derive(Debug)]
-pub struct Attended {
+pub(crate) struct Attended {
     /// Of the map.
     pub size: Size,
     /// `[b, height·width, t]`: attention probabilities, averaged over layers and heads.
@@ -56,7 +56,7 @@ impl UNet {
     ///
     /// # Errors
     /// As [`UNet::forward`].
-    pub fn forward_saving(
+    pub(crate) fn forward_saving(
         &self,
         x: &Tensor,
         timesteps: &[f32],
@@ -100,7 +100,7 @@ impl UNet {
     ///
     /// # Errors
     /// If `grad` has not the shape of the output.
-    pub fn backward(
+    pub(crate) fn backward(
         &self,
         saved: Saved,
         grad: &Tensor,
@@ -115,7 +115,7 @@ impl UNet {
     ///
     /// # Errors
     /// As [`UNet::backward`].
-    pub fn backward_at_words(
+    pub(crate) fn backward_at_words(
         &self,
         saved: Saved,
         grad: &Tensor,
@@ -212,7 +212,7 @@ impl UNet {
     ///
     /// # Errors
     /// If the shapes do not fit the model.
-    pub fn attend(
+    pub(crate) fn attend(
         &self,
         x: &Tensor,
         timesteps: &[f32],
@@ -254,7 +254,7 @@ impl UNet {
     ///
     /// # Errors
     /// If `grad` has not the shape of the map.
-    pub fn latent_gradient(&self, attended: Attended, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn latent_gradient(&self, attended: Attended, grad: &Tensor) -> Result<Tensor> {
         let recorded = self.coarsest();
         // Maps are f32, and so are their gradients; what they become further down is not.
         let scale = self.scaled(grad)?.1;

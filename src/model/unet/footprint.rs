@@ -57,13 +57,13 @@ impl UNet {
 
     /// What a forward pass and the backward pass to the sites need for `rows` latents of this size, as
     /// [`UNet::plan_memory`] left it.
-    pub fn backward_footprint(&self, rows: usize, size: Size) -> Footprint {
+    pub(crate) fn backward_footprint(&self, rows: usize, size: Size) -> Footprint {
         self.footprint(&self.needs(rows, size), &self.recomputed)
     }
 
     /// Has the backward pass compute as few layers again as let it stay within `budget` bytes, those first that save
     /// most by it; all if that is too little.
-    pub fn plan_memory(&mut self, rows: usize, size: Size, budget: u64) {
+    pub(crate) fn plan_memory(&mut self, rows: usize, size: Size, budget: u64) {
         let walk = self.needs(rows, size);
         let mut layers: Vec<usize> = (self.first_site..self.layers.len())
             .filter(|&i| walk.needs[i].inside > 0)

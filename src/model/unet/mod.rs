@@ -39,7 +39,7 @@ pub(in crate::model) enum Layer {
 
 /// A UNet with frozen weights. K and V weights of its attentions, the [`Site`](crate::index::Site)s, can be exchanged.
 #[derive(Debug)]
-pub struct UNet {
+pub(crate) struct UNet {
     config: UNetConfig,
     time1: Linear,
     time2: Linear,
@@ -184,7 +184,7 @@ impl UNet {
 
     /// Computes in `dtype`: f32, or half precision, f16 or bf16. Weights are cast where they are used; norms, softmax,
     /// the sums of weight gradients, and what comes in and goes out are f32 all the same.
-    pub fn compute_in(&mut self, dtype: DType) {
+    pub(crate) fn compute_in(&mut self, dtype: DType) {
         self.dtype = dtype;
     }
 
@@ -197,22 +197,22 @@ impl UNet {
     }
 
     /// What it computes in.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.dtype
     }
 
     /// Channels of the latents.
-    pub fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.config.in_channels
     }
 
     /// Height and width of the latents that the model was trained on.
-    pub fn sample_size(&self) -> usize {
+    pub(crate) fn sample_size(&self) -> usize {
         self.config.sample_size
     }
 
     /// Width of the text embedding that the cross-attentions take.
-    pub fn context_width(&self) -> usize {
+    pub(crate) fn context_width(&self) -> usize {
         self.config.context
     }
 
@@ -232,7 +232,12 @@ impl UNet {
     ///
     /// # Errors
     /// If the shapes do not fit the model.
-    pub fn forward(&self, x: &Tensor, timesteps: &[f32], context: &Conditioning) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        timesteps: &[f32],
+        context: &Conditioning,
+    ) -> Result<Tensor> {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, None)?;
@@ -245,7 +250,7 @@ impl UNet {
     ///
     /// # Errors
     /// If the embedding has not [`UNet::context_width`].
-    pub fn precompute_kv(&self, context: &Conditioning) -> Result<Conditioning> {
+    pub(crate) fn precompute_kv(&self, context: &Conditioning) -> Result<Conditioning> {
         let projected = self
             .transformers()
             .flat_map(Transformer::cross_attentions)

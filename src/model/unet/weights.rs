@@ -32,7 +32,7 @@ impl UNet {
     }
 
     /// The weights of the selected sites, each `[out, in]`, as they are held.
-    pub fn site_weights(&self, selection: SiteSelection) -> BTreeMap<Site, Weight> {
+    pub(crate) fn site_weights(&self, selection: SiteSelection) -> BTreeMap<Site, Weight> {
         self.projections()
             .filter(|p| selection.contains(&p.site))
             .map(|p| (p.site.clone(), p.linear.weight().clone()))
@@ -43,7 +43,7 @@ impl UNet {
     ///
     /// # Errors
     /// If a weight cannot be read.
-    pub fn site_tensors(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
+    pub(crate) fn site_tensors(&self, selection: SiteSelection) -> Result<BTreeMap<Site, Tensor>> {
         let weights = self.site_weights(selection).into_iter();
         weights
             .map(|(site, weight)| Ok((site, weight.tensor()?)))
@@ -69,7 +69,7 @@ impl UNet {
     ///
     /// # Panics
     /// If a tensor is no matrix.
-    pub fn set_site_weights<W: Into<Weight>>(
+    pub(crate) fn set_site_weights<W: Into<Weight>>(
         &mut self,
         mut weights: BTreeMap<Site, W>,
     ) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// A frozen convolution with a square kernel: the backward pass gives ∂L/∂x and nothing else.
 #[derive(Debug, Clone)]
-pub struct Conv2d(Filter);
+pub(crate) struct Conv2d(Filter);
 
 impl Conv2d {
     /// A convolution from its weight `[c_out, c_in·k·k]` and bias `[c_out]`; padding is by zeros on all sides.
@@ -22,7 +22,7 @@ impl Conv2d {
     /// # Panics
     /// If the rows of the weight are not whole kernels, the stride is not 1 or 2, or the padding is as wide as the
     /// kernel.
-    pub fn new(
+    pub(crate) fn new(
         weight: impl Into<Weight>,
         k: usize,
         bias: Tensor,
@@ -51,7 +51,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// If `x` has not c_in channels, or is smaller than the kernel.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_adding(x, Addends::default())
     }
 
@@ -68,7 +68,12 @@ impl Conv2d {
     ///
     /// # Errors
     /// If the size is another.
-    pub fn forward_upsampled(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    pub(crate) fn forward_upsampled(
+        &self,
+        x: &Tensor,
+        height: usize,
+        width: usize,
+    ) -> Result<Tensor> {
         let (stored, seen) = (Plane::of(x)?, Plane { height, width });
         if seen.halved() != stored {
             let Plane {
@@ -91,7 +96,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// If `grad` has not c_out channels, or is of no input.
-    pub fn backward(&self, grad: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(&self, grad: &Tensor) -> Result<Tensor> {
         let Plane { height, width } = Plane::of(grad)?;
         let Filter {
             k, stride, padding, ..

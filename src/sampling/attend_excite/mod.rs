@@ -47,7 +47,7 @@ impl Default for AttendExcite {
 
 /// A loss and its gradient.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// L, 0..=1.
     pub value: f32,
     /// ∂L/∂ each input.
@@ -68,7 +68,7 @@ impl AttendExcite {
     ///
     /// # Errors
     /// Those of `evaluate`.
-    pub fn update<E>(
+    pub(crate) fn update<E>(
         &self,
         step: &Step,
         latents: &mut [f32],
@@ -118,7 +118,7 @@ impl AttendExcite {
 /// # Errors
 /// If there is no token or one outside 1..t−1, a side of the map is less than 2, its length does not fit, or a value is
 /// not finite.
-pub fn attention_loss(map: &[f32], size: Size, tokens: &[usize]) -> Result<Loss> {
+pub(crate) fn attention_loss(map: &[f32], size: Size, tokens: &[usize]) -> Result<Loss> {
     let (h, w) = (size.height, size.width);
     if h < 2 || w < 2 {
         let expected = "pictures whose attention maps are at least 2x2 for attend-and-excite";

@@ -47,12 +47,12 @@ macro_rules! samplers {
 
 impl Sampler {
     /// The canonical name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.method().name
     }
 
     /// The name in AUTOMATIC1111's web UI, which pictures carry.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         self.method().label
     }
 
@@ -103,7 +103,7 @@ impl ScheduleConfig {
     /// # Errors
     /// [`Error::Config`] names a key that is malformed, unknown, or not supported by any sampler. One that is supported
     /// by some samplers only is an error when [`ScheduleConfig::check`] or a run asks for another.
-    pub fn parse(file: &str, text: &str) -> Result<Self> {
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self> {
         let heeded = Sampler::ALL
             .iter()
             .flat_map(|sampler| sampler.method().heeds);
@@ -115,17 +115,21 @@ impl ScheduleConfig {
     /// # Errors
     /// [`Error::Value`] if `steps` is not in `1..=num_train_timesteps`, or of a number that this spacing cannot take;
     /// [`Error::Config`] if the file has a value that this sampler heeds and does not support.
-    pub fn check(&self, sampler: Sampler, steps: usize) -> Result<()> {
+    pub(crate) fn check(&self, sampler: Sampler, steps: usize) -> Result<()> {
         sampler.method().plan(self, steps).map(|_| ())
     }
 }
 
 /// Where a run begins.
 #[derive(Clone, Debug)]
-pub enum Start {
+pub(crate) enum Start {
     /// At noise: unit normals.
     Noise(Vec<f32>),
     /// At a picture with noise on it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no command draws from a picture yet")
+    )]
     Picture {
         /// The latents of the picture.
         latents: Vec<f32>,
@@ -179,7 +183,7 @@ impl Start {
 
 /// One call of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub(crate) struct Step {
     /// Which call of the run, from 0.
     pub index: usize,
     /// Calls in the run: one for each step, and one more with PNDM, or nine with its Runge-Kutta; with Heun two for
@@ -201,7 +205,7 @@ pub struct Step {
 /// closure returns another number of values than there are latents; and whatever the closures return, at once.
 ///
 /// Golden: `tests/golden/samplers.safetensors`, `schedulers.json`.
-pub fn sample<E: From<Error>>(
+pub(crate) fn sample<E: From<Error>>(
     sampler: Sampler,
     config: &ScheduleConfig,
     steps: usize,

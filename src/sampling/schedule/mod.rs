@@ -43,7 +43,7 @@ pub(super) enum Spacing {
 
 /// A model's noise schedule, and what its file says about sampling.
 #[derive(Clone, Debug)]
-pub struct ScheduleConfig {
+pub(crate) struct ScheduleConfig {
     file: String,
     betas: Vec<f32>,
     alphas_cumprod: Vec<f32>,
@@ -205,7 +205,7 @@ impl ScheduleConfig {
     }
 
     /// What the model's output means.
-    pub fn prediction(&self) -> Prediction {
+    pub(crate) fn prediction(&self) -> Prediction {
         self.prediction
     }
 

@@ -4,10 +4,8 @@
 mod proportion;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use cones::index::{NeuronIndex, NeuronSet, Provenance, Scope, Source, Subject};
-use cones::prompt::{occurrences, place_subjects};
 
 use crate::alloc::peak_of;
 use crate::cli::{cones, fails, find_learned, golden, json, ok};

@@ -160,7 +160,7 @@ impl Preprocessing {
     ///
     /// # Errors
     /// If the picture has no pixels.
-    pub fn pixels(&self, picture: &Picture) -> Result<Vec<f32>> {
+    pub(crate) fn pixels(&self, picture: &Picture) -> Result<Vec<f32>> {
         let scaled = match self.resize {
             Resize::Shortest(edge) => shortest_edge((picture.width(), picture.height()), edge),
             Resize::Exactly(width, height) => (width, height),

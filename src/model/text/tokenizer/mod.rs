@@ -74,7 +74,7 @@ impl Tokenizer {
     }
 
     /// How many tokens every prompt has, with start, end and padding.
-    pub fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.length
     }
 
@@ -133,7 +133,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn positions(&self, prompt: &str, spans: &[Range<usize>]) -> Result<Vec<usize>> {
+    pub(crate) fn positions(&self, prompt: &str, spans: &[Range<usize>]) -> Result<Vec<usize>> {
         if spans.is_empty() {
             return Ok(Vec::new());
         }

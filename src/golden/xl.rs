@@ -1,25 +1,19 @@
 //! Stable Diffusion XL, on values that `tests/golden/make_xl.py` wrote with diffusers.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, helpers and all, and tells how near it came"
-)]
+#![expect(clippy::print_stdout, reason = "a comparison tells how near it came")]
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::find::paper::{BatchSampling, Options, algorithm1};
+use crate::find::selection::Selection;
+use crate::find::{DreamBoothData, PromptedLatents};
+use crate::index::{Scope, Site, SiteSelection};
+use crate::model::{Conditioning, SizeIds};
+use crate::prompt::{Marks, PromptSpec};
+use crate::{Picture, Pipeline, SampleOptions, Size, list_images};
 use candle_core::Tensor;
-use cones::checkpoint::Source;
-use cones::find::paper::{BatchSampling, Options, algorithm1};
-use cones::find::selection::Selection;
-use cones::find::{DreamBoothData, PromptedLatents};
-use cones::index::{Scope, Site, SiteSelection};
-use cones::model::{Conditioning, SizeIds};
-use cones::prompt::{Marks, PromptSpec};
-use cones::{Picture, Pipeline, SampleOptions, Size, list_images};
 use serde_json::Value;
 
-use super::configs::golden as golden_dir;
-use super::devices::device;
+use super::{copy, device, golden_dir, load};
 
 // As in golden/: at most ten times what was measured.
 
@@ -49,13 +43,12 @@ fn models() -> impl Iterator<Item = Golden> {
     ["a", "b"].into_iter().map(move |name| {
         let file = golden_dir().join(format!("xl-{name}.safetensors"));
         let folder = golden_dir().join("xl").join(name);
-        let source = Source::open(folder.to_str().unwrap()).unwrap();
         Golden {
             name,
             tensors: candle_core::safetensors::load(file, &device()).unwrap(),
             case: cases["models"][name].clone(),
             prompts: serde_json::from_value(cases["prompts"].clone()).unwrap(),
-            pipeline: Pipeline::load(&source, &device()).unwrap(),
+            pipeline: load(&folder).unwrap(),
         }
     })
 }
@@ -132,7 +125,7 @@ impl Golden {
         let files = list_images(&[golden_dir().join("photos").join(folder)]).unwrap();
         let size = self.pipeline.size();
         let latents = |file| self.pipeline.latents(&Picture::read(file, size).unwrap());
-        let all: cones::Result<Vec<Tensor>> = files.files.iter().map(|f| latents(f)).collect();
+        let all: crate::Result<Vec<Tensor>> = files.files.iter().map(|f| latents(f)).collect();
         all.unwrap()
     }
 }
@@ -188,8 +181,8 @@ pub(super) fn networks_are_equal() {
             assert!(error.contains("Stable Diffusion XL"), "{error}");
         }
         let vae = golden.pipeline.vae();
-        let posterior = vae.encode(golden.tensor("vae.picture")).unwrap();
-        golden.close("vae.mean", posterior.mean(), OUTPUT);
+        let means = vae.encode(golden.tensor("vae.picture")).unwrap();
+        golden.close("vae.mean", &means, OUTPUT);
         let decoded = vae.decode(golden.tensor("vae.latents")).unwrap();
         golden.close("vae.decoded", &decoded, OUTPUT);
         assert!((vae.scaling_factor() - 0.13025).abs() < 1e-12);
@@ -307,4 +300,19 @@ pub(super) fn whole_pictures_are_equal() {
             assert!(worst <= PIXEL, "{}: {case}: {worst}", golden.name);
         }
     }
+}
+
+/// A token's embeddings by both encoders are side by side, so that words must be at the same places for both.
+#[test]
+fn tokenizers_that_place_words_apart_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("m");
+    copy(&golden_dir().join("xl/a"), &folder);
+    std::fs::write(folder.join("tokenizer_2/merges.txt"), "#version: 0.2\n").unwrap();
+    let model = load(&folder).unwrap();
+    let marks = Marks::new(vec!["sks dog".to_owned()], Vec::new());
+    model.embed(&["a sks dog".into()]).unwrap();
+    let error = model.embed(&[marks.prompt("a sks dog")]).unwrap_err();
+    assert!(error.to_string().contains("tokenizer_2"), "{error}");
+    assert!(model.word_tokens("a sks dog", "dog").is_err());
 }

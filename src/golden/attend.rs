@@ -1,23 +1,17 @@
 //! Attention maps, heat maps and attend-and-excite, against what `tests/golden/make_attend.py` wrote with diffusers,
 //! and gradients against finite differences.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, helpers and all, and tells how near it came"
-)]
+#![expect(clippy::print_stdout, reason = "a comparison tells how near it came")]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
+use crate::sampling::AttendExcite;
+use crate::sampling::attend_excite::attention_loss;
+use crate::sampling::{Generator, Step};
+use crate::{AttentionOptions, Pipeline, SampleOptions, Size};
 use candle_core::Tensor;
-use cones::checkpoint::Source;
-use cones::sampling::AttendExcite;
-use cones::sampling::attend_excite::attention_loss;
-use cones::sampling::{Generator, Step};
-use cones::{AttentionOptions, Pipeline, SampleOptions, Size};
 use serde_json::Value;
 
-use super::devices::device;
+use super::{device, golden_dir, load};
 
 // What is allowed is at most ten times the worst that was measured, by the kernels and by candle's operations: another
 // processor sums in another order. A wrong layer or token shows at 1e-1.
@@ -31,13 +25,8 @@ const RUN: f64 = 5e-5;
 /// A last rounding to 8 bits can fall to either side: measured 0.
 const PIXEL: u8 = 1;
 
-fn golden_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
 fn pipeline(name: &str) -> Pipeline {
-    let source = Source::open(golden_dir().join("models").join(name).to_str().unwrap()).unwrap();
-    Pipeline::load(&source, &device()).unwrap()
+    load(&golden_dir().join("models").join(name)).unwrap()
 }
 
 struct Golden {

@@ -1,23 +1,17 @@
 //! The soft mask and the tuning of values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, helpers and all, and tells how near it came"
-)]
+#![expect(clippy::print_stdout, reason = "a comparison tells how near it came")]
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::find::tuning::TrainableSet;
+use crate::find::{DreamBoothData, PromptedLatents, learned, tuning};
+use crate::index::{NeuronSet, Scope, Site, SiteSelection};
+use crate::prompt::Marks;
+use crate::{Picture, Pipeline, list_images};
 use candle_core::Tensor;
-use cones::checkpoint::Source;
-use cones::find::tuning::TrainableSet;
-use cones::find::{DreamBoothData, PromptedLatents, learned, tuning};
-use cones::index::{NeuronSet, Scope, Site, SiteSelection};
-use cones::prompt::Marks;
-use cones::{Picture, Pipeline, list_images};
 use serde_json::Value;
 
-use super::cli::{golden, json};
-use super::devices::device;
+use super::{device, golden_dir, load};
 
 /// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several
 /// steps, each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
@@ -39,9 +33,15 @@ struct Golden {
 impl Golden {
     fn open() -> Self {
         Self {
-            cases: json(&std::fs::read_to_string(golden("training.json")).unwrap()),
-            tensors: candle_core::safetensors::load(golden("training.safetensors"), &device())
-                .unwrap(),
+            cases: serde_json::from_str(
+                &std::fs::read_to_string(golden_dir().join("training.json")).unwrap(),
+            )
+            .unwrap(),
+            tensors: candle_core::safetensors::load(
+                golden_dir().join("training.safetensors"),
+                &device(),
+            )
+            .unwrap(),
         }
     }
 
@@ -82,12 +82,12 @@ impl Golden {
 
 fn data_of(pipeline: &Pipeline, marks: &Marks, settings: &Value) -> Vec<DreamBoothData> {
     let examples = |folder: &str, prompt: &Value| PromptedLatents {
-        latents: list_images(&[golden(&format!("photos/{folder}")).into()])
+        latents: list_images(&[golden_dir().join("photos").join(folder)])
             .unwrap()
             .files
             .iter()
             .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
-            .collect::<cones::Result<_>>()
+            .collect::<crate::Result<_>>()
             .unwrap(),
         context: pipeline
             .embed(&[marks.prompt(prompt.as_str().unwrap())])
@@ -113,8 +113,7 @@ fn marks(settings: &Value) -> (Marks, Scope) {
 }
 
 fn pipeline(model: &str) -> Pipeline {
-    let source = Source::open(&golden(&format!("models/{model}"))).unwrap();
-    Pipeline::load(&source, &device()).unwrap()
+    load(&golden_dir().join("models").join(model)).unwrap()
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! What a sample becomes does not depend on the samples beside it, to the last bit: the same seed gives the same
 //! picture whatever `--count` is.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use crate::Result;
+use crate::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, attention};
+use crate::sampling::Generator;
 use candle_core::{Device, Tensor};
-use cones::Result;
-use cones::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, attention};
-use cones::sampling::Generator;
 
 const SAMPLES: usize = 5;
 

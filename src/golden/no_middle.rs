@@ -1,25 +1,21 @@
 //! Models without a middle block, against diffusers.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers and all"
-)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use crate::index::{LayerSelection, Site, SiteSelection};
+use crate::model::Conditioning;
+use crate::{AttentionOptions, Pipeline, SampleOptions, Size};
 use candle_core::{Device, Tensor};
-use cones::index::{LayerSelection, Site, SiteSelection};
-use cones::model::Conditioning;
-use cones::{AttentionOptions, Pipeline, SampleOptions, Size};
 
-use super::configs::{copy, golden, load};
+use super::{copy, golden_dir, load};
 
 /// The model without a middle block, in the shape of segmind/tiny-sd: its UNet in place of that of sd1-f16.
 fn without_middle(dir: &Path) -> Pipeline {
     let folder = dir.join("tiny");
-    copy(&golden().join("models/sd1-f16"), &folder);
+    copy(&golden_dir().join("models/sd1-f16"), &folder);
     std::fs::remove_dir_all(folder.join("unet")).unwrap();
-    copy(&golden().join("no-middle/unet"), &folder.join("unet"));
+    copy(&golden_dir().join("no-middle/unet"), &folder.join("unet"));
     load(&folder).unwrap()
 }
 
@@ -39,7 +35,7 @@ fn distance(got: &Tensor, want: &Tensor) -> f32 {
 fn no_middle_block_is_as_in_diffusers() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = without_middle(dir.path());
-    let file = golden().join("no-middle.safetensors");
+    let file = golden_dir().join("no-middle.safetensors");
     let golden: HashMap<String, Tensor> =
         candle_core::safetensors::load(file, &Device::Cpu).unwrap();
     let context = Conditioning::from(golden["context"].clone());

@@ -1,0 +1,176 @@
+//! Parts of the work, to be timed from outside: `benches/` and `examples/bench` do.
+
+use std::hint::black_box;
+
+use candle_core::{Device, Tensor};
+
+use crate::index::SiteSelection;
+use crate::model::Conditioning;
+pub use crate::nn::by_candle;
+use crate::nn::{
+    Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
+};
+use crate::prompt::PromptSpec;
+use crate::sampling::Generator;
+use crate::{Pipeline, Result};
+
+/// Is given the name of a part and what runs it once.
+pub type Timer<'a> = dyn FnMut(&str, &dyn Fn() -> Result<()>) + 'a;
+
+/// Widths and sides of the UNet's levels at 512 × 512, for a batch of two.
+const LEVELS: [(usize, usize); 3] = [(320, 64), (640, 32), (1280, 16)];
+const BATCH: usize = 2;
+const HEADS: usize = 8;
+
+/// The kernels at the sizes of Stable Diffusion 1.x, on the CPU, forward and backward.
+///
+/// # Errors
+/// None that the machine's memory allows.
+pub fn kernels(time: &mut Timer) -> Result<()> {
+    convolutions(time)?;
+    norms(time)?;
+    transformers(time)
+}
+
+fn random(shape: &[usize]) -> Result<Tensor> {
+    let values = Generator::new(1).randn(shape.iter().product());
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Something that is computed and not looked at.
+fn once<T>(f: impl Fn() -> Result<T>) -> impl Fn() -> Result<()> {
+    move || f().map(|found| drop(black_box(found)))
+}
+
+fn convolutions(time: &mut Timer) -> Result<()> {
+    for (c, side) in LEVELS {
+        let x = random(&[BATCH, c, side, side])?;
+        let layer = Conv2d::new(random(&[c, 9 * c])?, 3, random(&[c])?, 1, 1);
+        let name = format!("conv3x3 {c}@{side}");
+        time(&name, &once(|| layer.forward(&x)));
+        time(&format!("{name} backward"), &once(|| layer.backward(&x)));
+    }
+    Ok(())
+}
+
+fn norms(time: &mut Timer) -> Result<()> {
+    for (c, side) in LEVELS {
+        let x = random(&[BATCH, c, side, side])?;
+        let group = GroupNorm::new(random(&[c])?, random(&[c])?, 32, 1e-5, Activation::Silu);
+        let name = format!("group norm + SiLU {c}@{side}");
+        time(&name, &once(|| group.forward(&x)));
+        time(
+            &format!("{name} backward"),
+            &once(|| group.backward(&x, &x)),
+        );
+        let x = random(&[BATCH, side * side, c])?;
+        let layer = LayerNorm::new(random(&[c])?, random(&[c])?, 1e-5);
+        let name = format!("layer norm {c}@{side}");
+        time(&name, &once(|| layer.forward(&x)));
+        time(
+            &format!("{name} backward"),
+            &once(|| layer.backward(&x, &x)),
+        );
+    }
+    // The largest of the autoencoder's decoder.
+    let x = random(&[1, 128, 512, 512])?;
+    let group = GroupNorm::new(random(&[128])?, random(&[128])?, 32, 1e-6, Activation::Silu);
+    time("group norm + SiLU 128@512", &once(|| group.forward(&x)));
+    Ok(())
+}
+
+fn transformers(time: &mut Timer) -> Result<()> {
+    for (c, side) in LEVELS {
+        let x = random(&[BATCH, side * side, c])?;
+        let linear = Linear::new(random(&[c, c])?, None);
+        let name = format!("linear {c}@{side}");
+        time(&name, &once(|| linear.forward(&x)));
+        time(&format!("{name} backward"), &once(|| linear.backward(&x)));
+        let gate = Linear::new(random(&[8 * c, c])?, Some(random(&[8 * c])?));
+        let grad = random(&[BATCH, side * side, 4 * c])?;
+        let name = format!("GEGLU {c}@{side}");
+        time(&name, &once(|| gate.forward_geglu(&x)));
+        time(
+            &format!("{name} backward"),
+            &once(|| gate.backward_geglu(&x, &grad)),
+        );
+        let name = format!("self-attention {c}@{side}");
+        time(&name, &once(|| attention(&x, &x, &x, HEADS)));
+        let backward = || {
+            let (output, map) = (Some(&x), None);
+            attention_backward(&x, &x, &x, HEADS, AttentionGrad { output, map })
+        };
+        time(&format!("{name} backward"), &once(backward));
+    }
+    Ok(())
+}
+
+/// Passes of a model's networks over latents of its own size, one for each prompt.
+pub struct Passes<'a> {
+    pipeline: &'a Pipeline,
+    context: Conditioning,
+    timesteps: Vec<f32>,
+    /// The latents, `[b, c, h, w]`.
+    pub latents: Tensor,
+    /// The embeddings of the prompts, `[b, t, d]`.
+    pub embeddings: Tensor,
+}
+
+impl<'a> Passes<'a> {
+    /// Noise, at timestep 500, on the way to these prompts.
+    ///
+    /// # Errors
+    /// If a prompt cannot be split into tokens.
+    pub fn new(pipeline: &'a Pipeline, prompts: &[&str]) -> Result<Self> {
+        let unet = pipeline.unet();
+        let side = unet.sample_size();
+        let shape = [prompts.len(), unet.channels(), side, side];
+        let prompts: Vec<PromptSpec> = prompts.iter().map(|&prompt| prompt.into()).collect();
+        let context = pipeline.embed(&prompts)?;
+        Ok(Self {
+            pipeline,
+            timesteps: vec![500.0; shape[0]],
+            latents: random(&shape)?.to_device(pipeline.device())?,
+            embeddings: context.embedding().clone(),
+            context,
+        })
+    }
+
+    /// Computes the keys and values of the prompts once for all passes to come, as drawing does.
+    ///
+    /// # Errors
+    /// None that a loaded model allows.
+    pub fn precompute_kv(&mut self) -> Result<()> {
+        self.context = self.pipeline.unet().precompute_kv(&self.context)?;
+        Ok(())
+    }
+
+    /// One forward pass of the UNet: what it predicts, of the latents' shape.
+    ///
+    /// # Errors
+    /// None that a loaded model allows.
+    pub fn forward(&self) -> Result<Tensor> {
+        let unet = self.pipeline.unet();
+        unet.forward(&self.latents, &self.timesteps, &self.context)
+    }
+
+    /// A step of `find`: forward, and backward to the weights of the cross-attentions' keys and values.
+    ///
+    /// # Errors
+    /// None that a loaded model allows.
+    pub fn step(&self) -> Result<()> {
+        let unet = self.pipeline.unet();
+        let (output, saved) = unet.forward_saving(&self.latents, &self.timesteps, &self.context)?;
+        unet.backward(saved, &output, SiteSelection::Cross)
+            .map(|gradients| drop(black_box(gradients)))
+    }
+
+    /// The first of the latents to a picture.
+    ///
+    /// # Errors
+    /// None that a loaded model allows.
+    pub fn decode(&self) -> Result<Tensor> {
+        let one = self.latents.narrow(0, 0, 1)?;
+        self.pipeline.vae().decode(&one)
+    }
+}
