@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
+use super::footprint::{LayerNeeds, bytes};
 use super::loader::{ConvShape, Weights};
-use super::unet::footprint::{LayerNeeds, bytes};
 use crate::Result;
 use crate::nn::{Activation, Addends, Conv2d, GroupNorm, Linear, silu};
 

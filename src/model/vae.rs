@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
+use super::footprint::{Footprint, bytes};
 use super::loader::{ConvShape, Weights};
 use super::resnet::{Resnet, ResnetShape, Upsample};
-use super::unet::footprint::{Footprint, bytes};
 use crate::checkpoint::TensorFile;
 use crate::checkpoint::kinds::described;
 use crate::config::ConfigReader;

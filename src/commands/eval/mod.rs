@@ -1,7 +1,9 @@
 //! `cones eval`: what shutting a concept does, against the plain model and random neurons.
 
 mod inputs;
+mod json;
 mod report;
+mod tables;
 
 use anyhow::Context;
 use cones::eval::{Bench, Dose, HeldOut, Study, prior_loss_weight, sheet};

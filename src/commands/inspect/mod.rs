@@ -1,5 +1,6 @@
 //! `cones inspect`: what is in an index; how far several overlap, against chance.
 
+mod overlap;
 mod report;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use cones::escaped;
 use cones::index::{NeuronIndex, OverlapReport};
 use serde_json::{Value, json};
 
-use self::report::{describe, describe_overlap, overlap_json, summary_json};
+use self::overlap::{describe_overlap, overlap_json};
+use self::report::{describe, summary_json};
 use super::outputs::{Outputs, Saved};
 use super::{name, read_index};
 use crate::cli::{Global, InspectArgs};

@@ -1,7 +1,13 @@
 //! The files that a command is told to write: looked at before the work, and kept somewhere where that fails after it.
 
+mod places;
+mod plans;
+mod room;
 mod saved;
 
+pub(crate) use places::can_write_into;
+pub(crate) use plans::check_free;
+pub(crate) use room::room;
 pub(crate) use saved::{Saved, print};
 
 use std::collections::{HashMap, HashSet};
@@ -10,10 +16,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use cones::index::{NeuronIndex, Provenance};
+use cones::index::NeuronIndex;
 
-use super::{Advice, count, name};
-use crate::report::memory::human;
+use self::places::{folder_of, special, takes_files, writable};
+use super::{Advice, name};
 
 /// What a command is to write, beside what it reads.
 pub(crate) struct Outputs<'a> {
@@ -128,188 +134,4 @@ fn may_be_index(path: &Path) -> bool {
             .and_then(|mut file| file.read_exact(&mut start))
             .is_ok()
         && start[8] == b'{'
-}
-
-fn folder_of(path: &Path) -> &Path {
-    let parent = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
-}
-
-/// That a file can be made in a folder; the folder's full name.
-fn takes_files(option: &str, folder: &Path) -> anyhow::Result<PathBuf> {
-    let said = name(folder);
-    match fs::metadata(folder) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => bail!("{option}: `{said}` is no folder"),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            bail!("{option}: no folder `{said}`; make it first")
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("{option}: cannot write into `{said}`"));
-        }
-    }
-    can_write_into(folder)
-        .with_context(|| format!("{option}: cannot write into the folder `{said}`"))?;
-    fs::canonicalize(folder).with_context(|| format!("{option}: cannot write into `{said}`"))
-}
-
-/// Makes a file without a name in a folder.
-pub(crate) fn can_write_into(folder: &Path) -> std::io::Result<()> {
-    tempfile::tempfile_in(folder)
-        .map(drop)
-        .map_err(|error| std::io::Error::from(error.kind()))
-}
-
-/// Devices such as `/dev/null` and named pipes are written to; disks and sockets are not.
-#[cfg(unix)]
-fn special(option: &str, path: &Path, found: &fs::Metadata) -> anyhow::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let kind = found.file_type();
-    if kind.is_block_device() || kind.is_socket() {
-        bail!(
-            "{option}: expected a file, found the device or socket `{}`",
-            name(path)
-        );
-    }
-    writable(path).with_context(|| format!("{option}: cannot write `{}`", name(path)))
-}
-
-#[cfg(not(unix))]
-fn special(_: &str, _: &Path, _: &fs::Metadata) -> anyhow::Result<()> {
-    Ok(())
-}
-
-/// That what is there is not protected from being written.
-#[cfg(unix)]
-fn writable(path: &Path) -> std::io::Result<()> {
-    Ok(rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?)
-}
-
-#[cfg(not(unix))]
-fn writable(path: &Path) -> std::io::Result<()> {
-    match fs::metadata(path)?.permissions().readonly() {
-        true => Err(std::io::ErrorKind::PermissionDenied.into()),
-        false => Ok(()),
-    }
-}
-
-/// That there is room for files of at least so many bytes each.
-#[cfg(unix)]
-pub(crate) fn room<'a>(files: impl IntoIterator<Item = (&'a Path, u64)>) -> anyhow::Result<()> {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    let mut wanted: HashMap<&Path, u64> = HashMap::new();
-    for (path, bytes) in files {
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            continue;
-        }
-        if most.is_some_and(|most| most < bytes) {
-            bail!(
-                "cannot write `{}`: it will have about {bytes} bytes, and files may have {} here (ulimit -f)",
-                name(path),
-                most.unwrap_or_default()
-            );
-        }
-        *wanted.entry(folder_of(path)).or_default() += bytes;
-    }
-    // Folders of one disk share its space.
-    let mut disks: HashMap<u64, (&Path, u64, u64)> = HashMap::new();
-    for (folder, bytes) in wanted {
-        let Ok(disk) = rustix::fs::statvfs(folder) else {
-            continue;
-        };
-        if disk.f_blocks > 0 {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            disks.entry(disk.f_fsid).or_insert((folder, free, 0)).2 += bytes;
-        }
-    }
-    match disks.into_values().find(|(_, free, bytes)| bytes > free) {
-        Some((folder, free, bytes)) => Err(Advice::error(
-            format!(
-                "not enough space in `{}`: what will be written there takes about {}, and {} are free",
-                name(folder),
-                human(bytes),
-                human(free)
-            ),
-            "make room, or write to another disk",
-        )),
-        None => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-pub(crate) fn room<'a>(_: impl IntoIterator<Item = (&'a Path, u64)>) -> anyhow::Result<()> {
-    Ok(())
-}
-
-/// That an index of this plan may have the name: it is free, or has an index of the very plan, or `force`. Whether it
-/// has an index of the plan.
-pub(crate) fn check_free(path: &Path, plan: &Provenance, force: bool) -> anyhow::Result<bool> {
-    let holds_something = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
-    if force || !holds_something {
-        return Ok(false);
-    }
-    let (found, same) = match NeuronIndex::read(path) {
-        Ok(index) => {
-            let there = index.provenance();
-            let others = differences(there, plan);
-            (
-                format!("one of {} ({})", described(there), others.join(", ")),
-                others.is_empty(),
-            )
-        }
-        Err(_) => ("a file that is none, or cannot be read".to_owned(), false),
-    };
-    match same {
-        true => Ok(true),
-        false => Err(Advice::error(
-            format!(
-                "`{}` is there: expected a free name, or an index of this very run: {}, found {found}",
-                name(path),
-                described(plan)
-            ),
-            "give another name with `-o`, or replace it with `--force`",
-        )),
-    }
-}
-
-/// `sks dog, 3 pictures, learned`.
-fn described(index: &Provenance) -> String {
-    let pictures = count(index.pictures.len(), "picture");
-    format!(
-        "`{}`, {pictures}, method {}",
-        index.trigger_phrase(),
-        index.method
-    )
-}
-
-/// In what an index is of another plan. How many steps a plan takes may be open.
-fn differences(there: &Provenance, plan: &Provenance) -> Vec<String> {
-    let mut found = Vec::new();
-    for (differ, what) in [
-        (there.subjects != plan.subjects, "another subject"),
-        (there.pictures != plan.pictures, "other pictures"),
-        (there.fingerprint != plan.fingerprint, "another model"),
-        (there.prompts != plan.prompts, "other prompts"),
-        (there.method != plan.method, "another method"),
-        (there.scope != plan.scope, "another scope"),
-        (there.seed != plan.seed, "another seed"),
-        (there.merged_from != plan.merged_from, "merged from others"),
-    ] {
-        if differ {
-            found.push(what.to_owned());
-        }
-    }
-    let mut keys: Vec<&String> = there.settings.keys().chain(plan.settings.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for key in keys {
-        let [old, new] =
-            [there, plan].map(|of| of.settings.get(key).map_or("none", String::as_str));
-        if old != new && !(key == "steps" && new == "none") {
-            found.push(format!("{key} {old} instead of {new}"));
-        }
-    }
-    found
 }

@@ -1,48 +1,12 @@
-//! How much memory passes through the networks need, by the shapes of their layers, and which layers of the UNet to
-//! compute again in a backward pass so that it fits.
+//! How much memory passes through the UNet need, by the shapes of its layers, and which layers to compute again in a
+//! backward pass so that it fits.
 //!
 //! A layer that is computed again keeps its input instead of everything that its backward pass reads. The numbers are
 //! the same to the last bit.
 
+use super::super::footprint::{Footprint, LayerNeeds, bytes};
 use super::{Layer, UNet};
 use crate::Size;
-
-/// Bytes of a number.
-const F32: u64 = 4;
-
-/// What a pass needs beside the weights, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Footprint {
-    /// Held for later: for the backward pass, or for the way up.
-    pub kept: u64,
-    /// Inside the layer that needs most.
-    pub working: u64,
-    /// How many layers the backward pass computes again.
-    pub recomputed: usize,
-}
-
-impl Footprint {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.kept + self.working
-    }
-}
-
-/// What one layer needs, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::model) struct LayerNeeds {
-    /// Its input.
-    pub(in crate::model) input: u64,
-    /// What it saves of its inside for the backward pass.
-    pub(in crate::model) inside: u64,
-    /// What is alive at once while it is computed, there or back.
-    pub(in crate::model) working: u64,
-}
-
-/// Bytes of so many channels over so many pixels.
-pub(in crate::model) fn bytes(channels: usize, pixels: usize) -> u64 {
-    F32 * channels as u64 * pixels as u64
-}
 
 impl UNet {
     /// What a forward pass needs for `rows` latents of this size.

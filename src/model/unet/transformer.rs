@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::super::conditioning::Conditioning;
+use super::super::footprint::{LayerNeeds, bytes};
 use super::super::loader::Weights;
 use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
-use super::footprint::{LayerNeeds, bytes};
 use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
 use crate::{Result, Size};
 
