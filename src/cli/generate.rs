@@ -24,11 +24,9 @@ pub(crate) struct GenerateArgs {
     #[arg(help_heading = INPUT,
         long = "negative-prompt",
         alias = "negative",
-        default_value = "",
-        hide_default_value = true,
         value_name = "TEXT"
     )]
-    pub(crate) negative: String,
+    pub(crate) negative: Option<String>,
     /// Use the prompt as it is
     #[arg(help_heading = INPUT, long)]
     pub(crate) raw_prompt: bool,

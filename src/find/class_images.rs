@@ -67,7 +67,10 @@ impl ClassCache {
             return Ok(known);
         }
         let options = pipeline.sample_options();
-        let drawn_by = pipeline.identity(&[&self.prompt, &options.negative])?;
+        let drawn_by = pipeline.identity(&[
+            &self.prompt,
+            options.negative.as_deref().unwrap_or_default(),
+        ])?;
         let all = format!("{drawn_by}\n{}\n{options:?}", self.prompt);
         let hash = crate::files::hex(&Sha256::digest(all)[..4]);
         let safe = |text: &str| {

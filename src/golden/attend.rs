@@ -74,7 +74,7 @@ impl Golden {
             sampler: case["sampler"].as_str().unwrap().parse().unwrap(),
             steps: case["steps"].as_u64().unwrap() as usize,
             guidance: case["guidance"].as_f64().unwrap(),
-            negative: self.cases["negative"].as_str().unwrap().to_owned(),
+            negative: Some(self.cases["negative"].as_str().unwrap().to_owned()),
             size: None,
         }
     }

@@ -85,7 +85,7 @@ fn no_middle_block_is_as_in_diffusers() {
         sampler: "ddim".parse().unwrap(),
         steps: 10,
         guidance: 7.5,
-        negative: String::new(),
+        negative: None,
         size: Some(Size::square(32)),
     };
     let prompt = "a photo of a red dog in the snow";

@@ -267,7 +267,8 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
     }
 }
 
-/// Five samplers, another shape, no guidance; and no negative prompt, which is zeros to `a` and the empty text to `b`.
+/// Five samplers, another shape, no guidance; no negative prompt, which is zeros to `a` and the empty text
+/// to `b`; and the empty text, which is itself to both.
 #[test]
 pub(super) fn whole_pictures_are_equal() {
     for golden in models() {

@@ -18,9 +18,9 @@ pub struct SampleOptions {
     pub steps: usize,
     /// Scale of classifier-free guidance (Ho and Salimans 2022); up to 1 there is none.
     pub guidance: f64,
-    /// What to steer away from. An empty one is zeros, and not the empty text, to a model of Stable Diffusion XL whose
-    /// `model_index.json` does not say otherwise (`force_zeros_for_empty_prompt`).
-    pub negative: String,
+    /// What to steer away from. `None` is zeros, and not the empty text, to a model of Stable Diffusion XL whose
+    /// `model_index.json` does not say otherwise (`force_zeros_for_empty_prompt`), as to diffusers.
+    pub negative: Option<String>,
     /// In pixels; `None` is the size that the model was trained on.
     pub size: Option<Size>,
 }
@@ -31,7 +31,7 @@ impl Default for SampleOptions {
             sampler: Sampler::DpmPp2M,
             steps: 50,
             guidance: 7.5,
-            negative: String::new(),
+            negative: None,
             size: None,
         }
     }
@@ -135,7 +135,7 @@ impl Pipeline {
         let attention = Attention::new(self, prompt.text(), attention)?;
         let guided = options.guidance > 1.0;
         let context = match guided {
-            true => self.embed_guided(prompt.marks().prompt(&options.negative), prompt)?,
+            true => self.embed_guided(options.negative.as_deref(), prompt)?,
             false => self.embed(&[prompt])?,
         };
         let canvas = DenoiseRun {

@@ -90,7 +90,11 @@ impl Drawn<'_> {
             "attend_excite": excited,
         });
         Ok(Metadata {
-            parameters: a1111_parameters(prompt, &options.negative, &fields),
+            parameters: a1111_parameters(
+                prompt,
+                options.negative.as_deref().unwrap_or_default(),
+                &fields,
+            ),
             cones: cones.to_string(),
         })
     }

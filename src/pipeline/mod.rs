@@ -106,7 +106,7 @@ impl Pipeline {
         let vae = Vae::load(file, &config(file)?, vae_file, device)?;
         let file = "scheduler/scheduler_config.json";
         let schedule = ScheduleConfig::parse(file, &config(file)?)?;
-        if text.zeros_for_empty() {
+        if text.zeros_for_none() {
             configs.update("force_zeros_for_empty_prompt");
         }
         check_fit(&text, &unet, &vae)?;
@@ -337,17 +337,18 @@ impl Pipeline {
         self.text.embed(prompts, self.size())
     }
 
-    /// Embeds a prompt and what to steer away from: two rows, this one first. Where it is empty, some models have zeros
-    /// in its place.
+    /// Embeds a prompt and what to steer away from: two rows, this one first. Where there is nothing, some models have
+    /// zeros in its place, and the others the empty text.
     pub(super) fn embed_guided(
         &self,
-        negative: PromptSpec,
+        negative: Option<&str>,
         prompt: PromptSpec,
     ) -> Result<Conditioning> {
-        if negative.text().is_empty() && self.text.zeros_for_empty() {
+        if negative.is_none() && self.text.zeros_for_none() {
             let prompt = self.embed(&[prompt])?;
             return Conditioning::cat(&[&prompt.zeros()?, &prompt]);
         }
+        let negative = prompt.marks().prompt(negative.unwrap_or_default());
         self.embed(&[negative, prompt])
     }
 

@@ -65,8 +65,8 @@ pub(super) struct TextEncoders {
 /// What Stable Diffusion XL has beside the first encoder.
 struct Second {
     tower: Tower,
-    /// Whether an empty negative prompt is embedded as zeros, and not as the empty text.
-    zeros_for_empty: bool,
+    /// Whether no negative prompt is zeros, and not the empty text: `force_zeros_for_empty_prompt`.
+    zeros_for_none: bool,
 }
 
 const SECOND: [&str; 2] = ["text_encoder_2", "tokenizer_2"];
@@ -111,7 +111,7 @@ impl TextEncoders {
             first,
             second: Some(Second {
                 tower,
-                zeros_for_empty: zeros_for_empty(source)?,
+                zeros_for_none: zeros_for_none(source)?,
             }),
         })
     }
@@ -150,11 +150,11 @@ impl TextEncoders {
         self.second.as_ref()?.tower.encoder.projection_width()
     }
 
-    /// Whether an empty negative prompt is to be zeros.
-    pub(super) fn zeros_for_empty(&self) -> bool {
+    /// Whether no negative prompt is to be zeros.
+    pub(super) fn zeros_for_none(&self) -> bool {
         self.second
             .as_ref()
-            .is_some_and(|second| second.zeros_for_empty)
+            .is_some_and(|second| second.zeros_for_none)
     }
 
     /// The places of stretches of a text among its tokens; see [`Tokenizer::positions`].
@@ -210,13 +210,13 @@ impl TextEncoders {
     }
 }
 
-/// `force_zeros_for_empty_prompt` of diffusers' pipeline, which is so unless its file says otherwise.
-fn zeros_for_empty(source: &Source) -> Result<bool> {
+/// `force_zeros_for_none_prompt` of diffusers' pipeline, which is so unless its file says otherwise.
+fn zeros_for_none(source: &Source) -> Result<bool> {
     const FILE: &str = "model_index.json";
     match source.text(FILE)? {
         None => Ok(true),
         Some(text) => {
-            let zeros = ConfigReader::parse(FILE, &text)?.flag("force_zeros_for_empty_prompt")?;
+            let zeros = ConfigReader::parse(FILE, &text)?.flag("force_zeros_for_none_prompt")?;
             Ok(zeros.unwrap_or(true))
         }
     }

@@ -83,11 +83,12 @@ PICTURE = dict(
     height=SIZE,
     width=SIZE,
 )
-# An empty negative prompt is none to diffusers: zeros for "a", the empty text for "b".
+# No negative prompt is zeros for "a" and the empty text for "b"; the empty text is itself for both.
 PICTURES = {name: dict(sampler=name) for name in SAMPLERS} | {
+    "none": dict(negative=None),
     "empty": dict(negative=""),
     "wide": dict(height=24, width=40, seed=6),
-    "unguided": dict(guidance=1.0, negative=""),
+    "unguided": dict(guidance=1.0, negative=None),
 }
 
 FIND = dict(noun="dog", token="sks", steps=4, rho=0.0, prior_weight=1.0, seed=3)
@@ -363,7 +364,7 @@ def pictures(pipe, name: str, out: dict, case: dict) -> None:
         pipe.scheduler = SAMPLERS[settings["sampler"]].from_config(stored.config)
         picture = pipe(
             settings["prompt"],
-            negative_prompt=settings["negative"] or None,
+            negative_prompt=settings["negative"],
             num_inference_steps=settings["steps"],
             guidance_scale=settings["guidance"],
             height=settings["height"],

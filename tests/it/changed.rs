@@ -62,7 +62,7 @@ fn weights_that_change_in_use_are_noticed() {
                 sampler: "ddim".parse().unwrap(),
                 steps: 1,
                 guidance: 1.0,
-                negative: String::new(),
+                negative: None,
                 size: Some(cones::Size::square(16)),
             };
             model.check_unchanged().unwrap();

@@ -71,7 +71,7 @@ impl Variants {
             sampler: sampler.parse().unwrap(),
             steps: 2,
             guidance: 7.5,
-            negative: String::new(),
+            negative: None,
             size: Some(cones::Size::square(16)),
         };
         let drawn =

@@ -126,7 +126,7 @@ fn a_picture_of_each_published_shape_is_that_of_diffusers() {
             sampler: text("sampler").parse().unwrap(),
             steps: number("steps") as usize,
             guidance: settings["guidance"].as_f64().unwrap(),
-            negative: text("negative").to_owned(),
+            negative: Some(text("negative").to_owned()),
             size: Some(cones::Size::square(number("size") as usize)),
         };
         let drawn = pipeline

@@ -57,7 +57,10 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change nothing"
         ));
     }
-    for text in [&prompt, &args.negative] {
+    for text in [Some(&prompt), args.negative.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         let cut = pipeline.tokenizer().truncated(text)?;
         if cut > 0 {
             ui.warn(&format!(
