@@ -18,7 +18,7 @@ use crate::report::ui::Ui;
 pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> anyhow::Result<()> {
     let variant = match layout {
         Layout::Pipeline => global.files.variant.as_deref(),
-        Layout::Encoder => None,
+        Layout::Configs | Layout::Encoder => None,
     };
     if !hub::is_absent(model, layout, variant) {
         return Ok(());
@@ -35,7 +35,7 @@ pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> a
     let quiet = &mut |_, _| Ui::check_interrupt();
     let download =
         Download::look_up(&settings, model, layout, variant, quiet).with_context(failed)?;
-    if layout == Layout::Pipeline {
+    if layout != Layout::Encoder {
         Source::open(&download.folder.to_string_lossy())
             .and_then(|source| Pipeline::check(&source))
             .with_context(|| format!("model `{model}` is not fetched"))?;
@@ -47,10 +47,13 @@ pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> a
         _ => human(missing),
     };
     let place = settings.cache.display();
-    if !global.download && !ask(&format!("Fetch {parts} of `{model}` into `{place}`?"))? {
+    if missing > 0
+        && !global.download
+        && !ask(&format!("Fetch {parts} of `{model}` into `{place}`?"))?
+    {
         return not_there(model, layout);
     }
-    if global.download {
+    if missing > 0 && global.download {
         ui.note(&format!("fetching {parts} of `{model}` into `{place}`"));
     }
     let mut bytes = Bytes::new(ui);
@@ -63,7 +66,7 @@ pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> a
 /// is named when it is read.
 fn not_there(model: &str, layout: Layout) -> anyhow::Result<()> {
     let opened = match layout {
-        Layout::Pipeline => Source::open(model),
+        Layout::Pipeline | Layout::Configs => Source::open(model),
         Layout::Encoder => Source::encoder(model),
     };
     match opened {

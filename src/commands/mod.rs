@@ -66,6 +66,9 @@ fn source(global: &Global) -> anyhow::Result<Source> {
 fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
     let device = device(global)?;
     download::ensure(&global.model, Layout::Pipeline, global, ui)?;
+    if let Some(config) = &global.files.config {
+        download::ensure(config, Layout::Configs, global, ui)?;
+    }
     let source = source(global)?;
     let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;

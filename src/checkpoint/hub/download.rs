@@ -118,7 +118,7 @@ impl Download {
             return Err(lacking(needed::other_kind(&names)).into());
         }
         download.bring(&[small(first)?], watch)?;
-        if layout == Layout::Pipeline {
+        if layout != Layout::Encoder {
             let bytes = regular::read(&download.folder.join(first))?;
             kinds::check_index(first, &String::from_utf8_lossy(&bytes))?;
         }

@@ -11,6 +11,8 @@ use crate::checkpoint::within;
 pub enum Layout {
     /// As diffusers does: a folder for each network.
     Pipeline,
+    /// The same, of which the configurations and the tokenizers are wanted, and no weights.
+    Configs,
     /// As transformers does: one network.
     Encoder,
 }
@@ -19,7 +21,7 @@ impl Layout {
     /// The file that says what a model is.
     pub(super) fn first(self) -> &'static str {
         match self {
-            Self::Pipeline => "model_index.json",
+            Self::Pipeline | Self::Configs => "model_index.json",
             Self::Encoder => "config.json",
         }
     }
@@ -65,6 +67,8 @@ const PIPELINE: [Network; 5] = [
     network("text_encoder_2", "model", true, PLAIN),
     network("clip", "model", true, CLIP),
 ];
+/// Those that single files have.
+const NETWORKS_OF_FILES: &[Network] = PIPELINE.split_at(4).0;
 const ENCODER: [Network; 1] = [network("", "model", false, CLIP)];
 
 const fn network(
@@ -108,7 +112,7 @@ pub(super) fn needed_files<'a, S: AsRef<str>>(
             .configs
             .extend(all.filter_map(|file| names.get(file.as_str())));
     };
-    if layout == Layout::Pipeline {
+    if layout != Layout::Encoder {
         for file in ["model_index.json", "scheduler/scheduler_config.json"] {
             match names.contains(file) {
                 true => take("", &[file]),
@@ -127,6 +131,7 @@ pub(super) fn needed_files<'a, S: AsRef<str>>(
     }
     let networks: &[Network] = match layout {
         Layout::Pipeline => &PIPELINE,
+        Layout::Configs => NETWORKS_OF_FILES,
         Layout::Encoder => &ENCODER,
     };
     let mut variants = BTreeSet::new();
@@ -145,6 +150,9 @@ pub(super) fn needed_files<'a, S: AsRef<str>>(
         }
         for files in *configs {
             take(dir, files);
+        }
+        if layout == Layout::Configs {
+            continue;
         }
         let found = weights(&names, dir, stem);
         variants.extend(found.keys().filter(|variant| !variant.is_empty()).copied());

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod manners;
+mod room;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
