@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::few_steps;
 use super::header::Header;
 use super::kinds::{LORA, WANTED};
 use crate::Result;
@@ -125,6 +126,9 @@ pub(super) fn of_tensors(header: &Header) -> Option<(String, String)> {
         };
     }
     // Models with a UNet in the original names.
+    if let Some(what) = few_steps::of_spec(header) {
+        return other(&what);
+    }
     let text = starts("cond_stage_model.") || starts("conditioner.");
     match () {
         () if has("edm_mean") || has("edm_std") => {

@@ -1,5 +1,6 @@
 //! Where a model comes from: its configuration files and tensors under diffusers' names.
 
+mod few_steps;
 mod file_kinds;
 mod folder;
 mod header;
@@ -18,8 +19,11 @@ pub(crate) use tensors::{Pages, Stored, TensorFile};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use self::folder::WeightFiles;
 use self::single::SingleFile;
+use crate::config::ConfigReader;
 use crate::files::{foreign, regular};
 use crate::sampling::Prediction;
 use crate::{Error, Result};
@@ -37,6 +41,11 @@ pub struct Source {
     variant: Option<String>,
     /// What the model predicts, whatever its files say.
     prediction: Option<Prediction>,
+    /// The title that a single file gives itself.
+    title: Option<String>,
+    /// Why the model may be one that is made to draw in a few steps without guidance, which nothing in its tensors can
+    /// tell: turbo, LCM, Lightning, Hyper.
+    pub doubt: Option<String>,
 }
 
 #[derive(Debug)]
@@ -99,6 +108,8 @@ impl Source {
             kind,
             variant: None,
             prediction: None,
+            title: None,
+            doubt: None,
         }
     }
 
@@ -110,13 +121,34 @@ impl Source {
         OpenOptions::default().open(model)
     }
 
-    /// That the model is of a kind that is supported, as far as `model_index.json` says.
-    fn checked(self) -> Result<Self> {
+    /// That the model is of a kind that is supported, as far as `model_index.json` and the names of models say.
+    fn checked(mut self) -> Result<Self> {
         const FILE: &str = "model_index.json";
         if let Some(text) = self.text(FILE)? {
             kinds::check_index(FILE, &text)?;
         }
+        let origins = [FILE, "unet/config.json"].map(|file| self.key(file, "_name_or_path"));
+        let ids = origins.iter().flatten().map(String::as_str);
+        let told = ids.chain([&self.name[..]]).find_map(few_steps::of_id);
+        if let Some(what) = told {
+            return Err(Error::Model {
+                model: self.name,
+                problem: format!("this is {what}"),
+                hint: few_steps::HINT.to_owned(),
+            });
+        }
+        let scheduler = self.key("scheduler/scheduler_config.json", "_class_name");
+        self.doubt = few_steps::doubt(&self.name, self.title.as_deref(), scheduler.as_deref());
         Ok(self)
+    }
+
+    /// A text in a configuration file, which is read again where it is needed, and its faults are told there.
+    fn key(&self, file: &str, key: &str) -> Option<String> {
+        let text = self.text(file).ok().flatten()?;
+        match ConfigReader::parse(file, &text).ok()?.take(key)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// One model of transformers, such as an encoder for pictures and text: a folder, or a hub id.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::few_steps;
 use super::folder::WeightFiles;
 use super::header::Header;
 use super::single::{self, Said, SingleFile};
@@ -59,6 +60,9 @@ impl OpenOptions {
             return self.open_folder(folder_name(path)?, path.to_owned());
         }
         if hub::is_id(model) {
+            if let Some(what) = few_steps::of_id(model) {
+                return Err(refuse(&format!("this is {what}"), few_steps::HINT));
+            }
             let folder = hub::snapshot(model, "model_index.json")?;
             return self.open_folder(model.to_owned(), folder);
         }
@@ -148,6 +152,7 @@ impl OpenOptions {
         };
         let mut source = Source::new(stem.to_string_lossy().into_owned(), place, Kind::Pipeline);
         source.prediction = self.prediction;
+        source.title = header.notes.get("modelspec.title").cloned();
         source.checked().map_err(|error| match error {
             // The file that says it is made up, so the user's own is named.
             Error::File { found, hint, .. } => refuse(&format!("this is {found}"), &hint),

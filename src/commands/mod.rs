@@ -70,6 +70,12 @@ fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
         download::ensure(config, Layout::Configs, global, ui)?;
     }
     let source = source(global)?;
+    if let Some(doubt) = &source.doubt {
+        ui.warn(&format!(
+            "model `{}`: {doubt}. Draw with `--steps 4 --guidance-scale 1`; no concept of such a model was ever tried",
+            global.model
+        ));
+    }
     let mut pipeline = Pipeline::load(&source, &device)
         .with_context(|| format!("failed to load model `{}`", global.model))?;
     pipeline.compute_in(match global.dtype {

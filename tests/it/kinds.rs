@@ -7,12 +7,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use cones::checkpoint::Source;
 use cones::{SampleOptions, Size};
 use serde_json::{Value, json};
 
-use super::cli::golden;
+use super::cli::{cones, fails, golden};
 use super::configs::{change, copy, load};
+use super::published;
+use super::single_file::{single, write};
 
 fn model(dir: &Path) -> PathBuf {
     let folder = dir.join("m");
@@ -298,4 +301,61 @@ fn text_encoders_that_hold_more() {
         map.insert("vision_config".to_owned(), json!({}));
     });
     assert_eq!(drawn(&folder), before);
+}
+
+/// Turbo, LCM and their like have the tensors of other models: what says so in words is refused, a hint is told.
+#[test]
+fn models_of_few_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = model(dir.path());
+    let original = fs::read(folder.join("unet/config.json")).unwrap();
+    change(&folder, "unet/config.json", |map| {
+        drop(map.insert("_name_or_path".to_owned(), json!("stabilityai/sd-turbo")))
+    });
+    let error = load(&folder).err().unwrap();
+    assert!(
+        error.to_string().contains("this is a turbo model"),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("distilled from"), "{error}");
+    fs::write(folder.join("unet/config.json"), original).unwrap();
+    assert_eq!(Source::open(folder.to_str().unwrap()).unwrap().doubt, None);
+    change(&folder, "scheduler/scheduler_config.json", |map| {
+        drop(map.insert("_class_name".to_owned(), json!("LCMScheduler")))
+    });
+    let source = Source::open(folder.to_str().unwrap()).unwrap();
+    assert!(source.doubt.unwrap().contains("`LCMScheduler`"));
+    let args = ["generate", "--model", "stabilityai/sdxl-turbo", "a dog"];
+    let told = fails(dir.path(), &args, 1);
+    assert!(
+        told.contains("this is a turbo model") && !told.contains("--download"),
+        "{told}"
+    );
+
+    let turbo = dir.path().join("tiny-turbo");
+    copy(Path::new(&golden("models/sd1-f16")), &turbo);
+    let args = ["generate", "--model", "tiny-turbo", "--steps", "1", "a dog"];
+    let output = cones(dir.path(), &args);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("`tiny-turbo`, is that of a turbo model"),
+        "{told}"
+    );
+
+    let whole = published::assemble("sd15", &published::cases()["sd15"]);
+    let tensors = single(whole.path(), "sd1");
+    let file = dir.path().join("m.safetensors");
+    let open = |notes: &[(&str, &str)]| {
+        write(&file, &tensors, DType::F16, notes);
+        Source::open(file.to_str().unwrap())
+    };
+    let error = open(&[("modelspec.architecture", "stable-diffusion-xl-turbo-v1")]).unwrap_err();
+    assert!(
+        error.to_string().contains("this is a turbo model"),
+        "{error}"
+    );
+    let doubt = open(&[("modelspec.title", "Dog Lightning")]).unwrap().doubt;
+    assert!(doubt.unwrap().contains("its title, `Dog Lightning`"));
+    assert_eq!(open(&[]).unwrap().doubt, None);
 }

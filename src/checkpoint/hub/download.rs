@@ -11,7 +11,7 @@ use super::problem::{Failure, Problem};
 use super::settings::Hub;
 use super::weights::Lacking;
 use super::{Watch, fetch, is_id};
-use crate::checkpoint::kinds;
+use crate::checkpoint::{few_steps, kinds};
 use crate::files::regular;
 use crate::{Error, Result};
 
@@ -62,6 +62,9 @@ impl Download {
             let hint =
                 "pass `owner/name`, or `owner/name@revision` with a branch, a tag or a commit";
             return Err(Problem::last("this is no model's id", hint).into());
+        }
+        if let Some(what) = few_steps::of_id(model) {
+            return Err(Problem::last(format!("this is {what}"), few_steps::HINT).into());
         }
         if hub.offline {
             let hint = "unset HF_HUB_OFFLINE to have it fetched";

@@ -39,6 +39,8 @@ pub use settings::{Hub, Patience, Token};
 
 use std::path::Path;
 
+use super::few_steps;
+
 /// Told again and again how many bytes of how many are here; an error of it ends the work.
 pub type Watch<'a> = dyn FnMut(u64, u64) -> crate::Result<()> + 'a;
 
@@ -56,7 +58,8 @@ pub(super) fn is_id(text: &str) -> bool {
 
 /// Whether `model` is a hub id of which this machine has not all that a run needs.
 pub fn is_absent(model: &str, layout: Layout, variant: Option<&str>) -> bool {
-    if Path::new(model).exists() || !is_id(model) {
+    // What is refused by its id is not to be fetched.
+    if Path::new(model).exists() || !is_id(model) || few_steps::of_id(model).is_some() {
         return false;
     }
     match cache::snapshot(model, layout.first()) {
