@@ -5,6 +5,7 @@
 
 mod manners;
 mod room;
+mod tls;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
