@@ -47,7 +47,7 @@ pub(crate) use loss::PromptedLatents;
 pub use loss::Step;
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
-pub use prompts::{prompts, risks};
+pub use prompts::risks;
 pub use scores_file::Scores;
 pub use state::TrainerState;
 pub use trainer::Moment;

@@ -6,7 +6,7 @@ use crate::prompt::{Marks, PromptSpec, article};
 use crate::{Pipeline, Result};
 
 /// The prompts of a subject and of its class.
-pub fn prompts(subject: &Subject) -> [String; 2] {
+pub(crate) fn prompts(subject: &Subject) -> [String; 2] {
     [&subject.phrase(), &subject.noun].map(|words| format!("a photo of {} {words}", article(words)))
 }
 
