@@ -210,13 +210,13 @@ impl TextEncoders {
     }
 }
 
-/// `force_zeros_for_none_prompt` of diffusers' pipeline, which is so unless its file says otherwise.
+/// `force_zeros_for_empty_prompt` of diffusers' pipeline, which is so unless its file says otherwise.
 fn zeros_for_none(source: &Source) -> Result<bool> {
     const FILE: &str = "model_index.json";
     match source.text(FILE)? {
         None => Ok(true),
         Some(text) => {
-            let zeros = ConfigReader::parse(FILE, &text)?.flag("force_zeros_for_none_prompt")?;
+            let zeros = ConfigReader::parse(FILE, &text)?.flag("force_zeros_for_empty_prompt")?;
             Ok(zeros.unwrap_or(true))
         }
     }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use cones::checkpoint::Source;
+use cones::checkpoint::{OpenOptions, Source};
 use cones::{SampleOptions, Size};
 use serde_json::{Value, json};
 
@@ -348,7 +348,11 @@ fn models_of_few_steps() {
     let file = dir.path().join("m.safetensors");
     let open = |notes: &[(&str, &str)]| {
         write(&file, &tensors, DType::F16, notes);
-        Source::open(file.to_str().unwrap())
+        let options = OpenOptions {
+            config: Some(whole.path().display().to_string()), // of another vocabulary than CLIP's own
+            ..OpenOptions::default()
+        };
+        options.open(file.to_str().unwrap())
     };
     let error = open(&[("modelspec.architecture", "stable-diffusion-xl-turbo-v1")]).unwrap_err();
     assert!(
