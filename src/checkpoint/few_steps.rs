@@ -1,10 +1,11 @@
-//! Models that were distilled to draw in a few steps without guidance: turbo, latent consistency (LCM), Lightning, Hyper.
+//! Models that were distilled to draw in a few steps without guidance: turbo, latent consistency (LCM), Lightning,
+//! Hyper.
 //!
-//! Their tensors have the names and shapes of the models that they come from, and so may their configuration: nothing in
-//! the numbers tells them. A UNet that takes the guidance as an input (`time_cond_proj_dim`) is refused for that where
-//! its configuration is read. Here are the words of their owners. [`of_spec`] and [`of_id`] are what a model says that it
-//! is: such a model is refused. Titles, names of files and folders, and the scheduler are hints, which may be of a
-//! model that was merged or trained further: a [`doubt`].
+//! Their tensors have the names and shapes of the models that they come from, and so may their configuration: nothing
+//! in the numbers tells them. A UNet that takes the guidance as an input (`time_cond_proj_dim`) is refused for that
+//! where its configuration is read. Here are the words of their owners. [`of_spec`] and [`of_id`] are what a model says
+//! that it is: such a model is refused. Titles, names of files and folders, and the scheduler are hints, which may be
+//! of a model that was merged or trained further: a [`doubt`].
 
 use super::header::Header;
 

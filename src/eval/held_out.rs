@@ -31,11 +31,12 @@ pub struct DenoisingLosses {
 }
 
 impl HeldOut {
-    /// `count` draws as those of `find`'s steps, of photos of one of the subjects of `index` and of pictures of its class.
+    /// `count` draws as those of `find`'s steps, of photos of one of the subjects of `index` and of pictures of its
+    /// class.
     ///
     /// # Errors
-    /// If a picture cannot be read or encoded, those of the class cannot be drawn or kept, or there are none; an error of
-    /// `observer`.
+    /// If a picture cannot be read or encoded, those of the class cannot be drawn or kept, or there are none; an error
+    /// of `observer`.
     pub fn new(
         pipeline: &Pipeline,
         (subject, index): (&Subject, &NeuronIndex),

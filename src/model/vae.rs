@@ -143,8 +143,8 @@ impl Vae {
         self.scaling_factor
     }
 
-    /// `[b, 3, h·factor, w·factor]` pictures in −1..=1 to the means of the posterior of their latents, `[b, c, h, w]`, not
-    /// yet multiplied by the scaling factor.
+    /// `[b, 3, h·factor, w·factor]` pictures in −1..=1 to the means of the posterior of their latents, `[b, c, h, w]`,
+    /// not yet multiplied by the scaling factor.
     pub(crate) fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let mut x = self.encoder.forward(pictures)?;
         if let Some(conv) = &self.quant {

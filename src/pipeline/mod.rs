@@ -131,8 +131,8 @@ impl Pipeline {
         })
     }
 
-    /// Computes in this type from now on, where it is a choice: weights and activations of the UNet. Gradients, norms and
-    /// the other networks stay f32.
+    /// Computes in this type from now on, where it is a choice: weights and activations of the UNet. Gradients, norms
+    /// and the other networks stay f32.
     pub fn compute_in(&mut self, dtype: DType) {
         self.unet.compute_in(dtype);
     }

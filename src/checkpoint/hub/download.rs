@@ -33,13 +33,13 @@ pub struct Download {
 }
 
 impl Download {
-    /// Asks the hub what a model is, and which files it has, and fetches the small ones, from which it can be told whether
-    /// the model is supported. `variant` is that of the weights; without one, those in half precision are taken where
-    /// there are any.
+    /// Asks the hub what a model is, and which files it has, and fetches the small ones, from which it can be told
+    /// whether the model is supported. `variant` is that of the weights; without one, those in half precision are taken
+    /// where there are any.
     ///
     /// # Errors
-    /// If the hub cannot be asked or gives no such model, if the model is of a kind that is not supported, and if a file
-    /// does not come, or not as it is listed.
+    /// If the hub cannot be asked or gives no such model, if the model is of a kind that is not supported, and if a
+    /// file does not come, or not as it is listed.
     pub fn look_up(
         hub: &Hub,
         model: &str,

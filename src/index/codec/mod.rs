@@ -51,7 +51,8 @@ impl Coded {
     /// A set of indices below `universe`.
     ///
     /// # Errors
-    /// [`Error::Index`] if the indices are not strictly increasing and below `universe`, or if `universe` is above 2^32.
+    /// [`Error::Index`] if the indices are not strictly increasing and below `universe`, or if `universe` is above
+    /// 2^32.
     pub(crate) fn new(indices: impl Iterator<Item = u32> + Clone, universe: u64) -> Result<Self> {
         let (count, end) = check(indices.clone(), universe)?;
         let bytes = match best_divisor(indices.clone(), count as u64, end) {
