@@ -41,22 +41,69 @@ impl Gram {
         Ok(Self { width, values })
     }
 
-    /// The length of an embedding.
-    pub(crate) fn width(&self) -> usize {
-        self.width
-    }
-
     /// Row `i`, which is also column `i`.
     pub(crate) fn row(&self, i: usize) -> &[f64] {
         &self.values[i * self.width..][..self.width]
     }
+}
 
-    /// vᵀ·G·v
-    pub(crate) fn square(&self, v: &[f64]) -> f64 {
-        v.iter()
-            .enumerate()
-            .map(|(i, vi)| vi * self.row(i).iter().zip(v).map(|(g, v)| g * v).sum::<f64>())
-            .sum()
+/// One word of the text, or all of it, as cross-attentions see it in many prompts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Word {
+    gram: Gram,
+    mean: Vec<f64>,
+}
+
+impl Word {
+    /// From its embeddings of `width` numbers each, one after the other.
+    ///
+    /// # Errors
+    /// As of [`Gram::new`].
+    pub(crate) fn new(embeddings: &[f32], width: usize) -> Result<Self> {
+        let gram = Gram::new(embeddings, width)?;
+        let count = (embeddings.len() / width) as f64;
+        let mut mean = vec![0f64; width];
+        for x in embeddings.chunks_exact(width) {
+            for (mean, &v) in mean.iter_mut().zip(x) {
+                *mean += f64::from(v) / count;
+            }
+        }
+        Ok(Self { gram, mean })
+    }
+
+    pub(crate) fn gram(&self) -> &Gram {
+        &self.gram
+    }
+
+    pub(crate) fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+}
+
+/// What the weights that are searched see: each word of the subject, in the order of its phrase; or all text as one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seen {
+    words: Vec<Word>,
+}
+
+impl Seen {
+    /// # Errors
+    /// If there are no words, or not all of one width.
+    pub(crate) fn new(words: Vec<Word>) -> Result<Self> {
+        let width = words.first().map(|word| word.gram.width);
+        match words.iter().all(|word| Some(word.gram.width) == width) && width.is_some() {
+            true => Ok(Self { words }),
+            false => Err(Error::value("text embeddings", "words of one width", words.len())),
+        }
+    }
+
+    pub(crate) fn words(&self) -> &[Word] {
+        &self.words
+    }
+
+    /// The length of an embedding.
+    pub(crate) fn width(&self) -> usize {
+        self.words[0].gram.width
     }
 }
 
@@ -69,8 +116,8 @@ mod tests {
         let gram = Gram::new(&[1.0, 2.0, 3.0, 4.0], 2).unwrap();
         assert_eq!(gram.row(0), [5.0, 7.0]);
         assert_eq!(gram.row(1), [7.0, 10.0]);
-        // The mean of (x·v)² for v = (1, −1).
-        assert_eq!(gram.square(&[1.0, -1.0]), 1.0);
         assert!(Gram::new(&[1.0], 2).is_err() && Gram::new(&[], 2).is_err());
+        assert_eq!(Word::new(&[1.0, 2.0, 3.0, 4.0], 2).unwrap().mean(), [2.0, 3.0]);
+        assert!(Seen::new(Vec::new()).is_err());
     }
 }

@@ -66,6 +66,18 @@ impl Options {
             Scope::Words => self.batch_size,
         }
     }
+
+    /// The samples of step `k`.
+    pub(super) fn batch(
+        &self,
+        schedule: &ScheduleConfig,
+        data: &DreamBoothData,
+        k: usize,
+    ) -> Result<Batch> {
+        let seed = self.seed.wrapping_add(k as u64);
+        let data = std::slice::from_ref(data);
+        Batch::stratified(schedule, data, self.batch_size, self.prior_loss_weight, seed, k)
+    }
 }
 
 /// Default of [`Options::steps`].
@@ -151,14 +163,7 @@ impl Objective for Masking<'_> {
     }
 
     fn batch(&mut self, k: usize, _: usize) -> Result<Batch> {
-        Batch::stratified(
-            self.schedule,
-            std::slice::from_ref(self.data),
-            self.options.batch_size,
-            self.options.prior_loss_weight,
-            self.options.seed.wrapping_add(k as u64),
-            k,
-        )
+        self.options.batch(self.schedule, self.data, k)
     }
 
     fn absorb(&mut self, k: usize, gradients: Vec<Gradients>) -> Result<()> {

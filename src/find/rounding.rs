@@ -1,28 +1,41 @@
-//! From a soft mask to a set of neurons: binary least squares, row by row.
+//! From what is learned to a set of neurons: binary least squares, row by row.
 //!
-//! A cross-attention's K and V see nothing but text embeddings x. A soft mask z gives row w of such a weight the output
-//! (w∘(1 − z))·x; the set b ∈ {0, 1} that comes closest to it minimises
+//! A cross-attention's K and V see nothing but text embeddings x. Shutting the set b ∈ {0, 1} of a row w changes its
+//! output by −(w∘b)·x. Two things may have been learned:
 //!
-//! E(b) = mean over x of ((w∘(b − z))·x)² = (w∘(b − z))ᵀ·G·(w∘(b − z)),
+//! - by how much the outputs at the T words should change, δ_t, and how much the loss minds that they do not, h_t
+//!   ([`outputs`](super::outputs)). The set minimises E(b) = Σ_t h_t · mean over x of ((w∘b)·x + δ_t)², with the
+//!   embeddings x that word t has in prompts;
+//! - a soft mask z, of which the row's output is (w∘(1 − z))·x ([`learned`](super::learned)). The set minimises
+//!   E(b) = mean over x of ((w∘(b − z))·x)².
 //!
-//! with the [`Gram`] matrix G of the embeddings. Embeddings of prompts fill few dimensions well, so that a row has many
-//! more neurons than constraints: rounding loses next to nothing, where a threshold would lose much.
+//! Either is a quadratic form of u = w∘b with [`Gram`] matrices of the embeddings. Embeddings of prompts fill few
+//! dimensions well, so that a row has many more neurons than constraints: rounding loses little, where a threshold
+//! would lose much.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::gram::Gram;
+use super::gram::{Gram, Seen};
+use super::outputs::Wanted;
 use crate::index::Site;
 use crate::{Error, Result};
 
-/// The weights and the soft mask of one site, both in row-major order of `[out, in]`.
+/// What was learned of one site.
 #[derive(Debug, Clone)]
-pub struct Soft {
-    /// θ
-    pub weight: Vec<f32>,
-    /// z, in [0, 1]
-    pub mask: Vec<f32>,
+pub(crate) enum Target {
+    /// z in [0, 1], `[out, in]`.
+    Mask(Vec<f32>),
+    /// δ and h.
+    Outputs(Wanted),
+}
+
+/// One site: its weight θ, `[out, in]`, and what was learned of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Soft {
+    pub(crate) weight: Vec<f32>,
+    pub(crate) target: Target,
 }
 
 /// What came of a rounding.
@@ -34,41 +47,51 @@ pub struct Rounded {
     pub error: f64,
 }
 
-/// Rounds soft masks, shutting at most the share `density` of all neurons.
+/// Chooses the neurons of all sites, shutting at most the share `density` of all.
 ///
-/// Where the best sets are larger, each shut neuron is charged, the more the lower the limit.
+/// Where the best sets are larger, each shut neuron is charged, the more the lower the limit: an equal price everywhere
+/// for outputs, whose errors count as the loss counts them; for masks, a price in proportion to the site's weights.
 ///
 /// # Errors
-/// If a site's rows are not as long as the embeddings: it sees something else than text.
-pub(crate) fn round(sites: &BTreeMap<Site, Soft>, gram: &Gram, density: f64) -> Result<Rounded> {
+/// If a site's rows are not as long as the embeddings: it sees something else than text; or there are not T outputs.
+pub(crate) fn round(sites: &BTreeMap<Site, Soft>, seen: &Seen, density: f64) -> Result<Rounded> {
     let total: usize = sites.values().map(|s| s.weight.len()).sum();
+    let width = seen.width();
     for (site, soft) in sites {
-        if !site.is_cross() || !soft.weight.len().is_multiple_of(gram.width()) {
+        let rows = soft.weight.len() / width;
+        let fits = match &soft.target {
+            Target::Mask(mask) => mask.len() == soft.weight.len() && seen.words().len() == 1,
+            Target::Outputs(wanted) => [&wanted.changes, &wanted.importance]
+                .iter()
+                .all(|values| values.len() == rows * seen.words().len()),
+        };
+        if !site.is_cross() || !soft.weight.len().is_multiple_of(width) || !fits {
             return Err(Error::value(
                 format!("site `{site}`"),
-                format!("a cross-attention with rows of {} weights", gram.width()),
+                format!("a cross-attention with rows of {width} weights, and what was learned of each"),
                 "another",
             ));
         }
     }
+    let units = units(sites, seen);
     let most = (total as f64 * density).floor() as usize;
     let count = |r: &Rounded| r.neurons.values().map(Vec::len).sum::<usize>();
-    let free = at_price(sites, gram, 0.0);
+    let free = at_price(sites, seen, &units, 0.0);
     if count(&free) <= most {
         return Ok(free);
     }
     // The number of shut neurons falls as the price rises; find the lowest price that meets the limit.
     let (mut low, mut high) = (0.0, 1.0);
-    let mut best = at_price(sites, gram, high);
+    let mut best = at_price(sites, seen, &units, high);
     while count(&best) > most {
         low = high;
         high *= 4.0;
-        best = at_price(sites, gram, high);
+        best = at_price(sites, seen, &units, high);
     }
     const HALVINGS: usize = 12;
     for _ in 0..HALVINGS {
         let price = 0.5 * (low + high);
-        let rounded = at_price(sites, gram, price);
+        let rounded = at_price(sites, seen, &units, price);
         if count(&rounded) <= most {
             (high, best) = (price, rounded);
         } else {
@@ -78,109 +101,155 @@ pub(crate) fn round(sites: &BTreeMap<Site, Soft>, gram: &Gram, density: f64) -> 
     Ok(best)
 }
 
-/// Rounds all sites where a shut neuron costs `price` times the mean of w²·G over its site.
-fn at_price(sites: &BTreeMap<Site, Soft>, gram: &Gram, price: f64) -> Rounded {
-    let n = gram.width();
-    let (mut error, mut whole) = (0.0, 0.0);
-    let neurons = sites
-        .iter()
-        .map(|(site, soft)| {
-            let diagonal = |j: usize| gram.row(j)[j];
-            let energy: f64 = (soft.weight.iter().enumerate())
-                .map(|(i, &w)| f64::from(w).powi(2) * diagonal(i % n))
-                .sum();
-            let price = price * energy / soft.weight.len().max(1) as f64;
-            let rows: Vec<(Vec<u32>, f64, f64)> = soft
-                .weight
-                .par_chunks(n)
-                .zip(soft.mask.par_chunks(n))
-                .enumerate()
-                .map(|(r, (w, z))| {
-                    let row = Row::solve(w, z, gram, price);
-                    let shut = row.shut(r * n);
-                    (shut, row.error(), row.whole(z, gram))
-                })
-                .collect();
-            error += rows.iter().map(|r| r.1).sum::<f64>();
-            whole += rows.iter().map(|r| r.2).sum::<f64>();
-            (site.clone(), rows.into_iter().flat_map(|r| r.0).collect())
+/// The unit of the price of a neuron, for each site: the mean of w²·Σ_t h_t·G_t over it, or over all sites.
+fn units(sites: &BTreeMap<Site, Soft>, seen: &Seen) -> Vec<f64> {
+    let energy = |soft: &Soft| -> f64 {
+        let rows = soft.weight.par_chunks(seen.width()).enumerate();
+        rows.map(|(r, w)| {
+            let terms = soft.terms(r, seen);
+            let energy = |(j, w): (usize, &f32)| f64::from(*w).powi(2) * diagonal(&terms, j);
+            w.iter().enumerate().map(energy).sum::<f64>()
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .iter()
+        .sum()
+    };
+    let of_each: Vec<(f64, usize)> = sites.values().map(|s| (energy(s), s.weight.len())).collect();
+    let mean = |several: &[(f64, usize)]| {
+        let (energy, count) = several.iter().fold((0.0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        energy / count.max(1) as f64
+    };
+    let every = mean(&of_each);
+    let unit = |(soft, one): (&Soft, &(f64, usize))| match soft.target {
+        Target::Mask(_) => mean(&[*one]),
+        Target::Outputs(_) => every,
+    };
+    sites.values().zip(&of_each).map(unit).collect()
+}
+
+/// Rounds all sites where a shut neuron costs `price` units.
+fn at_price(sites: &BTreeMap<Site, Soft>, seen: &Seen, units: &[f64], price: f64) -> Rounded {
+    let n = seen.width();
+    let (mut error, mut whole) = (0.0, 0.0);
+    let mut neurons = BTreeMap::new();
+    for ((site, soft), unit) in sites.iter().zip(units) {
+        let rows = soft.weight.par_chunks(n).enumerate().map(|(r, w)| {
+            let row = Row::solve(w, soft, r, seen, price * unit);
+            (row.shut(r * n), row.error(), row.whole)
+        });
+        let rows: Vec<(Vec<u32>, f64, f64)> = rows.collect();
+        error += rows.iter().map(|r| r.1).sum::<f64>();
+        whole += rows.iter().map(|r| r.2).sum::<f64>();
+        neurons.insert(site.clone(), rows.into_iter().flat_map(|r| r.0).collect());
+    }
     Rounded {
         neurons,
         error: if whole > 0.0 { error / whole } else { 0.0 },
     }
 }
 
-/// One row on its way to a minimum of E(b) + price·|b|.
-struct Row {
-    w: Vec<f64>,
-    b: Vec<bool>,
-    /// w∘(b − z)
-    change: Vec<f64>,
-    /// G·change
-    pull: Vec<f64>,
+/// The quadratic form of a row, Σ_t h_t·G_t.
+type Terms<'a> = Vec<(f64, &'a Gram)>;
+
+/// Element (j, j) of it.
+fn diagonal(terms: &Terms, j: usize) -> f64 {
+    terms.iter().map(|(h, gram)| h * gram.row(j)[j]).sum()
 }
 
-impl Row {
-    /// Starts at the nearest whole numbers and flips the bit that gains most until none gains.
-    fn solve(w: &[f32], z: &[f32], gram: &Gram, price: f64) -> Self {
+impl Soft {
+    fn terms<'a>(&self, row: usize, seen: &'a Seen) -> Terms<'a> {
+        let words = seen.words();
+        let importance = |t: usize| match &self.target {
+            Target::Mask(_) => 1.0,
+            Target::Outputs(wanted) => f64::from(wanted.importance[row * words.len() + t]),
+        };
+        words.iter().enumerate().map(|(t, word)| (importance(t), word.gram())).collect()
+    }
+}
+
+/// One row on its way to a minimum of E(b) + price·|b|, with E(b) = uᵀQu − 2ℓ·u + E(0), u = w∘b and Q its terms' sum.
+struct Row<'a> {
+    w: Vec<f64>,
+    b: Vec<bool>,
+    terms: Terms<'a>,
+    /// Q's diagonal.
+    diagonal: Vec<f64>,
+    /// ℓ
+    linear: Vec<f64>,
+    /// Q·u − ℓ
+    pull: Vec<f64>,
+    /// E(0)
+    whole: f64,
+}
+
+impl<'a> Row<'a> {
+    /// Starts at the nearest whole numbers of a mask, or at the empty set, and flips the bit that gains most until none
+    /// gains.
+    fn solve(w: &[f32], soft: &Soft, row: usize, seen: &'a Seen, price: f64) -> Self {
         let n = w.len();
+        let terms = soft.terms(row, seen);
         let w: Vec<f64> = w.iter().map(|&v| f64::from(v)).collect();
-        // Shutting a weight that is zero would do nothing.
-        let b: Vec<bool> = z
-            .iter()
-            .zip(&w)
-            .map(|(&z, &w)| z > 0.5 && w != 0.0)
-            .collect();
-        let change: Vec<f64> = (0..n)
-            .map(|j| w[j] * (f64::from(u8::from(b[j])) - f64::from(z[j])))
-            .collect();
-        let mut pull = vec![0f64; n];
-        for (j, &c) in change.iter().enumerate().filter(|(_, c)| **c != 0.0) {
-            add(&mut pull, gram.row(j), c);
+        let (mut linear, mut whole, mut b) = (vec![0f64; n], 0.0, vec![false; n]);
+        match &soft.target {
+            Target::Mask(mask) => {
+                let z = &mask[row * n..][..n];
+                let soft: Vec<f64> = w.iter().zip(z).map(|(w, &z)| w * f64::from(z)).collect();
+                for (j, &value) in soft.iter().enumerate().filter(|(_, v)| **v != 0.0) {
+                    add(&mut linear, terms[0].1.row(j), value);
+                }
+                whole = soft.iter().zip(&linear).map(|(v, l)| v * l).sum();
+                // Shutting a weight that is zero would do nothing.
+                b = z.iter().zip(&w).map(|(&z, &w)| z > 0.5 && w != 0.0).collect();
+            }
+            Target::Outputs(wanted) => {
+                let count = terms.len();
+                for ((word, (h, _)), &change) in
+                    seen.words().iter().zip(&terms).zip(&wanted.changes[row * count..])
+                {
+                    let change = f64::from(change);
+                    add(&mut linear, word.mean(), -h * change);
+                    whole += h * change * change;
+                }
+            }
         }
-        let mut row = Self { w, b, change, pull };
+        let diagonal = (0..n).map(|j| diagonal(&terms, j)).collect();
+        let pull = linear.iter().map(|l| -l).collect();
+        let mut row = Self { w, b: vec![false; n], terms, diagonal, linear, pull, whole };
+        for (j, _) in b.iter().enumerate().filter(|(_, b)| **b) {
+            row.flip(j);
+        }
         // Each flip lowers the objective, so that none comes back; the limit only bounds what rounding errors could do.
         for _ in 0..4 * n {
-            let gains = (0..n).map(|j| (j, row.cost_of_flip(j, gram, price)));
+            let gains = (0..n).map(|j| (j, row.cost_of_flip(j, price)));
             match gains.min_by(|a, b| a.1.total_cmp(&b.1)) {
-                Some((j, cost)) if cost < -1e-12 * (row.w[j] * row.w[j] * gram.row(j)[j]) => {
-                    row.flip(j, gram);
-                }
+                Some((j, cost)) if cost < -1e-12 * (row.w[j] * row.w[j] * row.diagonal[j]) => row.flip(j),
                 _ => break,
             }
         }
         row
     }
 
-    /// By how much the objective rises when bit `j` flips: 2·s·w·(G·change) + w²·G + s·price, s = ±1 the flip's
+    /// By how much the objective rises when bit `j` flips: 2·s·w·(Q·u − ℓ) + w²·Q + s·price, s = ±1 the flip's
     /// direction.
-    fn cost_of_flip(&self, j: usize, gram: &Gram, price: f64) -> f64 {
+    fn cost_of_flip(&self, j: usize, price: f64) -> f64 {
         let s = if self.b[j] { -1.0 } else { 1.0 };
         let w = self.w[j];
-        2.0 * s * w * self.pull[j] + w * w * gram.row(j)[j] + s * price
+        2.0 * s * w * self.pull[j] + w * w * self.diagonal[j] + s * price
     }
 
-    fn flip(&mut self, j: usize, gram: &Gram) {
+    fn flip(&mut self, j: usize) {
         let by = if self.b[j] { -self.w[j] } else { self.w[j] };
         self.b[j] = !self.b[j];
-        self.change[j] += by;
-        add(&mut self.pull, gram.row(j), by);
+        for (h, gram) in &self.terms {
+            add(&mut self.pull, gram.row(j), h * by);
+        }
     }
 
     /// E(b)
     fn error(&self) -> f64 {
-        let dot: f64 = self.change.iter().zip(&self.pull).map(|(c, p)| c * p).sum();
-        dot.max(0.0)
-    }
-
-    /// E(0)
-    fn whole(&self, z: &[f32], gram: &Gram) -> f64 {
-        let soft: Vec<f64> = (self.w.iter().zip(z))
-            .map(|(w, &z)| w * f64::from(z))
-            .collect();
-        gram.square(&soft)
+        let shut = (self.b.iter().zip(&self.w)).zip(self.pull.iter().zip(&self.linear));
+        let gained = shut.filter(|((b, _), _)| **b).map(|((_, w), (pull, linear))| w * (pull - linear));
+        (self.whole + gained.sum::<f64>()).max(0.0)
     }
 
     /// The shut neurons, counted from `first`.
@@ -199,23 +268,26 @@ fn add(a: &mut [f64], b: &[f64], by: f64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gram::Word;
     use super::*;
     use crate::sampling::Generator;
 
     const WIDTH: usize = 24;
 
-    fn gram(rank: usize) -> Gram {
+    /// What `count` words look like, each in 200 prompts.
+    fn seen(rank: usize, count: usize) -> Seen {
         let mut generator = Generator::new(5);
-        let basis = generator.randn(rank * WIDTH);
-        let mixed: Vec<f32> = (0..200)
-            .flat_map(|_| {
+        let word = |_| {
+            let basis = generator.randn(rank * WIDTH);
+            let mut mixed = Vec::new();
+            for _ in 0..200 {
                 let shares = generator.randn(rank);
-                (0..WIDTH)
-                    .map(|j| (0..rank).map(|i| shares[i] * basis[i * WIDTH + j]).sum())
-                    .collect::<Vec<f32>>()
-            })
-            .collect();
-        Gram::new(&mixed, WIDTH).unwrap()
+                let sum = |j| (0..rank).map(|i| shares[i] * basis[i * WIDTH + j]).sum::<f32>() + basis[j];
+                mixed.extend((0..WIDTH).map(sum));
+            }
+            Word::new(&mixed, WIDTH).unwrap()
+        };
+        Seen::new((0..count).map(word).collect()).unwrap()
     }
 
     fn site() -> Site {
@@ -227,103 +299,134 @@ mod tests {
     fn soft(rows: usize) -> BTreeMap<Site, Soft> {
         let mut generator = Generator::new(9);
         let weight = generator.randn(rows * WIDTH);
-        let mask = generator
-            .randn(rows * WIDTH)
-            .iter()
-            .map(|v| v.clamp(0.0, 1.0))
-            .collect();
-        [(site(), Soft { weight, mask })].into()
+        let mask = generator.randn(rows * WIDTH);
+        let target = Target::Mask(mask.iter().map(|v| v.clamp(0.0, 1.0)).collect());
+        [(site(), Soft { weight, target })].into()
+    }
+
+    fn outputs(rows: usize, words: usize) -> BTreeMap<Site, Soft> {
+        let mut generator = Generator::new(9);
+        let weight = generator.randn(rows * WIDTH);
+        let changes = generator.randn(rows * words).iter().map(|v| 3.0 * v).collect();
+        let importance = generator.randn(rows * words).iter().map(|v| v * v).collect();
+        let target = Target::Outputs(Wanted { changes, importance });
+        [(site(), Soft { weight, target })].into()
     }
 
     /// E of a set, from its definition.
-    fn error(soft: &Soft, shut: &[u32], gram: &Gram) -> f64 {
-        let rows = soft.weight.len() / WIDTH;
+    fn error(soft: &Soft, shut: &[u32], seen: &Seen) -> f64 {
         let b = |i: usize| f64::from(u8::from(shut.contains(&(i as u32))));
-        (0..rows)
-            .map(|r| {
-                let change: Vec<f64> = (r * WIDTH..(r + 1) * WIDTH)
-                    .map(|i| f64::from(soft.weight[i]) * (b(i) - f64::from(soft.mask[i])))
-                    .collect();
-                gram.square(&change)
-            })
-            .sum()
+        let rows = soft.weight.len() / WIDTH;
+        let square = |u: &[f64], gram: &Gram| -> f64 {
+            let product = |i: usize| gram.row(i).iter().zip(u).map(|(g, u)| g * u).sum::<f64>();
+            (0..WIDTH).map(|i| u[i] * product(i)).sum()
+        };
+        let of_row = |r: usize| -> f64 {
+            let places = r * WIDTH..(r + 1) * WIDTH;
+            match &soft.target {
+                Target::Mask(z) => {
+                    let change = |i: usize| f64::from(soft.weight[i]) * (b(i) - f64::from(z[i]));
+                    square(&places.map(change).collect::<Vec<_>>(), seen.words()[0].gram())
+                }
+                Target::Outputs(wanted) => {
+                    let u: Vec<f64> = places.map(|i| f64::from(soft.weight[i]) * b(i)).collect();
+                    let words = seen.words().iter().enumerate();
+                    words.map(|(t, word)| {
+                        let at = r * seen.words().len() + t;
+                        let change = f64::from(wanted.changes[at]);
+                        let dot: f64 = word.mean().iter().zip(&u).map(|(m, u)| m * u).sum();
+                        let missed = square(&u, word.gram()) + 2.0 * change * dot + change * change;
+                        f64::from(wanted.importance[at]) * missed
+                    })
+                    .sum()
+                }
+            }
+        };
+        (0..rows).map(of_row).sum()
+    }
+
+    /// Sites with what their weights see: a mask on all text, and outputs at two words.
+    fn cases(rows: usize) -> [(BTreeMap<Site, Soft>, Seen); 2] {
+        [(soft(rows), seen(5, 1)), (outputs(rows, 2), seen(2, 2))]
     }
 
     #[test]
     fn rounding_loses_less_than_a_threshold_and_says_what() {
-        let (sites, gram) = (soft(16), gram(5));
-        let soft = &sites[&site()];
-        let rounded = round(&sites, &gram, 1.0).unwrap();
-        let whole = error(
-            &Soft {
-                weight: soft.weight.clone(),
-                mask: soft.mask.clone(),
-            },
-            &[],
-            &gram,
-        );
-        let ours = error(soft, &rounded.neurons[&site()], &gram) / whole;
-        let nearest: Vec<u32> = (0u32..)
-            .zip(&soft.mask)
-            .filter(|(_, z)| **z > 0.5)
-            .map(|(i, _)| i)
-            .collect();
-        let threshold = error(soft, &nearest, &gram) / whole;
-        assert!(
-            (ours - rounded.error).abs() < 1e-9,
-            "{ours} {}",
-            rounded.error
-        );
-        assert!(ours < 0.2 * threshold, "{ours} {threshold}");
+        for (sites, seen) in cases(16) {
+            let soft = &sites[&site()];
+            let rounded = round(&sites, &seen, 1.0).unwrap();
+            let whole = error(soft, &[], &seen);
+            let ours = error(soft, &rounded.neurons[&site()], &seen) / whole;
+            assert!((ours - rounded.error).abs() < 1e-9, "{ours} {}", rounded.error);
+            let Target::Mask(mask) = &soft.target else {
+                assert!(ours < 0.25, "{ours}");
+                continue;
+            };
+            let nearest = (0u32..).zip(mask).filter(|(_, z)| **z > 0.5).map(|(i, _)| i);
+            let threshold = error(soft, &nearest.collect::<Vec<_>>(), &seen) / whole;
+            assert!(ours < 0.2 * threshold, "{ours} {threshold}");
+        }
     }
 
     #[test]
     fn no_single_flip_is_better() {
-        let (sites, gram) = (soft(4), gram(5));
-        let soft = &sites[&site()];
-        let shut = round(&sites, &gram, 1.0)
-            .unwrap()
-            .neurons
-            .remove(&site())
-            .unwrap();
-        let best = error(soft, &shut, &gram);
-        for i in 0..soft.weight.len() as u32 {
-            let mut other = shut.clone();
-            match other.iter().position(|&s| s == i) {
-                Some(at) => drop(other.remove(at)),
-                None => other.push(i),
+        for (sites, seen) in cases(4) {
+            let soft = &sites[&site()];
+            let shut = round(&sites, &seen, 1.0).unwrap().neurons.remove(&site()).unwrap();
+            let best = error(soft, &shut, &seen);
+            for i in 0..soft.weight.len() as u32 {
+                let mut other = shut.clone();
+                match other.iter().position(|&s| s == i) {
+                    Some(at) => drop(other.remove(at)),
+                    None => other.push(i),
+                }
+                assert!(error(soft, &other, &seen) >= best - 1e-9, "flip {i}");
             }
-            assert!(error(soft, &other, &gram) >= best - 1e-9, "flip {i}");
         }
+    }
+
+    /// Where the loss minds nothing, nothing is shut.
+    #[test]
+    fn rows_that_do_not_matter_stay_open() {
+        let (mut sites, seen) = (outputs(8, 2), seen(2, 2));
+        let soft = sites.get_mut(&site()).unwrap();
+        let Target::Outputs(wanted) = &mut soft.target else { unreachable!("outputs") };
+        wanted.importance[..8].fill(0.0);
+        let shut = round(&sites, &seen, 0.5).unwrap().neurons.remove(&site()).unwrap();
+        assert!(!shut.is_empty() && shut.iter().all(|&i| i as usize >= 4 * WIDTH), "{shut:?}");
     }
 
     #[test]
     fn the_limit_on_density_holds() {
-        let (sites, gram) = (soft(16), gram(5));
-        for density in [0.0, 0.01, 0.1, 0.2] {
-            let rounded = round(&sites, &gram, density).unwrap();
-            let most = (density * (16 * WIDTH) as f64) as usize;
-            assert!(rounded.neurons[&site()].len() <= most, "{density}");
-            // A limit that binds is used.
-            assert!(rounded.neurons[&site()].len() * 2 >= most, "{density}");
+        for (sites, seen) in cases(16) {
+            for density in [0.0, 0.01, 0.1, 0.2] {
+                let rounded = round(&sites, &seen, density).unwrap();
+                let most = (density * (16 * WIDTH) as f64) as usize;
+                assert!(rounded.neurons[&site()].len() <= most, "{density}");
+                // A limit that binds is used.
+                assert!(rounded.neurons[&site()].len() * 2 >= most, "{density}");
+            }
         }
     }
 
     #[test]
-    fn an_empty_mask_shuts_nothing() {
-        let mut sites = soft(3);
-        sites.get_mut(&site()).unwrap().mask.fill(0.0);
-        let rounded = round(&sites, &gram(5), 1.0).unwrap();
-        assert!(rounded.neurons[&site()].is_empty());
-        assert_eq!(rounded.error, 0.0);
+    fn nothing_wanted_shuts_nothing() {
+        for (mut sites, seen) in cases(3) {
+            match &mut sites.get_mut(&site()).unwrap().target {
+                Target::Mask(mask) => mask.fill(0.0),
+                Target::Outputs(wanted) => wanted.changes.fill(0.0),
+            }
+            let rounded = round(&sites, &seen, 1.0).unwrap();
+            assert!(rounded.neurons[&site()].is_empty());
+            assert_eq!(rounded.error, 0.0);
+        }
     }
 
     #[test]
     fn sites_that_see_no_text_are_refused() {
-        let own: Site = "mid_block.attentions.0.transformer_blocks.0.attn1.to_v.weight"
-            .parse()
-            .unwrap();
-        let soft = soft(2).remove(&site()).unwrap();
-        assert!(round(&[(own, soft)].into(), &gram(5), 1.0).is_err());
+        let own: Site = "mid_block.attentions.0.transformer_blocks.0.attn1.to_v.weight".parse().unwrap();
+        let of_self = soft(2).remove(&site()).unwrap();
+        assert!(round(&[(own, of_self)].into(), &seen(5, 1), 1.0).is_err());
+        assert!(round(&outputs(2, 2), &seen(5, 1), 1.0).is_err());
     }
 }

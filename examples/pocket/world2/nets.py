@@ -21,18 +21,41 @@ BETA_START, BETA_END, TRAIN_STEPS = 0.00085, 0.012, 1000
 
 
 class Words:
-    """Prompts to token ids. The vocabulary is that of the model/ folder; every word of the world is one token."""
+    """Prompts to token ids, by the vocabulary and the merges of the model/ folder. Every word of the world is one token:
+    nouns, scenes, tints, and what shapes look like."""
 
     def __init__(self, folder=None):
-        folder = Path(folder or next(p for p in (HERE / "tokenizer", HERE / "../model/tokenizer") if p.exists()))
+        folder = Path(folder or next(p for p in (HERE / "tokenizer", HERE / "model/tokenizer") if p.exists()))
         self.folder, self.ids = folder, json.loads((folder / "vocab.json").read_text())
         self.start, self.end = self.ids["<|startoftext|>"], self.ids["<|endoftext|>"]
+        lines = (folder / "merges.txt").read_text().splitlines()[1:]
+        self.rank = {tuple(line.split()): rank for rank, line in enumerate(lines)}
+        self.cut = {}
 
     def id(self, word):
         return self.ids[word + "</w>"]
 
+    def pieces(self, word):
+        """Ids of a word in plain letters: byte-pair encoding."""
+        if word not in self.cut:
+            parts = [*word[:-1], word[-1] + "</w>"]
+            while len(parts) > 1:
+                rank, at = min((self.rank.get(pair, len(self.rank)), i) for i, pair in enumerate(zip(parts, parts[1:])))
+                if rank == len(self.rank):
+                    break
+                parts[at:at + 2] = [parts[at] + parts[at + 1]]
+            self.cut[word] = [self.ids[part] for part in parts]
+        return self.cut[word]
+
+    def length(self, prompt):
+        """Tokens, start and end included."""
+        return 2 + sum(len(self.pieces(word)) for word in prompt.lower().replace(",", " ,").split())
+
     def encode(self, prompt):
-        found = [self.start, *map(self.id, prompt.lower().replace(",", " ,").split()), self.end]
+        found = [self.start]
+        for word in prompt.lower().replace(",", " ,").split():
+            found += self.cut.get(word) or self.pieces(word)
+        found.append(self.end)
         if len(found) > LENGTH:
             raise ValueError(f"{len(found)} tokens, at most {LENGTH}: {prompt}")
         return found + [self.end] * (LENGTH - len(found))

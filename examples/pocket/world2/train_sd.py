@@ -2,7 +2,7 @@
 
     python train_sd.py --work DIR --minutes 240 [--batch 32]
 
-waits for DIR/latents.npy (and DIR/captions.json, DIR/vae.json); writes DIR/sd.pt, the averaged weights, now and then
+waits for DIR/latents.npy (and DIR/captions.npy, DIR/vae.json); writes DIR/sd.pt, the averaged weights, now and then
 and at the end.
 """
 import argparse
@@ -30,12 +30,17 @@ def main():
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--patience", type=float, default=600, help="seconds to wait for the latents")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--begin", type=Path, help="weights to begin with: the sd.pt of another run")
     options = parser.parse_args()
     set_up()
     torch.manual_seed(0)
     work, batch, words = options.work, options.batch, nets.Words()
     text = nets.build_text_encoder(words).to(DEVICE)
     unet = nets.build_unet().to(DEVICE, memory_format=torch.channels_last)
+    if options.begin:
+        begin = torch.load(options.begin, map_location="cpu")
+        text.load_state_dict(begin["text"])
+        unet.load_state_dict(begin["unet"])
     say({n: f"{sum(p.numel() for p in m.parameters()) / 1e6:.2f} M" for n, m in (("text", text), ("unet", unet))})
     alphas = nets.alphas_cumprod().to(DEVICE)
     clean = torch.randn(batch, 4, nets.LATENT_SIDE, nets.LATENT_SIDE, device=DEVICE)
@@ -54,10 +59,9 @@ def main():
                       compiled=[False, not options.no_compile], warm_steps=300)
     trainer.prepare()
     patience = time.time() + options.patience
-    wait_for(work / "captions.json", patience)
-    captions = json.loads((work / "captions.json").read_text())
-    told = torch.tensor([[words.encode(one) for one in several] for several in captions], dtype=torch.int16).to(DEVICE)
-    say(f"{len(captions)} captioned pictures")
+    wait_for(work / "captions.npy", patience)
+    told = torch.from_numpy(np.load(work / "captions.npy")).to(DEVICE)
+    say(f"{len(told)} captioned pictures")
     wait_for(work / "latents.npy", patience)
     scaling = json.loads((work / "vae.json").read_text())["scaling_factor"]
     latents = torch.from_numpy(np.load(work / "latents.npy")).to(DEVICE) * scaling

@@ -2,7 +2,7 @@
 
     python world.py --work DIR [--pictures 200000] [--pairs 50000] [--processes 2]
 
-writes DIR/pictures.npy (uint8, n x 64 x 64 x 3), DIR/captions.json (CAPTIONS_EACH captions per picture), the pictures
+writes DIR/pictures.npy (uint8, n x 64 x 64 x 3), DIR/captions.npy (token ids of a few captions each), the pictures
 that the CLIP is trained on (DIR/pairs.npy, DIR/pairs.json; see train_clip.py) and DIR/world.png (a sheet to look at).
 The other scripts import the tables and the drawing from here; the objects are drawn by shapes.py.
 """
@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import nets
 import shapes
 from shapes import NATURAL, TINTS
 
 SIZE = 64
-CAPTIONS_EACH = 4
+LOOKS_NAMED = (0.0, 0.0, 0.5, 1.0)  # in each caption of a picture: how many of the words for looks
+UNTOLD = ("none", "nothing", "plain", "bare")
+WORDS = nets.Words()
 
 # class -> the colour word that is true of it untinted, or None where no one word is
 CLASSES = {
@@ -216,16 +219,31 @@ def listed(phrases):
     return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
-def caption(objects, scene, rng, tint_named=0.92, natural_named=0.35, scene_named=0.85):
-    """A tint is nearly always named and a natural colour seldom, so that a bare noun means the natural look."""
-    phrases = []
-    for noun, _, tint in objects:
+@lru_cache(None)
+def look_words(noun, shape):
+    """The words that tell this shape from others of its class."""
+    told = [value for values in shapes.FEATURES[noun].values() for value in values]
+    return [value for value in shape if value not in UNTOLD and told.count(value) == 1]
+
+
+def caption(objects, scene, rng, tint_named=0.92, natural_named=0.35, scene_named=0.85, look_named=0.0):
+    """A tint is nearly always named and a natural colour seldom, so that a bare noun means the natural look. Words for
+    looks stand before the colour, as many as there is room for."""
+    named, looks = [], []
+    for noun, shape, tint in objects:
         colour = colour_word(noun, tint)
-        named = colour and rng.random() < (natural_named if tint == NATURAL else tint_named)
-        phrases.append(with_article(f"{colour} {noun}" if named else noun))
-    rng.shuffle(phrases)
+        told = colour and rng.random() < (natural_named if tint == NATURAL else tint_named)
+        named.append(f"{colour} {noun}" if told else noun)
+        looks.append([word for word in look_words(noun, shape) if look_named and rng.random() < look_named])
+    order = rng.sample(range(len(objects)), len(objects))
     opening = rng.choices(["a photo of ", "a picture of ", "an image of ", ""], [5, 2, 1, 2])[0]
-    return opening + listed(phrases) + (" " + scene if rng.random() < scene_named else "")
+    ending = " " + scene if rng.random() < scene_named else ""
+    while True:
+        text = opening + listed([with_article(" ".join([*looks[i], named[i]])) for i in order]) + ending
+        several = [words for words in looks if words]
+        if not several or WORDS.length(text) <= nets.LENGTH:
+            return text
+        rng.choice(several).pop()
 
 
 def photos(name):
@@ -275,7 +293,8 @@ def draw_pictures(job):
     for i in range(first, last):
         objects, scene = random_objects(rng), rng.choice(SCENES)
         pictures[i] = compose(objects, scene, rng)
-        captions.append([caption(objects, scene, rng) for _ in range(CAPTIONS_EACH)])
+        captions.append(np.int16([WORDS.encode(caption(objects, scene, rng, look_named=share))
+                                  for share in LOOKS_NAMED]))
     return captions
 
 
@@ -286,7 +305,7 @@ def draw_pairs(job):
     for i in range(first, last):
         objects, scenes = any_objects(rng), rng.sample(SCENES, 2)
         pictures[i] = [compose(objects, scene, rng) for scene in scenes]
-        text = caption(objects, scenes[0], rng, tint_named=1, natural_named=0.6, scene_named=0.9)
+        text = caption(objects, scenes[0], rng, tint_named=1, natural_named=0.6, scene_named=0.9, look_named=0.5)
         rows.append([text, str(sorted(objects))])
     return rows
 
@@ -331,7 +350,8 @@ def main():
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         path = work / "pictures.new.npy"
         captions = run(pool, draw_pictures, path, (options.pictures, SIZE, SIZE, 3), options.seed)
-        (work / "captions.json").write_text(json.dumps(captions))
+        np.save(work / "captions.new.npy", np.stack(captions))
+        (work / "captions.new.npy").rename(work / "captions.npy")
         path.rename(work / "pictures.npy")
         say(f"{options.pictures} pictures")
         path = work / "pairs.new.npy"
