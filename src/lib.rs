@@ -45,6 +45,9 @@ pub mod eval;
 mod files;
 pub mod find;
 #[cfg(test)]
+#[path = "../tests/fuzz/mod.rs"]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 pub mod index;
 pub mod model;
