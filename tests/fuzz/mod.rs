@@ -4,11 +4,6 @@
 //! takes [`executions`] inputs of a seed of its own; `CONES_FUZZ=100000 cargo test --release --lib fuzz::` takes more.
 //! No input may panic, take more than [`MOST_TIME`], or hold more than [`MOST_MEMORY`] beyond its own size. One that does
 //! is kept in the folder for temporary files, and the failure names it.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers and all"
-)]
-
 #[path = "../it/alloc.rs"]
 mod alloc;
 mod changes;
