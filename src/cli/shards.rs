@@ -10,8 +10,8 @@ use super::headings::{INPUT, MACHINE};
 #[derive(Debug, Args)]
 pub(crate) struct ShardArgs {
     /// paper: take the i-th of n parts of the steps, from 1, and write it to --scores; with --dry-run the command lines
-    /// of all parts. They may run anywhere, in any order; a part that is there already is not computed again. Where the
-    /// weights are so few that an update reaches one, it says so, and needs --rho 0
+    /// of all parts. They may run anywhere, in any order; a part that is there already is not computed again. Give
+    /// --rho 0: with the published step size a part fails when an update reaches a weight, as steps then hang together
     #[arg(help_heading = MACHINE, long, value_name = "i/n", requires = "scores", conflicts_with_all = [
         "output", "until_stable", "importance_sampling"])]
     pub(crate) shard: Option<Shard>,
