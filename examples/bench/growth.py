@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How seconds and memory grow: of indices with their neurons, of finds with their photos, of pictures with their concepts.
+"""How seconds and memory grow: with the neurons of indices, the photos of a find, the concepts of a picture.
 
     examples/bench/growth.py target/release/cones [FOLDER]
 
@@ -46,7 +46,8 @@ def measured(program, *arguments):
     best = None
     for _ in range(3):
         start = time.monotonic()
-        run = subprocess.run(["/usr/bin/time", "-f", "%M", program, *map(str, arguments)], capture_output=True, text=True)
+        command = ["/usr/bin/time", "-f", "%M", program, *map(str, arguments)]
+        run = subprocess.run(command, capture_output=True, text=True)
         seconds = time.monotonic() - start
         if run.returncode:
             sys.exit(f"{arguments}: {run.stderr}")
@@ -85,7 +86,8 @@ def main():
             few.mkdir()
             for i in range(count):
                 shutil.copy(photos[i % len(photos)], few / f"{i:05}.png")
-            return measured(program, "find", "--subject", "flower", "--steps", "2", "--force", "-o", folder / "f.idx", few)
+            return measured(program, "find", "--subject", "flower", "--steps", "2", "--force", "-o", folder / "f.idx",
+                            few)
 
         table("photos of a find of two steps", [5, 50, 500, 5000], find)
 

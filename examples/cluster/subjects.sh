@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Many subjects, each by several methods side by side, and one table of all at the end, as jobs of Slurm:
 #   subjects.sh MANIFEST FOLDER
-# MANIFEST has a line for each subject, with tabs between NOUN, TOKEN, the folder of photos, and the name of the output;
-# lines that begin with # are left out. FOLDER gets METHOD/OUTPUT.idx and .json for each, and table.txt. Given again, the
-# same line does only what is not there. Prints the number of the job that writes the table.
+# MANIFEST has a line for each subject, with tabs between NOUN, TOKEN, the folder of photos, and the name of the
+# output; lines that begin with # are left out. FOLDER gets METHOD/OUTPUT.idx and .json for each, and table.txt. Given
+# again, the same line does only what is not there. Prints the number of the job that writes the table.
 #
 # CONES      the program [cones]
 # METHODS    lines of a name and the options of `cones find` [learned, paper]
@@ -87,8 +87,8 @@ manifest=$1 folder=$2
 read -ra options <<<"${SBATCH:-}"
 mkdir -p "$folder/logs"
 count=$(tasks "$manifest" | wc -l)
-job=$(sbatch --parsable --job-name=cones --output="$folder/logs/%a.log" --open-mode=append --requeue --array="1-$count" \
-    "${options[@]}" --wrap "$(printf '%q ' "$here" --task "$manifest" "$folder")")
+job=$(sbatch --parsable --job-name=cones --output="$folder/logs/%a.log" --open-mode=append --requeue \
+    --array="1-$count" "${options[@]}" --wrap "$(printf '%q ' "$here" --task "$manifest" "$folder")")
 # Whatever became of the tasks, the table says it.
 sbatch --parsable --job-name=cones-table --output="$folder/logs/table.log" --dependency="afterany:$job" \
     "${options[@]}" --wrap "$(printf '%q ' "$here" --table "$manifest" "$folder")"

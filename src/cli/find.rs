@@ -172,7 +172,8 @@ impl FindArgs {
         match &self.output {
             Some(output) => Ok(output.clone()),
             None if noun.contains(['/', '\\']) || noun.starts_with('.') => Err(format!(
-                "--subject: expected a noun that gives the index a name, found `{noun}`: name the index with --output FILE",
+                "--subject: expected a noun that gives the index a name, found `{noun}`: name the index with \
+                 --output FILE",
             )),
             None => Ok(format!("{}.idx", noun.replace(' ', "-")).into()),
         }

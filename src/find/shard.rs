@@ -115,6 +115,13 @@ pub(super) fn changes(
     Ok(false)
 }
 
+/// That an update of a step, counted from 0, makes those after it depend on it.
+pub(super) fn reaches(rho: f64, step: usize) -> Error {
+    let expected = "a step size whose updates reach no weight, so that steps can be taken apart, as 0 always is";
+    let found = format!("{rho:e}, which changes a weight in step {}", step + 1);
+    Error::value("rho", expected, found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

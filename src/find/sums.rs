@@ -237,3 +237,27 @@ impl BlockSums {
         }
     }
 }
+
+/// θ∘g.
+pub(super) fn scores(
+    theta: &BTreeMap<Site, Tensor>,
+    gradients: &BTreeMap<Site, Tensor>,
+) -> Result<Vec<(Site, Tensor)>> {
+    let score = |(site, g): (&Site, &Tensor)| Ok((site.clone(), (&theta[site] * g)?));
+    gradients.iter().map(score).collect()
+}
+
+/// θ −= ρ·θ∘θ∘g.
+pub(super) fn update(
+    theta: &mut BTreeMap<Site, Tensor>,
+    gradients: &BTreeMap<Site, Tensor>,
+    rho: f64,
+) -> Result<()> {
+    for (site, weight) in theta.iter_mut().filter(|_| rho > 0.0) {
+        if let Some(g) = gradients.get(site) {
+            let update = ((&*weight * rho)? * &*weight)?.mul(g)?;
+            *weight = (&*weight - update)?;
+        }
+    }
+    Ok(())
+}

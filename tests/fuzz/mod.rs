@@ -2,11 +2,13 @@
 //!
 //! Part of the library's unit tests, so that readers that nobody else may call are reached in the process. Each target
 //! takes [`executions`] inputs of a seed of its own; `CONES_FUZZ=100000 cargo test --release --lib fuzz::` takes more.
-//! No input may panic, take more than [`MOST_TIME`], or hold more than [`MOST_MEMORY`] beyond its own size. One that does
-//! is kept in the folder for temporary files, and the failure names it.
+//! No input may panic, take more than [`MOST_TIME`], or hold more than [`MOST_MEMORY`] beyond its own size. One that
+//! does is kept in the folder for temporary files, and the failure names it.
+
 #[path = "../it/alloc.rs"]
 mod alloc;
 mod changes;
+mod models;
 mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

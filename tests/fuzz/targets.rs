@@ -4,27 +4,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::{run, run_refused};
-use crate::checkpoint::Source;
+use super::run;
 use crate::checkpoint::hub::reads_listing;
 use crate::find::selection::Selection;
 use crate::find::{Part, Scores, TrainerState};
 use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, Subject};
-use crate::model::{Tokenizer, UNetConfig};
 use crate::prompt::{Marks, fold, occurrences, place_subjects};
-use crate::sampling::ScheduleConfig;
-use crate::{Error, Picture, Pipeline, Size, read_metadata};
+use crate::{Error, Picture, Size, read_metadata};
 
-fn repository() -> &'static Path {
+pub(super) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// All files below a folder of the repository whose names end so, in order.
-fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+pub(super) fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     let (mut folders, mut found) = (vec![repository().join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -41,11 +37,11 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-fn contents(paths: &[PathBuf]) -> Vec<Vec<u8>> {
+pub(super) fn contents(paths: &[PathBuf]) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-fn unsealed(_: &mut Vec<u8>) {}
+pub(super) fn unsealed(_: &mut Vec<u8>) {}
 
 /// Puts the SHA-256 that a refusal found in place of the one that the file claims.
 fn seal(bytes: &mut [u8], found: &str) {
@@ -221,183 +217,6 @@ fn states() {
             })
         },
     );
-}
-
-/// A file of tensors of two bytes each, with these names.
-fn named(names: &[&str], notes: &[(&str, &str)]) -> Vec<u8> {
-    let bytes = [0_u8; 2];
-    let tensor = |name: &&str| {
-        (
-            name.to_string(),
-            TensorView::new(Dtype::F16, vec![1], &bytes).unwrap(),
-        )
-    };
-    let notes = notes
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    safetensors::serialize(names.iter().map(tensor), Some(notes.collect())).unwrap()
-}
-
-/// Headers and names: whether it is a model, of which family, what it predicts; and what is none.
-#[test]
-fn single_files() {
-    let unet = "model.diffusion_model.input_blocks.0.0.weight";
-    let vae = "first_stage_model.decoder.conv_in.weight";
-    let corpus = [
-        named(
-            &[
-                unet,
-                vae,
-                "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
-                "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
-                "first_stage_model.decoder.mid.attn_1.q.weight",
-                "model_ema.decay",
-                "alphas_cumprod",
-            ],
-            &[
-                ("modelspec.architecture", "stable-diffusion-v1"),
-                ("modelspec.prediction_type", "epsilon"),
-            ],
-        ),
-        named(
-            &[
-                unet,
-                vae,
-                "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight",
-                "model.diffusion_model.out.2.weight",
-            ],
-            &[],
-        ),
-        named(
-            &[
-                unet,
-                vae,
-                "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias",
-                "conditioner.embedders.1.model.text_projection",
-                "v_pred",
-                "ztsnr",
-            ],
-            &[],
-        ),
-        named(
-            &[
-                "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight",
-                "emb_params",
-                "string_to_param",
-            ],
-            &[],
-        ),
-    ];
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    run_refused("single_files", &corpus, 1000, |bytes| {
-        fs::write(&path, bytes).unwrap();
-        Source::open(path.to_str().unwrap()).is_ok()
-    });
-}
-
-/// Configurations of all published UNets and schedulers, read as what each is and as what it is not; some are of models
-/// that are not supported.
-#[test]
-fn configurations() {
-    let endings = ["unet/config.json", "scheduler_config.json"];
-    let corpus = contents(&files("tests/golden/published", &endings));
-    run_refused("configurations", &corpus, 2000, |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return false;
-        };
-        let unet = UNetConfig::parse("unet/config.json", text);
-        let schedule = ScheduleConfig::parse("scheduler/scheduler_config.json", text);
-        unet.is_ok() || schedule.is_ok()
-    });
-}
-
-/// One file of a whole model changed, and the model loaded.
-fn changed_model(name: &str, wanted: &[&str], usually: usize, read: impl Fn(&Source) -> bool) {
-    let good = repository().join("tests/golden/models/sd1-f32");
-    let dir = tempfile::tempdir().unwrap();
-    let model = dir.path().join("model");
-    let all = files("tests/golden/models/sd1-f32", &[""]);
-    let inside = |path: &Path| model.join(path.strip_prefix(&good).unwrap());
-    for path in &all {
-        fs::create_dir_all(inside(path).parent().unwrap()).unwrap();
-        fs::copy(path, inside(path)).unwrap();
-    }
-    let opened = || Source::open(model.to_str().unwrap());
-    for path in all
-        .iter()
-        .filter(|path| wanted.iter().any(|ending| path.ends_with(ending)))
-    {
-        let corpus = contents(std::slice::from_ref(path));
-        let file = path
-            .strip_prefix(&good)
-            .unwrap()
-            .display()
-            .to_string()
-            .replace('/', "-");
-        run(
-            &format!("{name}-{file}"),
-            &corpus,
-            usually,
-            unsealed,
-            |bytes| {
-                fs::write(inside(path), bytes).unwrap();
-                opened().is_ok_and(|source| read(&source))
-            },
-        );
-        fs::copy(path, inside(path)).unwrap();
-    }
-}
-
-#[test]
-fn tokenizers() {
-    let wanted = [
-        "merges.txt",
-        "vocab.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-    ];
-    changed_model("tokenizers", &wanted, 50, |source| {
-        Tokenizer::load(source, "tokenizer", 77).is_ok_and(|tokenizer| {
-            let _ = tokenizer
-                .encode("a photo of a sks dog, \u{1f436} (d\u{e9}j\u{e0} vu)")
-                .map(|ids| ids.len());
-            true
-        })
-    });
-}
-
-#[test]
-fn tokenizer_json() {
-    let text = fs::read(repository().join("tests/golden/published/tokenizers.json")).unwrap();
-    let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&text).unwrap();
-    let smallest = all
-        .values()
-        .map(serde_json::Value::to_string)
-        .min_by_key(String::len)
-        .unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("unet")).unwrap();
-    fs::create_dir_all(dir.path().join("tokenizer")).unwrap();
-    run_refused("tokenizer_json", &[smallest.into_bytes()], 50, |bytes| {
-        fs::write(dir.path().join("tokenizer/tokenizer.json"), bytes).unwrap();
-        Source::open(dir.path().to_str().unwrap())
-            .is_ok_and(|source| Tokenizer::load(&source, "tokenizer", 77).is_ok())
-    });
-}
-
-#[test]
-fn models() {
-    let wanted = [
-        "text_encoder/config.json",
-        "vae/config.json",
-        "unet/config.json",
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-    ];
-    changed_model("models", &wanted, 20, |source| {
-        Pipeline::load(source, &Device::Cpu).is_ok()
-    });
 }
 
 #[test]

@@ -58,7 +58,10 @@ pub(super) fn dry_run(
         }));
     }
     let all = parts.join("\n");
-    ui.result(&format!("# {what} each, on any machines, in any order:\n{all}\n# or all as one array job of Slurm:\n{slurm}\n# and when all are there:\n{combine}"))
+    ui.result(&format!(
+        "# {what} each, on any machines, in any order:\n{all}\n# or all as one array job of Slurm:\n{slurm}\n\
+         # and when all are there:\n{combine}"
+    ))
 }
 
 /// What an array job calls its number.

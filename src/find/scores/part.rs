@@ -29,7 +29,7 @@ pub struct Part {
 /// Takes the steps of the part that a plan names: [`paper::Options::shard`].
 ///
 /// # Errors
-/// As [`find`](super::find()); if the steps of the plan cannot be taken apart, or are fewer than the parts.
+/// As [`find`](crate::find::find()); if the steps of the plan cannot be taken apart, or are fewer than the parts.
 pub fn find_part(
     pipeline: &mut Pipeline,
     plan: FindPlan,
