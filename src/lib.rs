@@ -25,6 +25,21 @@
 //!
 //! The binary's are `cli` (what can be said), `report` (what is shown) and `commands`.
 //!
+//! # Bounds
+//!
+//! What is read may be of anyone: what goes beyond these is refused by name, and within them reading takes memory near
+//! the size of the file and time in proportion to it. Named pipes, devices and the like are no files.
+//!
+//! | of | at most |
+//! | --- | --- |
+//! | an index | 1 GiB, its header 4 MiB, 64 subjects, 30,000 photos, 256 prompts and settings of 1,000 characters |
+//! | scores, or a part of them | 16 GiB, the header 4 MiB |
+//! | weights | a header of 16 MiB, 65,536 tensors |
+//! | a model's text files | 64 MiB |
+//! | a photo | 512 MiB, 32,768 pixels a side; beyond 178 million pixels it is read at a half or a quarter |
+//! | prompts of an evaluation | 10,000, of 10,000 bytes each |
+//! | what a hub lists | 8 MiB, 5,000 files |
+//!
 //! # Names of the paper
 //!
 //! | paper | here |
@@ -44,6 +59,9 @@ mod error;
 pub mod eval;
 mod files;
 pub mod find;
+#[cfg(test)]
+#[path = "../tests/fuzz/mod.rs"]
+mod fuzz;
 #[cfg(test)]
 mod golden;
 pub mod index;

@@ -8,16 +8,20 @@ use cones::index::{Scope, SiteSelection};
 
 use super::MemoryArgs;
 use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
-use super::values::{at_least_one, batch, density, finite, non_negative, picture_count, words};
+use super::shards::ShardArgs;
+use super::values::{
+    at_least_one, batch, density, drawn_seed, finite, non_negative, picture_count, words,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct FindArgs {
     /// Photos of the subject: PNG or JPEG files, or folders of them
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required_unless_present = "from_scores", value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// What kind of thing the subject is: its class noun, such as `dog`
-    #[arg(help_heading = INPUT, long, value_name = "NOUN", value_parser = words)]
-    pub(crate) subject: String,
+    #[arg(help_heading = INPUT, long, required_unless_present = "from_scores", value_name = "NOUN",
+        value_parser = words)]
+    pub(crate) subject: Option<String>,
     /// The rare word that stands for the subject in prompts
     #[arg(help_heading = INPUT, long, default_value = "sks", value_name = "WORD", value_parser = words)]
     pub(crate) token: String,
@@ -73,12 +77,15 @@ pub(crate) struct FindArgs {
     /// The index to write [default: NOUN.idx]
     #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
+    /// Write the score of every neuron (learned: its share in the mask), as safetensors, f32 [out, in] for each site:
+    /// what --from-scores chooses from
     #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
     /// Replace what the output holds, also where it is an index of other photos or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) shards: ShardArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
 }
@@ -94,15 +101,23 @@ pub(crate) enum Method {
 impl FindArgs {
     /// What clap cannot say: which options a method does not have.
     pub(super) fn check(&self) -> Result<(), String> {
-        let sites = self.sites();
-        if self.output.is_none()
-            && (self.subject.contains(['/', '\\']) || self.subject.starts_with('.'))
-        {
-            return Err(format!(
-                "--subject: expected a noun that gives the index a name, found `{}`: name the index with --output FILE",
-                self.subject
-            ));
+        if !self.shards.from_scores.is_empty() {
+            return Ok(());
         }
+        self.index_of(self.subject())?;
+        if self.shards.shard.is_some() && self.method != Method::Paper {
+            return Err(
+                "--shard belongs to --method paper: each step of a mask needs the one before"
+                    .to_owned(),
+            );
+        }
+        if self.shards.shard.is_some() && drawn_seed().is_some() {
+            return Err(
+                "--shard needs the same --seed for all parts, found -1, which draws one for each"
+                    .to_owned(),
+            );
+        }
+        let sites = self.sites();
         if self.scope() == Scope::Words && !sites.is_cross() {
             return Err(format!(
                 "--scope words needs --sites cross or cross:v, found `{sites}`: only those layers see words"
@@ -141,10 +156,27 @@ impl FindArgs {
         }
     }
 
-    /// The index to write.
+    /// The noun, where there is to be one.
+    pub(crate) fn subject(&self) -> &str {
+        self.subject.as_deref().unwrap_or_default()
+    }
+
+    /// What to write, and beside what class pictures are kept: the index, or a part's scores.
     pub(crate) fn output(&self) -> PathBuf {
-        let named = || format!("{}.idx", self.subject.replace(' ', "-")).into();
-        self.output.clone().unwrap_or_else(named)
+        let part = self.scores.clone().filter(|_| self.shards.shard.is_some());
+        part.unwrap_or_else(|| self.index_of(self.subject()).unwrap_or_default())
+    }
+
+    /// The index to write, of this subject.
+    pub(crate) fn index_of(&self, noun: &str) -> Result<PathBuf, String> {
+        match &self.output {
+            Some(output) => Ok(output.clone()),
+            None if noun.contains(['/', '\\']) || noun.starts_with('.') => Err(format!(
+                "--subject: expected a noun that gives the index a name, found `{noun}`: name the index with \
+                 --output FILE",
+            )),
+            None => Ok(format!("{}.idx", noun.replace(' ', "-")).into()),
+        }
     }
 
     /// Where the neurons are to be shut.

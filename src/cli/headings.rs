@@ -10,7 +10,11 @@ pub(super) const FIND: &str = "\
 Examples:
   cones find --subject dog photos/
   cones find --subject dog --method paper --class-images dogs/ --scores dog.safetensors photos/
-  cones find --subject dog --model sd-legacy/stable-diffusion-v1-5 --dry-run photos/";
+  cones find --from-scores dog.safetensors --density 1% -o few.idx
+  cones find --subject dog --model sd-legacy/stable-diffusion-v1-5 --dry-run photos/
+
+Scores in Python: `from safetensors.numpy import load_file`, `scores = load_file(\"dog.safetensors\")`;
+of a part, whose first axis is its blocks of steps: `sums = {site: s.sum(0) for site, s in scores.items()}`";
 
 pub(super) const GENERATE: &str = "\
 Examples:

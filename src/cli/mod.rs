@@ -4,6 +4,7 @@ mod find;
 mod generate;
 mod headings;
 mod sampling;
+mod shards;
 mod values;
 
 pub(crate) use find::{FindArgs, Method};

@@ -1,6 +1,15 @@
 //! The prompts of an evaluation.
 
+use std::path::Path;
+
+use crate::files::regular;
 use crate::prompt::{article, occurrences, place_subjects};
+use crate::{Error, Result};
+
+/// The most prompts of a file: as many as pictures may be drawn.
+const MOST: usize = 10_000;
+/// The longest line of a file, in bytes: many times what any text encoder sees.
+const LONGEST: usize = 10_000;
 
 /// Scenes that most models know.
 pub const DEFAULT_PROMPTS: [&str; 8] = [
@@ -38,6 +47,40 @@ impl Prompt {
         Self {
             described: without_token(&used, noun, token),
             used,
+        }
+    }
+
+    /// [`Prompt::list`] of a file: of at most 10,000 prompts, in lines of at most 10,000 bytes.
+    ///
+    /// # Errors
+    /// If it is no regular file, no UTF-8, longer, or has no prompts.
+    pub fn read(path: &Path, noun: &str, token: &str) -> Result<Vec<Self>> {
+        let refused = |expected: String, found: &str| {
+            let hint = "give a text file with one prompt on each line";
+            Err(Error::file(
+                path.display().to_string(),
+                expected,
+                found,
+                hint,
+            ))
+        };
+        let Ok(text) = String::from_utf8(regular::read(path)?) else {
+            return refused("prompts in UTF-8".to_owned(), "another encoding");
+        };
+        if let Some((i, _)) = text
+            .lines()
+            .enumerate()
+            .find(|(_, line)| line.len() > LONGEST)
+        {
+            let expected = format!("prompts of at most {LONGEST} bytes");
+            return refused(expected, &format!("a longer one in line {}", i + 1));
+        }
+        if text.lines().count() > MOST {
+            return refused(format!("at most {MOST} lines"), "more");
+        }
+        match Self::list(&text, noun, token) {
+            prompts if prompts.is_empty() => refused("a prompt on each line".to_owned(), "none"),
+            prompts => Ok(prompts),
         }
     }
 
@@ -94,6 +137,31 @@ mod tests {
         assert_eq!((&*prompt.used, &*prompt.described), (used, described));
         // Nothing is left to take out.
         assert_eq!(without_token(&prompt.described, noun, token), described);
+    }
+
+    #[test]
+    fn files_of_prompts_have_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &[u8]| {
+            let path = dir.path().join("prompts");
+            std::fs::write(&path, text).unwrap();
+            Prompt::read(&path, "owl", "sks").map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b"a {}\n# no\n\nan {}").unwrap().len(), 2);
+        let line = |length: usize| [&b"a "[..], "x".repeat(length - 2).as_bytes()].concat();
+        assert_eq!(read(&line(LONGEST)).unwrap().len(), 1);
+        for (text, words) in [
+            (line(LONGEST + 1), "line 1"),
+            ("a\n".repeat(MOST + 1).into_bytes(), "at most 10000 lines"),
+            (b"# no\n".to_vec(), "found none"),
+            (b"caf\xe9".to_vec(), "UTF-8"),
+        ] {
+            let error = read(&text).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(Prompt::read(dir.path(), "owl", "sks").is_err());
+        #[cfg(unix)]
+        assert!(Prompt::read("/dev/zero".as_ref(), "owl", "sks").is_err());
     }
 
     #[test]

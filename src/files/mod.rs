@@ -16,14 +16,22 @@ pub(crate) const MAX_FILE: u64 = 1 << 30;
 
 /// The bytes of a file of at most [`MAX_FILE`] bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    read_up_to(path, MAX_FILE)
+}
+
+/// The bytes of a file of at most so many.
+pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, metadata) = regular::open(path)?;
+    if metadata.len() > most {
+        return Err(IndexError::TooLargeToRead { most }.into());
+    }
     // Room for all of it at once: growing would hold it twice.
-    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_FILE) as usize + 1);
-    file.take(MAX_FILE + 1)
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
+    file.take(most + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::io("read", path))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(IndexError::TooLargeToRead { most: MAX_FILE }.into());
+    if bytes.len() as u64 > most {
+        return Err(IndexError::TooLargeToRead { most }.into());
     }
     match foreign::of_tensors(&bytes) {
         Some(foreign) => {

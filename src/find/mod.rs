@@ -31,8 +31,9 @@ pub mod paper;
 mod plan;
 mod prompts;
 pub mod rounding;
-mod scores_file;
+mod scores;
 pub mod selection;
+mod shard;
 mod state;
 mod sums;
 mod trainer;
@@ -48,17 +49,19 @@ pub use loss::Step;
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
 pub use prompts::risks;
-pub use scores_file::Scores;
+pub use scores::{Part, Parts, Scores, find_part};
+pub use shard::{BLOCKS, Shard};
 pub use state::TrainerState;
 pub use trainer::Moment;
 pub use tune::{TunePlan, Tuned, tune};
 
 use std::collections::BTreeMap;
 
+use self::gram::Gram;
 use self::prompts::gram;
-use self::rounding::{Soft, round};
+use self::rounding::{Rounded, Soft, round};
 use self::selection::{Stability, select};
-use crate::index::{NeuronIndex, NeuronSet, Scope, Site};
+use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection, Subject};
 use crate::prompt::Marks;
 use crate::{Error, Photos, Pipeline, Result};
 
@@ -87,8 +90,7 @@ impl Found {
             .index
             .sites()
             .map(|(site, set)| (site.clone(), set.shape()));
-        let fingerprint = &self.index.provenance().fingerprint;
-        Scores::to_bytes(&self.scores, &shapes.collect(), fingerprint)
+        Scores::to_bytes(&self.scores, &shapes.collect(), self.index.provenance())
     }
 }
 
@@ -111,10 +113,7 @@ pub fn find(
         method,
         class,
     } = plan;
-    let marks = match method.scope() {
-        Scope::Words => Marks::new(vec![subject.phrase()], Vec::new()),
-        Scope::Prompt => Marks::default(),
-    };
+    let marks = marks(method.scope(), &subject);
     let subject = (&subject, &marks);
     let data = encode(pipeline, subject, &photos, &class, observer)?;
     drop((photos, class)); // what they keep of pixels is memory for the steps
@@ -141,27 +140,18 @@ pub fn find(
             let gram = gram(pipeline, subject, mask.scope)?;
             let (unet, schedule) = pipeline.unet_mut();
             let masks = learned::soft_mask(unet, schedule, &data, mask, from, &mut after_step)?;
-            let weights = pipeline.unet().site_weights(mask.sites);
-            let soft = masks.into_iter().map(|(site, mask)| {
-                let weight = weights[&site].tensor()?.flatten_all()?.to_vec1()?;
-                Ok((site, Soft { weight, mask }))
-            });
-            let soft = soft.collect::<Result<BTreeMap<Site, Soft>>>()?;
-            let rounded = round(&soft, &gram, *density)?;
-            let masks = soft.into_iter().map(|(site, soft)| (site, soft.mask));
-            (rounded.neurons, masks.collect(), None, Some(rounded.error))
+            let (rounded, masks) = round_masks(pipeline, mask.sites, &gram, masks, *density)?;
+            (rounded.neurons, masks, None, Some(rounded.error))
         }
     };
     pipeline.check_unchanged()?;
     let taken = steps.len().to_string();
     provenance.settings.insert("steps".to_owned(), taken);
     let weights = pipeline.unet().site_weights(method.sites());
-    let mut index = NeuronIndex::new(provenance)?;
-    for (site, chosen) in neurons {
-        let (out, input) = weights[&site].shape();
-        let shape = [side(out)?, side(input)?];
-        index.insert(site, NeuronSet::new(shape, chosen)?)?;
-    }
+    let index = assemble(provenance, neurons, |site| {
+        let (out, input) = weights[site].shape();
+        shape(out, input)
+    })?;
     Ok(Found {
         index,
         scores,
@@ -169,6 +159,52 @@ pub fn find(
         stability,
         rounding_error,
     })
+}
+
+/// What in a prompt are the words of the subject, where neurons are shut at these.
+fn marks(scope: Scope, subject: &Subject) -> Marks {
+    match scope {
+        Scope::Words => Marks::new(vec![subject.phrase()], Vec::new()),
+        Scope::Prompt => Marks::default(),
+    }
+}
+
+/// The neurons of soft masks of a model's sites, at most so many; the masks are given back.
+fn round_masks(
+    pipeline: &Pipeline,
+    sites: SiteSelection,
+    gram: &Gram,
+    masks: BTreeMap<Site, Vec<f32>>,
+    density: f64,
+) -> Result<(Rounded, BTreeMap<Site, Vec<f32>>)> {
+    let weights = pipeline.unet().site_weights(sites);
+    let soft = masks.into_iter().map(|(site, mask)| {
+        let weight = weights[&site].tensor()?.flatten_all()?.to_vec1()?;
+        Ok((site, Soft { weight, mask }))
+    });
+    let soft = soft.collect::<Result<BTreeMap<Site, Soft>>>()?;
+    let rounded = round(&soft, gram, density)?;
+    let masks = soft.into_iter().map(|(site, soft)| (site, soft.mask));
+    Ok((rounded, masks.collect()))
+}
+
+/// An index of these neurons, in sites of these shapes.
+fn assemble(
+    provenance: Provenance,
+    neurons: BTreeMap<Site, Vec<u32>>,
+    shape: impl Fn(&Site) -> Result<[u32; 2]>,
+) -> Result<NeuronIndex> {
+    let mut index = NeuronIndex::new(provenance)?;
+    for (site, chosen) in neurons {
+        let set = NeuronSet::new(shape(&site)?, chosen)?;
+        index.insert(site, set)?;
+    }
+    Ok(index)
+}
+
+/// The shape of a matrix as index files have it.
+fn shape(out: usize, input: usize) -> Result<[u32; 2]> {
+    Ok([side(out)?, side(input)?])
 }
 
 /// A side of a matrix as index files have it.

@@ -1,14 +1,16 @@
 //! Scores of neurons: Algorithm 1 of the Cones paper.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::Tensor;
 
 use super::importance_sampler::Sampler;
 use super::loss::{Batch, DreamBoothData};
 use super::selection::{Selection, Stability, stability};
+use super::shard::{Shard, blocks, changes, reaches, steps_of_block};
 use super::state::TrainerState;
-use super::sums::Half;
+use super::sums::{BlockSums, Half, Kept, scores, update};
 use super::trainer;
 use super::trainer::{Gradients, Moment, Objective};
 use crate::index::{Scope, Site, SiteSelection};
@@ -49,6 +51,8 @@ pub struct Options {
     pub selection: Selection,
     /// Stop as soon as the two halves of the steps share this part of their choices.
     pub until_stable: Option<f64>,
+    /// The part of the steps to take, where others take the rest: see [`find_part`](super::find_part).
+    pub shard: Option<Shard>,
 }
 
 /// As published.
@@ -64,6 +68,7 @@ impl Default for Options {
             seed: 0,
             selection: Selection::Density(DENSITY),
             until_stable: None,
+            shard: None,
         }
     }
 }
@@ -77,11 +82,36 @@ pub struct Scores {
     pub stability: Option<Stability>,
 }
 
+impl Options {
+    /// The steps that are taken here.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.shard
+            .map_or(0..self.steps, |shard| shard.steps(self.steps))
+    }
+
+    /// How many steps are summed before they go to the sum of all: where one can stop at any step, or be split at none,
+    /// a single one.
+    fn block(&self) -> usize {
+        match self.until_stable.is_some() || self.batch_sampling == BatchSampling::Importance {
+            true => 1,
+            false => steps_of_block(self.steps),
+        }
+    }
+
+    /// [`BatchSampling::arrays`], with those of a part.
+    pub(crate) fn arrays(&self) -> u64 {
+        let apart = self
+            .shard
+            .map_or(0, |shard| blocks(self.steps, shard).len());
+        self.batch_sampling.arrays() + apart as u64
+    }
+}
+
 impl BatchSampling {
     /// Arrays as large as all sites searched that are alive at once: weights, sums, gradients and scores.
-    pub(crate) fn arrays(self) -> u64 {
+    fn arrays(self) -> u64 {
         match self {
-            Self::Pairs | Self::Stratified(_) => 5,
+            Self::Pairs | Self::Stratified(_) => 6,
             Self::Importance => 7,
         }
     }
@@ -117,19 +147,27 @@ struct Scoring<'a> {
     data: &'a DreamBoothData,
     options: &'a Options,
     theta: BTreeMap<Site, Tensor>,
-    /// S of the even and of the odd steps: their sum is the paper's.
-    halves: [Half; 2],
+    /// S: over all steps, the paper's.
+    sums: BlockSums,
     /// With [`BatchSampling::Importance`].
     sampler: Option<Sampler<'a>>,
 }
 
 impl Objective for Scoring<'_> {
     fn steps(&self) -> usize {
-        self.options.steps
+        self.options.range().len()
     }
 
     fn searched(&self) -> (SiteSelection, Scope) {
         (self.options.sites, self.options.scope)
+    }
+
+    /// A part begins where a whole run would be.
+    fn begin(&self, unet: &mut UNet) -> Result<()> {
+        match self.options.range().start {
+            0 => Ok(()),
+            _ => self.put(unet),
+        }
     }
 
     fn batches(&self) -> usize {
@@ -137,6 +175,7 @@ impl Objective for Scoring<'_> {
     }
 
     fn batch(&mut self, k: usize, i: usize) -> Result<Batch> {
+        let k = self.options.range().start + k;
         let seed = self.options.seed.wrapping_add(k as u64);
         let (schedule, weight) = (self.schedule, self.options.prior_loss_weight);
         if let Some(sampler) = &mut self.sampler {
@@ -158,17 +197,21 @@ impl Objective for Scoring<'_> {
 
     fn absorb(&mut self, k: usize, gradients: Vec<Gradients>) -> Result<()> {
         let gradients = gradients.into_iter().next().unwrap_or_default();
-        let half = &mut self.halves[k % 2];
+        let Range { start, end } = self.options.range();
+        let step = (start + k, end);
         let scores = scores(&self.theta, &gradients)?;
-        match &mut self.sampler {
-            Some(sampler) => {
-                let (kind, times) = sampler.observe(&scores)?;
-                half.add(kind, scores, times)
+        if let Some(sampler) = &mut self.sampler {
+            let (kind, times) = sampler.observe(&scores)?;
+            return self.sums.add(step, kind, scores, times);
+        }
+        self.sums.add(step, 0, scores, 1.0)?;
+        let before = self.options.shard.map(|_| self.theta.clone());
+        update(&mut self.theta, &gradients, self.options.rho)?;
+        match before {
+            Some(before) if changes(&before, &self.theta)? => {
+                Err(reaches(self.options.rho, start + k))
             }
-            None => {
-                half.add(0, scores, 1.0)?;
-                update(&mut self.theta, &gradients, self.options.rho)
-            }
+            _ => Ok(()),
         }
     }
 
@@ -193,15 +236,16 @@ impl Objective for Scoring<'_> {
         if !taken.is_multiple_of(LOOK_EVERY) {
             return Ok(false);
         }
-        let [even, odd] = &self.halves;
+        let Some([even, odd]) = self.sums.halves() else {
+            return Ok(false);
+        };
         let found = stability(&even.means()?, &odd.means()?, self.options.selection)?;
         Ok(found.shared >= enough)
     }
 
     fn save(&self, state: &mut TrainerState) -> Result<()> {
-        for (name, half) in HALVES.iter().zip(&self.halves) {
-            half.save(name, state)?;
-        }
+        state.keep_numbers("range", self.ends());
+        self.sums.save(state)?;
         if let Some(sampler) = &self.sampler {
             sampler.save(state);
         }
@@ -214,9 +258,14 @@ impl Objective for Scoring<'_> {
     }
 
     fn load(&mut self, state: &TrainerState) -> Result<()> {
-        for (name, half) in HALVES.iter().zip(&mut self.halves) {
-            half.load(name, &self.theta, state)?;
+        if state.numbers_of("range", 2)? != self.ends() {
+            return Err(Error::value(
+                "state of a run",
+                "one of these steps",
+                "one of others",
+            ));
         }
+        self.sums.load(&self.theta, state)?;
         if let Some(sampler) = &mut self.sampler {
             sampler.load(state)?;
         }
@@ -230,14 +279,20 @@ impl Objective for Scoring<'_> {
     }
 }
 
-/// What a state calls the halves of the steps.
-const HALVES: [&str; 2] = ["even", "odd"];
+impl Scoring<'_> {
+    /// The first step and the one behind the last.
+    fn ends(&self) -> Vec<f64> {
+        let Range { start, end } = self.options.range();
+        vec![start as f64, end as f64]
+    }
+}
 
 /// The mean over the steps of θ∘∂L_con/∂θ for every neuron: Algorithm 1, with S/K as the score.
 ///
 /// For k = 0..K−1: g = ∂L_con/∂θ; S += θ∘g; θ −= ρ·θ∘θ∘g. A large positive score says that shrinking the weight
-/// lowers the loss. With the published ρ of 2e-5 an update is far below one unit in the last place of θ in f32, so
-/// that in effect all steps are taken at the model's own weights.
+/// lowers the loss. With the published ρ of 2e-5 an update is below one unit in the last place of nearly every θ in f32:
+/// a score of 1.5e-3 in one step reaches it, as it happens in small models. So in effect all steps are taken at the
+/// model's own weights.
 ///
 /// The model is given back unchanged, also after an error. It begins where `from` is, if that is given.
 ///
@@ -252,6 +307,62 @@ pub(crate) fn algorithm1(
     from: Option<&TrainerState>,
     after_step: impl FnMut(&Moment) -> Result<()>,
 ) -> Result<Scores> {
+    match sums(unet, schedule, data, options, from, after_step)? {
+        Kept::Halves(halves) => {
+            for half in &halves {
+                check_finite(unet, &half.means()?)?;
+            }
+            let scores = means(halves, options.selection)?;
+            check_finite(unet, &scores.scores)?;
+            Ok(scores)
+        }
+        Kept::Apart(_) => Err(Error::value("steps", "all of them", "a part")),
+    }
+}
+
+/// The sums over the blocks of a part of the steps, in order.
+pub(super) fn algorithm1_part(
+    unet: &mut UNet,
+    schedule: &ScheduleConfig,
+    data: &DreamBoothData,
+    options: &Options,
+    from: Option<&TrainerState>,
+    after_step: impl FnMut(&Moment) -> Result<()>,
+) -> Result<Vec<BTreeMap<Site, Vec<f32>>>> {
+    let Kept::Apart(blocks) = sums(unet, schedule, data, options, from, after_step)? else {
+        return Err(Error::value("steps", "a part", "all of them"));
+    };
+    let values = blocks.iter().map(|block| {
+        let values = block.values()?;
+        check_finite(unet, &values)?;
+        Ok(values)
+    });
+    values.collect()
+}
+
+/// The scores from the sums over even and over odd blocks.
+pub(super) fn means([even, odd]: [Half; 2], selection: Selection) -> Result<Scores> {
+    let stability = match odd.is_empty() {
+        true => None, // after a single block, or none
+        false => Some(stability(&even.means()?, &odd.means()?, selection)?),
+    };
+    let scores = even.plus(odd)?.means()?;
+    Ok(Scores { scores, stability })
+}
+
+fn check_finite(unet: &UNet, scores: &BTreeMap<Site, Vec<f32>>) -> Result<()> {
+    let mut all = scores.iter();
+    all.try_for_each(|(site, scores)| unet.check_finite(|| format!("scores of `{site}`"), scores))
+}
+
+fn sums(
+    unet: &mut UNet,
+    schedule: &ScheduleConfig,
+    data: &DreamBoothData,
+    options: &Options,
+    from: Option<&TrainerState>,
+    after_step: impl FnMut(&Moment) -> Result<()>,
+) -> Result<Kept> {
     data.check()?;
     let by_importance = options.batch_sampling == BatchSampling::Importance;
     if by_importance && options.rho > 0.0 {
@@ -263,7 +374,7 @@ pub(crate) fn algorithm1(
         data,
         options,
         theta: unet.site_tensors(options.sites)?,
-        halves: [Half::default(), Half::default()],
+        sums: BlockSums::new(options.block(), options.shard.is_some()),
         sampler: match by_importance {
             true => Some(Sampler::new(
                 schedule,
@@ -275,46 +386,5 @@ pub(crate) fn algorithm1(
         },
     };
     unet.restoring(|unet| trainer::run(unet, &mut scoring, from, after_step))?;
-    let [even, odd] = scoring.halves;
-    let finite = |scores: BTreeMap<Site, Vec<f32>>| {
-        for (site, scores) in &scores {
-            unet.check_finite(|| format!("scores of `{site}`"), scores)?;
-        }
-        Ok::<_, Error>(scores)
-    };
-    let stability = match odd.is_empty() {
-        true => None, // after a single step, or none
-        false => {
-            let halves = [finite(even.means()?)?, finite(odd.means()?)?];
-            Some(stability(&halves[0], &halves[1], options.selection)?)
-        }
-    };
-    Ok(Scores {
-        scores: finite(even.plus(odd)?.means()?)?,
-        stability,
-    })
-}
-
-/// θ∘g.
-fn scores(
-    theta: &BTreeMap<Site, Tensor>,
-    gradients: &BTreeMap<Site, Tensor>,
-) -> Result<Vec<(Site, Tensor)>> {
-    let score = |(site, g): (&Site, &Tensor)| Ok((site.clone(), (&theta[site] * g)?));
-    gradients.iter().map(score).collect()
-}
-
-/// θ −= ρ·θ∘θ∘g.
-fn update(
-    theta: &mut BTreeMap<Site, Tensor>,
-    gradients: &BTreeMap<Site, Tensor>,
-    rho: f64,
-) -> Result<()> {
-    for (site, weight) in theta.iter_mut().filter(|_| rho > 0.0) {
-        if let Some(g) = gradients.get(site) {
-            let update = ((&*weight * rho)? * &*weight)?.mul(g)?;
-            *weight = (&*weight - update)?;
-        }
-    }
-    Ok(())
+    Ok(scoring.sums.into_kept())
 }

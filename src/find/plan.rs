@@ -7,7 +7,6 @@ use super::class_images::ClassImages;
 use super::loss::rows_at_once;
 use super::paper::BatchSampling;
 use super::prompts::prompts;
-use super::selection::Selection;
 use super::{learned, paper};
 use crate::index::{NeuronIndex, Provenance, Scope, SiteSelection, Subject};
 use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
@@ -52,7 +51,7 @@ impl Method {
     /// The most steps that it takes.
     pub fn steps(&self) -> usize {
         match self {
-            Self::Paper(options) => options.steps,
+            Self::Paper(options) => options.range().len(),
             Self::Learned { mask, .. } => mask.steps,
         }
     }
@@ -102,16 +101,12 @@ impl Method {
                     BatchSampling::Stratified(batch_size) => format!("strata of {batch_size}"),
                     BatchSampling::Importance => "importance".to_owned(),
                 };
-                let choice = match options.selection {
-                    Selection::Threshold(t) => ("threshold", t.to_string()),
-                    Selection::Density(d) => ("density", d.to_string()),
-                };
                 let steps = ("steps", options.steps.to_string());
                 let steps = options.until_stable.is_none().then_some(steps);
                 let rho = ("rho", options.rho.to_string());
                 steps
                     .into_iter()
-                    .chain([("draws", sampling), rho, choice])
+                    .chain([("draws", sampling), rho, options.selection.setting()])
                     .collect()
             }
             Self::Learned { mask, density } => vec![
@@ -191,10 +186,7 @@ impl FindPlan {
     /// photos.
     pub fn fit(&self, pipeline: &mut Pipeline, photos: &Photos, budget: u64) -> MemoryEstimate {
         let (rows, arrays) = match &self.method {
-            Method::Paper(options) => {
-                let sampling = options.batch_sampling;
-                (sampling.rows(), sampling.arrays())
-            }
+            Method::Paper(options) => (options.batch_sampling.rows(), options.arrays()),
             Method::Learned { mask, .. } => (mask.rows(), learned::ARRAYS),
         };
         let numbers = searched(pipeline, self.method.sites()) * arrays;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::index::Site;
+use crate::index::{Provenance, Site};
 use crate::{Error, Result};
 
 /// Which neurons to shut.
@@ -12,6 +12,31 @@ pub enum Selection {
     Threshold(f32),
     /// The neurons of the highest scores, as many as this share of all neurons searched, and only positive scores.
     Density(f64),
+}
+
+impl Selection {
+    /// What files say of it: a setting's name and value.
+    pub(super) fn setting(self) -> (&'static str, String) {
+        match self {
+            Self::Threshold(threshold) => ("threshold", threshold.to_string()),
+            Self::Density(density) => ("density", density.to_string()),
+        }
+    }
+
+    /// That of a run that a file is of.
+    ///
+    /// # Errors
+    /// If the file says none, or what cannot be one.
+    pub fn of(plan: &Provenance) -> Result<Self> {
+        let text = |key: &str| plan.settings.get(key);
+        let threshold = text("threshold").and_then(|text| text.parse().ok());
+        let share = text("density").and_then(|text| text.parse().ok());
+        let threshold = threshold.filter(|threshold: &f32| threshold.is_finite());
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        (threshold.map(Self::Threshold))
+            .or(share.map(Self::Density))
+            .ok_or_else(|| Error::value("scores", "a run's threshold or density", "none"))
+    }
 }
 
 /// The indices of the neurons to shut, ascending, for every site that has scores.

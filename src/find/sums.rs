@@ -1,4 +1,7 @@
-//! Sums of scores over steps.
+//! Sums of scores over steps, in blocks.
+//!
+//! Steps are added up in fixed blocks, and the blocks then. A sum of f32 depends on the order; this way a run that is
+//! split between blocks has the bits of one that is not, into however many parts.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +10,9 @@ use candle_core::Tensor;
 use super::state::TrainerState;
 use crate::Result;
 use crate::index::Site;
+
+/// What a state calls the sums over even and over odd blocks.
+const HALVES: [&str; 2] = ["even", "odd"];
 
 /// What some of the steps found: for each kind of sample, where kinds are drawn apart, the sum of its scores.
 #[derive(Default)]
@@ -48,6 +54,21 @@ impl Half {
     /// Whether there was no step.
     pub(super) fn is_empty(&self) -> bool {
         self.counts == [0, 0]
+    }
+
+    /// A sum of this many steps: one array for each site.
+    pub(super) fn of_steps(steps: usize, sums: BTreeMap<Site, Tensor>) -> Self {
+        Self {
+            sums: [Sums(sums), Sums::default()],
+            counts: [steps, 0],
+        }
+    }
+
+    /// The arrays of the first kind of sample, of which alone pairs and strata are.
+    pub(super) fn values(&self) -> Result<BTreeMap<Site, Vec<f32>>> {
+        let values =
+            |(site, sum): (&Site, &Tensor)| Ok((site.clone(), sum.flatten_all()?.to_vec1()?));
+        self.sums[0].0.iter().map(values).collect()
     }
 
     /// Keeps it under a name.
@@ -109,4 +130,134 @@ impl Sums {
         self.0.insert(site.clone(), sum);
         Ok(())
     }
+}
+
+/// The sums of a run's steps, or of a part of them.
+pub(super) struct BlockSums {
+    /// Steps of a block.
+    size: usize,
+    /// That of the block that is not complete yet.
+    current: Half,
+    kept: Kept,
+}
+
+/// What there is of complete blocks.
+pub(super) enum Kept {
+    /// The sums over even and over odd blocks.
+    Halves([Half; 2]),
+    /// Each block by itself, for others to add up.
+    Apart(Vec<Half>),
+}
+
+impl BlockSums {
+    /// Sums in blocks of `size` steps, which `apart` keeps by themselves.
+    pub(super) fn new(size: usize, apart: bool) -> Self {
+        Self {
+            size,
+            current: Half::default(),
+            kept: match apart {
+                true => Kept::Apart(Vec::new()),
+                false => Kept::Halves(Default::default()),
+            },
+        }
+    }
+
+    /// Adds a sample of step `k` of `end`: its kind and scores times a factor.
+    pub(super) fn add(
+        &mut self,
+        (k, end): (usize, usize),
+        kind: usize,
+        scores: Vec<(Site, Tensor)>,
+        times: f64,
+    ) -> Result<()> {
+        self.current.add(kind, scores, times)?;
+        if (k + 1).is_multiple_of(self.size) || k + 1 == end {
+            let block = std::mem::take(&mut self.current);
+            match &mut self.kept {
+                Kept::Halves(halves) => {
+                    let half = &mut halves[k / self.size % 2];
+                    *half = std::mem::take(half).plus(block)?;
+                }
+                Kept::Apart(blocks) => blocks.push(block),
+            }
+        }
+        Ok(())
+    }
+
+    /// Even and odd blocks, of which there are some.
+    pub(super) fn halves(&self) -> Option<&[Half; 2]> {
+        match &self.kept {
+            Kept::Halves(halves) if !halves[1].is_empty() => Some(halves),
+            Kept::Halves(_) | Kept::Apart(_) => None,
+        }
+    }
+
+    /// What there is after the last step.
+    pub(super) fn into_kept(self) -> Kept {
+        self.kept
+    }
+
+    /// Keeps them.
+    pub(super) fn save(&self, state: &mut TrainerState) -> Result<()> {
+        self.current.save("block", state)?;
+        match &self.kept {
+            Kept::Halves(halves) => {
+                let mut named = HALVES.iter().zip(halves);
+                named.try_for_each(|(name, half)| half.save(name, state))
+            }
+            Kept::Apart(blocks) => {
+                state.keep_numbers("blocks", vec![blocks.len() as f64]);
+                let mut named = blocks.iter().enumerate();
+                named.try_for_each(|(i, block)| block.save(&format!("block.{i}"), state))
+            }
+        }
+    }
+
+    /// Takes them back; of these sites, each with a tensor of its shape.
+    pub(super) fn load(
+        &mut self,
+        like: &BTreeMap<Site, Tensor>,
+        state: &TrainerState,
+    ) -> Result<()> {
+        self.current.load("block", like, state)?;
+        match &mut self.kept {
+            Kept::Halves(halves) => {
+                let mut named = HALVES.iter().zip(halves);
+                named.try_for_each(|(name, half)| half.load(name, like, state))
+            }
+            Kept::Apart(blocks) => {
+                blocks.clear();
+                for i in 0..state.numbers_of("blocks", 1)?[0] as usize {
+                    let mut block = Half::default();
+                    block.load(&format!("block.{i}"), like, state)?;
+                    blocks.push(block);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// θ∘g.
+pub(super) fn scores(
+    theta: &BTreeMap<Site, Tensor>,
+    gradients: &BTreeMap<Site, Tensor>,
+) -> Result<Vec<(Site, Tensor)>> {
+    let score = |(site, g): (&Site, &Tensor)| Ok((site.clone(), (&theta[site] * g)?));
+    gradients.iter().map(score).collect()
+}
+
+/// θ −= ρ·θ∘θ∘g.
+pub(super) fn update(
+    theta: &mut BTreeMap<Site, Tensor>,
+    gradients: &BTreeMap<Site, Tensor>,
+    rho: f64,
+) -> Result<()> {
+    for (site, weight) in theta.iter_mut().filter(|_| rho > 0.0) {
+        if let Some(g) = gradients.get(site) {
+            let update = ((&*weight * rho)? * &*weight)?.mul(g)?;
+            *weight = (&*weight - update)?;
+        }
+    }
+    Ok(())
 }

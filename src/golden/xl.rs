@@ -250,6 +250,7 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
                 seed: numbers(&settings["seed"]),
                 selection: Selection::Density(0.03),
                 until_stable: None,
+                shard: None,
             };
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();

@@ -35,7 +35,8 @@ pub struct Source {
 }
 
 /// What a concept was found for, on and with. Everything here is written into its file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// The model's name, as people know it; better not a path of the local machine.
     pub model: String,
@@ -75,6 +76,36 @@ impl Provenance {
     /// What prompts call the subjects: `sks dog, sks cat`.
     pub fn trigger_phrase(&self) -> String {
         Subject::phrases(&self.subjects)
+    }
+
+    /// In what this is another than a plan, a few words for each. How many steps a plan takes may be open.
+    pub fn differences(&self, plan: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (differ, what) in [
+            (self.subjects != plan.subjects, "another subject"),
+            (self.pictures != plan.pictures, "other pictures"),
+            (self.fingerprint != plan.fingerprint, "another model"),
+            (self.prompts != plan.prompts, "other prompts"),
+            (self.method != plan.method, "another method"),
+            (self.scope != plan.scope, "another scope"),
+            (self.seed != plan.seed, "another seed"),
+            (self.merged_from != plan.merged_from, "merged from others"),
+        ] {
+            if differ {
+                found.push(what.to_owned());
+            }
+        }
+        let mut keys: Vec<&String> = self.settings.keys().chain(plan.settings.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let [old, new] =
+                [self, plan].map(|of| of.settings.get(key).map_or("none", String::as_str));
+            if old != new && !(key == "steps" && new == "none") {
+                found.push(format!("{key} {old} instead of {new}"));
+            }
+        }
+        found
     }
 
     /// That a file can be made of it.

@@ -21,5 +21,10 @@ pub(crate) fn hint(error: &Error) -> Option<&str> {
             _ => {}
         }
     }
-    error.hint()
+    match error {
+        Error::Value { name, .. } if name == "rho" => {
+            Some("give the same command with `--rho 0`, for all parts")
+        }
+        _ => error.hint(),
+    }
 }

@@ -67,3 +67,17 @@ pub fn is_absent(model: &str, layout: Layout, variant: Option<&str>) -> bool {
         Err(_) => true,
     }
 }
+
+/// Whether the answer to a listing can be read; for tests/fuzz.
+#[cfg(test)]
+pub(crate) fn reads_listing(answer: &[u8]) -> bool {
+    let found = listing::parse(answer);
+    found.is_ok_and(|found| {
+        found
+            .files
+            .iter()
+            .filter(|file| file.wanted().is_ok())
+            .count()
+            > 0
+    })
+}

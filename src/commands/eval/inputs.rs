@@ -44,16 +44,8 @@ pub(super) fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<
             &subject.token,
         ));
     };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("failed to read prompts `{}`", path.display()))?;
-    let prompts = Prompt::list(&text, &subject.noun, &subject.token);
-    if prompts.is_empty() {
-        bail!(
-            "prompts `{}`: expected one on each line, found none",
-            path.display()
-        );
-    }
-    Ok(prompts)
+    Prompt::read(path, &subject.noun, &subject.token)
+        .with_context(|| format!("failed to read prompts `{}`", name(path)))
 }
 
 /// The encoder that the user named, or that the model brings along.

@@ -42,6 +42,7 @@ fn paper(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> paper::Option
             None => Selection::Density(args.density.unwrap_or(paper::DENSITY)),
         },
         until_stable: args.until_stable,
+        shard: args.shards.shard,
     }
 }
 

@@ -1,11 +1,14 @@
 //! `cones find`: photos to one concept.
 
+mod again;
 mod arguments;
+mod array;
+mod shard;
 
 use std::path::Path;
 
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
-use cones::find::{ClassImages, FindPlan, Found, find, risks, searched};
+use cones::find::{BLOCKS, ClassImages, FindPlan, Found, find, find_part, risks, searched};
 use cones::index::Subject;
 use cones::{LeftOut, escaped};
 use serde_json::json;
@@ -23,8 +26,11 @@ use crate::report::ui::{Ui, peak_memory};
 
 pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
+    if !args.shards.from_scores.is_empty() {
+        return again::run(global, args, &ui);
+    }
     let subject = Subject {
-        noun: args.subject.clone(),
+        noun: args.subject().to_owned(),
         token: args.token.clone(),
     };
     let output = args.output();
@@ -36,8 +42,10 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         .files
         .iter()
         .chain(class.iter().flat_map(|class| &class.files));
-    let mut outputs = Outputs::beside(inputs).file("--output", &output);
-    if let Some(path) = &args.scores {
+    let is_part = args.shards.shard.is_some();
+    let mut outputs =
+        Outputs::beside(inputs).file(if is_part { "--scores" } else { "--output" }, &output);
+    if let Some(path) = args.scores.as_ref().filter(|_| !is_part) {
         Outputs::beside([]).file("--scores", path).spare_indices()?;
         outputs = outputs.file("--scores", path);
     }
@@ -63,8 +71,18 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         class,
     };
     let provenance = plan.provenance(&pipeline, &photos)?;
-    let again = outputs::check_free(&output, &provenance, args.force)?;
-    check_scores(args, again)?;
+    match args.shards.shard {
+        Some(part) if !args.memory.dry_run => {
+            if shard::is_there(&output, &provenance, part, args.force)? {
+                return shard::report(global, &ui, &output, part, None);
+            }
+        }
+        Some(_) => {}
+        None => {
+            let again = outputs::check_free(&output, &provenance, args.force)?;
+            check_scores(args.scores.as_deref(), again || args.force)?;
+        }
+    }
     let budget = Budget::new(args.memory.bytes);
     let needs = plan.fit(&mut pipeline, &photos, budget.bytes());
     budget.check(&needs, &ui)?;
@@ -80,12 +98,20 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             plan.method.name(),
             count(photos.len(), "photo")
         );
+        if let Some(part) = args.shards.shard {
+            return array::dry_run(global, args, &ui, &what, part);
+        }
         return memory::dry_run(global, &ui, &what, &needs, &left_out);
     }
     let all = searched(&pipeline, args.sites());
-    let scores = args.scores.as_deref().map(|path| (path, 4 * all));
-    // An index of 3 % of the neurons has this size.
-    outputs::room([(output.as_path(), all / 40)].into_iter().chain(scores))?;
+    let scores = args.scores.as_deref().filter(|_| !is_part);
+    let scores = scores.map(|path| (path, 4 * all));
+    // An index of 3 % of the neurons has this size, a part an array for each of its blocks.
+    let least = match args.shards.shard {
+        Some(part) => 4 * all * BLOCKS.min(plan.method.steps()).div_ceil(part.of()) as u64,
+        None => all / 40,
+    };
+    outputs::room([(output.as_path(), least)].into_iter().chain(scores))?;
     ui.note(&memory::line(&needs));
     for risk in risks(&pipeline, &plan.subject)? {
         ui.warn(&risk);
@@ -98,8 +124,22 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             Method::Learned => "learning a mask",
         },
     );
+    if let Some(part) = args.shards.shard {
+        let found = find_part(&mut pipeline, plan, photos, &mut meters)?;
+        meters.finish();
+        let mut saved = Saved::default();
+        saved.write(&output, &found.to_bytes()?);
+        saved.finish()?;
+        return shard::report(global, &ui, &output, part, Some(&found));
+    }
     let found = find(&mut pipeline, plan, photos, &mut meters)?;
     meters.finish();
+    save(args, &ui, &output, &found)?;
+    report(global, &ui, &output, &found, &left_out)
+}
+
+/// Writes the index, and the scores where they are wanted.
+fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Result<()> {
     if let Some(error) = found.rounding_error {
         ui.detail(&format!(
             "rounding the mask changes its effect on the text by {:.2} %",
@@ -107,20 +147,19 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         ));
     }
     let mut saved = Saved::default();
-    saved.write(&output, &found.index.to_bytes()?);
+    saved.write(output, &found.index.to_bytes()?);
     if let Some(path) = &args.scores {
         saved.write(path, &found.scores_file()?);
     }
-    saved.finish()?;
-    report(global, &ui, &output, &found, &left_out)
+    saved.finish()
 }
 
-/// That no scores of another run are lost.
-fn check_scores(args: &FindArgs, again: bool) -> anyhow::Result<()> {
+/// That no scores of another run are lost, where they may not be.
+fn check_scores(scores: Option<&Path>, may: bool) -> anyhow::Result<()> {
     let holds_something =
         |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
-    match args.scores.as_deref().filter(|path| holds_something(path)) {
-        Some(path) if !(again || args.force) => Err(Advice::error(
+    match scores.filter(|path| holds_something(path)) {
+        Some(path) if !may => Err(Advice::error(
             format!(
                 "--scores: `{}` is there, and may hold the scores of another run",
                 name(path)
@@ -155,7 +194,7 @@ fn report(
                 "total": index.total(),
                 "density": index.density(),
                 "stability": stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
-                "seed": global.seed,
+                "seed": provenance.seed,
                 "steps": steps(&found.steps),
                 "left_out": photos::left_out(left_out),
                 "peak_memory_bytes": peak_memory(),
@@ -163,14 +202,17 @@ fn report(
     }
     let bytes = std::fs::metadata(output).map_or(0, |m| m.len());
     let seconds: f64 = found.steps.iter().map(|s| s.seconds).sum();
+    let taken = match found.steps.len() {
+        0 => "chosen from scores".to_owned(),
+        steps => format!("{} in {seconds:.1} s", count(steps, "step")),
+    };
     let mut text = format!(
-        "{}: {} of {} neurons shut ({:.2} %), {} bytes, {} in {seconds:.1} s",
+        "{}: {} of {} neurons shut ({:.2} %), {} bytes, {taken}",
         escaped(&name(output)),
         thousands(index.shut()),
         thousands(index.total()),
         100.0 * index.density(),
         thousands(bytes),
-        count(found.steps.len(), "step"),
     );
     if let Some(stability) = stability {
         text += &format!(

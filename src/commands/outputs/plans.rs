@@ -17,7 +17,7 @@ pub(crate) fn check_free(path: &Path, plan: &Provenance, force: bool) -> anyhow:
     let (found, same) = match NeuronIndex::read(path) {
         Ok(index) => {
             let there = index.provenance();
-            let others = differences(there, plan);
+            let others = there.differences(plan);
             (
                 format!("one of {} ({})", described(there), others.join(", ")),
                 others.is_empty(),
@@ -46,34 +46,4 @@ fn described(index: &Provenance) -> String {
         index.trigger_phrase(),
         index.method
     )
-}
-
-/// In what an index is of another plan. How many steps a plan takes may be open.
-fn differences(there: &Provenance, plan: &Provenance) -> Vec<String> {
-    let mut found = Vec::new();
-    for (differ, what) in [
-        (there.subjects != plan.subjects, "another subject"),
-        (there.pictures != plan.pictures, "other pictures"),
-        (there.fingerprint != plan.fingerprint, "another model"),
-        (there.prompts != plan.prompts, "other prompts"),
-        (there.method != plan.method, "another method"),
-        (there.scope != plan.scope, "another scope"),
-        (there.seed != plan.seed, "another seed"),
-        (there.merged_from != plan.merged_from, "merged from others"),
-    ] {
-        if differ {
-            found.push(what.to_owned());
-        }
-    }
-    let mut keys: Vec<&String> = there.settings.keys().chain(plan.settings.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for key in keys {
-        let [old, new] =
-            [there, plan].map(|of| of.settings.get(key).map_or("none", String::as_str));
-        if old != new && !(key == "steps" && new == "none") {
-            found.push(format!("{key} {old} instead of {new}"));
-        }
-    }
-    found
 }

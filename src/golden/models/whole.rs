@@ -43,6 +43,7 @@ pub(crate) fn scores_of_algorithm_1_are_equal() {
                 seed: settings["seed"].as_u64().unwrap(),
                 selection: Selection::Density(0.03),
                 until_stable: None,
+                shard: None,
             };
             let before = golden
                 .pipeline

@@ -1,0 +1,236 @@
+//! The scores that `find --scores` wrote, and the concepts that another choice among them gives.
+
+mod file;
+mod part;
+
+pub use part::{Part, Parts, find_part};
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use self::file::{About, Array, Arrays, wrong};
+use super::Found;
+use super::prompts::gram;
+use super::selection::{Selection, Stability, select};
+use super::{assemble, marks, round_masks};
+use crate::index::{NeuronIndex, Provenance, Site, SiteSelection};
+use crate::{Error, Pipeline, Result};
+
+/// The score of every neuron of some sites, or its share in a soft mask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    shapes: BTreeMap<Site, [u32; 2]>,
+    values: BTreeMap<Site, Vec<f32>>,
+    /// Of another program's nothing is known.
+    provenance: Option<Provenance>,
+}
+
+impl Scores {
+    /// A file of scores `[out, in]`, and of what run they are.
+    ///
+    /// # Errors
+    /// If there are not as many scores as the shape of a site says.
+    pub(crate) fn to_bytes(
+        values: &BTreeMap<Site, Vec<f32>>,
+        shapes: &BTreeMap<Site, [u32; 2]>,
+        provenance: &Provenance,
+    ) -> Result<Vec<u8>> {
+        let array = |(site, values): (&Site, &Vec<f32>)| {
+            let sides = shapes.get(site).copied().unwrap_or_default();
+            let (shape, values) = (sides.map(|side| side as usize).to_vec(), values.clone());
+            (site.clone(), Array { shape, values })
+        };
+        file::to_bytes(provenance, None, &values.iter().map(array).collect())
+    }
+
+    /// Reads a safetensors file with one f32 tensor `[out, in]` for each site.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or holds anything else.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::of(file::read(path)?).map_err(|error| file::named(path, error))
+    }
+
+    /// [`Scores::read`] of a file's bytes, which are not trusted.
+    ///
+    /// # Errors
+    /// If they are anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::of(file::parse(bytes)?)
+    }
+
+    fn of((about, arrays): (Option<About>, Arrays)) -> Result<Self> {
+        if let Some(part) = about.as_ref().and_then(|about| about.part.as_ref()) {
+            let hint = "add all parts up first";
+            return Err(Error::file(
+                "scores",
+                "those of all steps",
+                format!("part {part}"),
+                hint,
+            ));
+        }
+        let (mut shapes, mut values) = (BTreeMap::new(), BTreeMap::new());
+        for (site, array) in arrays {
+            let side = |side: usize| u32::try_from(side).ok();
+            let shape = match array.shape[..] {
+                [out, input] => side(out).zip(side(input)),
+                _ => None,
+            };
+            let Some((out, input)) = shape else {
+                let thing = format!("scores of `{site}`");
+                return Err(wrong(
+                    thing,
+                    "shape [out, in]",
+                    format!("{:?}", array.shape),
+                ));
+            };
+            shapes.insert(site.clone(), [out, input]);
+            values.insert(site, array.values);
+        }
+        Ok(Self {
+            shapes,
+            values,
+            provenance: about.map(|about| about.plan),
+        })
+    }
+
+    /// Of what run they are.
+    ///
+    /// # Errors
+    /// If they do not say.
+    pub fn provenance(&self) -> Result<&Provenance> {
+        let missing = || {
+            wrong(
+                "scores",
+                "what their run was: model, subject, settings",
+                "nothing of it",
+            )
+        };
+        self.provenance.as_ref().ok_or_else(missing)
+    }
+
+    /// That the scores are of the model with this fingerprint; of a file that names none, nothing is known.
+    ///
+    /// # Errors
+    /// If they are of another model.
+    pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
+        match &self.provenance {
+            Some(Provenance {
+                fingerprint: found,
+                model,
+                ..
+            }) if found != fingerprint => {
+                let expected = format!("{fingerprint}, this model's");
+                let hint = format!("use the model that the scores are of, `{model}`");
+                Err(Error::file("model fingerprint", expected, found, hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The concept with the highest scores, as many as this share of all neurons; see [`Selection::Density`].
+    ///
+    /// # Errors
+    /// If a score is not a number.
+    pub(crate) fn concept(&self, density: f64, provenance: &Provenance) -> Result<NeuronIndex> {
+        let neurons = select(&self.values, Selection::Density(density))?;
+        let provenance = Provenance {
+            settings: [("density".to_owned(), density.to_string())].into(),
+            ..provenance.clone()
+        };
+        self.assemble(provenance, neurons)
+    }
+
+    /// What a run of Algorithm 1 with these scores would have found by this choice.
+    ///
+    /// # Errors
+    /// If they are none of Algorithm 1, or not numbers.
+    pub fn choose(self, selection: Selection, stability: Option<Stability>) -> Result<Found> {
+        let plan = self.provenance()?;
+        if plan.method != "paper" {
+            return Err(wrong(
+                "scores",
+                "those of Algorithm 1",
+                format!("method `{}`", plan.method),
+            ));
+        }
+        let provenance = chosen(plan, selection);
+        let neurons = select(&self.values, selection)?;
+        let index = self.assemble(provenance, neurons)?;
+        Ok(Found {
+            index,
+            scores: self.values,
+            steps: Vec::new(),
+            stability,
+            rounding_error: None,
+        })
+    }
+
+    /// What a run that learned this soft mask would have found at this density. The model gives the weights and what
+    /// it makes of prompts.
+    ///
+    /// # Errors
+    /// If they are no soft mask, or of another model.
+    pub fn round(self, pipeline: &Pipeline, density: f64) -> Result<Found> {
+        let plan = self.provenance()?;
+        let (Some(subject), "learned") = (plan.subjects.first(), plan.method.as_str()) else {
+            return Err(wrong(
+                "scores",
+                "a soft mask",
+                format!("method `{}`", plan.method),
+            ));
+        };
+        self.check_fingerprint(&pipeline.fingerprint()?)?;
+        let sites: SiteSelection = match plan.settings.get("sites") {
+            Some(sites) => sites.parse()?,
+            None => return Err(wrong("scores", "which sites were searched", "none")),
+        };
+        let weights = pipeline.unet().site_weights(sites);
+        let shape = |(out, input): (usize, usize)| [out as u64, input as u64];
+        let same = weights.len() == self.shapes.len()
+            && weights.iter().all(|(site, weight)| {
+                let found = self.shapes.get(site);
+                found.is_some_and(|found| found.map(u64::from) == shape(weight.shape()))
+            });
+        if !same {
+            return Err(wrong(
+                "scores",
+                "one for each weight of the model's sites",
+                "others",
+            ));
+        }
+        let marks = marks(plan.scope, subject);
+        let gram = gram(pipeline, (subject, &marks), plan.scope)?;
+        let provenance = chosen(plan, Selection::Density(density));
+        let values = self.values.clone();
+        let (rounded, scores) = round_masks(pipeline, sites, &gram, values, density)?;
+        Ok(Found {
+            index: self.assemble(provenance, rounded.neurons)?,
+            scores,
+            steps: Vec::new(),
+            stability: None,
+            rounding_error: Some(rounded.error),
+        })
+    }
+
+    fn assemble(
+        &self,
+        provenance: Provenance,
+        neurons: BTreeMap<Site, Vec<u32>>,
+    ) -> Result<NeuronIndex> {
+        assemble(provenance, neurons, |site| Ok(self.shapes[site]))
+    }
+}
+
+/// The plan with another choice.
+fn chosen(plan: &Provenance, selection: Selection) -> Provenance {
+    let mut plan = plan.clone();
+    plan.settings
+        .retain(|key, _| key != "density" && key != "threshold");
+    let (key, value) = selection.setting();
+    plan.settings.insert(key.to_owned(), value);
+    plan
+}
+
+#[cfg(test)]
+mod tests;
