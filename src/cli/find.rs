@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use cones::find::learned;
 use cones::index::{Scope, SiteSelection};
 
 use super::MemoryArgs;
@@ -39,14 +38,14 @@ pub(crate) struct FindArgs {
     /// [default: learned: words; paper: prompt]
     #[arg(help_heading = METHOD, long, value_name = "SCOPE")]
     pub(crate) scope: Option<Scope>,
-    /// Steps [default: paper: the model's own, else 1000; learned: 500]
+    /// Steps [default: paper: the model's own, else 1000; learned: 125, with `--scope prompt` 500]
     #[arg(help_heading = METHOD, long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// Weight of the class pictures in the loss, where there are any [default: 1]
     #[arg(help_heading = METHOD, long, value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
     /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: paper: 3%; learned: 50%]
+    /// (learned) [default: paper: 3%; learned: 10%, with `--scope prompt` 50%]
     #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
     pub(crate) density: Option<f64>,
     /// paper: shut every neuron whose score is at least this, instead of a share
@@ -59,10 +58,9 @@ pub(crate) struct FindArgs {
     /// paper: stop when the choices of the two halves of the steps share this much, `0.5` or `50%`
     #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
     pub(crate) until_stable: Option<f64>,
-    /// learned: how far one step moves the mask
-    #[arg(help_heading = METHOD, long, alias = "rate", default_value_t = learned::LEARNING_RATE, value_name = "ETA",
-        value_parser = non_negative)]
-    pub(crate) learning_rate: f64,
+    /// learned: how far one step moves what is learned [default: 0.1; with `--scope prompt`: 0.05]
+    #[arg(help_heading = METHOD, long, alias = "rate", value_name = "ETA", value_parser = non_negative)]
+    pub(crate) learning_rate: Option<f64>,
     /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope
     /// words`: cross:v]
     #[arg(help_heading = METHOD, long, value_name = "SITES")]

@@ -93,7 +93,11 @@ impl Seen {
         let width = words.first().map(|word| word.gram.width);
         match words.iter().all(|word| Some(word.gram.width) == width) && width.is_some() {
             true => Ok(Self { words }),
-            false => Err(Error::value("text embeddings", "words of one width", words.len())),
+            false => Err(Error::value(
+                "text embeddings",
+                "words of one width",
+                words.len(),
+            )),
         }
     }
 
@@ -117,7 +121,10 @@ mod tests {
         assert_eq!(gram.row(0), [5.0, 7.0]);
         assert_eq!(gram.row(1), [7.0, 10.0]);
         assert!(Gram::new(&[1.0], 2).is_err() && Gram::new(&[], 2).is_err());
-        assert_eq!(Word::new(&[1.0, 2.0, 3.0, 4.0], 2).unwrap().mean(), [2.0, 3.0]);
+        assert_eq!(
+            Word::new(&[1.0, 2.0, 3.0, 4.0], 2).unwrap().mean(),
+            [2.0, 3.0]
+        );
         assert!(Seen::new(Vec::new()).is_err());
     }
 }

@@ -5,9 +5,9 @@
 //! neuron has a share z in [0, 1] of being shut; the model computes with θ∘(1 − z), and ∂L/∂z = −θ∘∂L/∂θ is the
 //! negative score at the current mask. [`round`](super::rounding) then makes the shares whole.
 //!
-//! With [`Scope::Words`] the mask acts on K and V of the subject's own words only, and all gradients come from there.
-//! The rest of the prompt, and prompts without the words, meet the model as it is: no picture of the class is needed to
-//! keep them so.
+//! With [`Scope::Words`] a mask acts on K and V of the subject's own words only, and all gradients come from there; there
+//! [`outputs`](super::outputs) say as much with fewer numbers, and are what `find` learns. The rest of the prompt, and
+//! prompts without the words, meet the model as it is: no picture of the class is needed to keep them so.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,8 @@ pub struct Options {
     pub steps: usize,
     /// Subject pictures in a step, and class pictures.
     pub batch_size: usize,
-    /// Step size η: by how much one step moves a share whose gradient is steady.
+    /// Step size η: by how much one step moves a share whose gradient is steady; at words an output, in units of the
+    /// model's own.
     pub learning_rate: f64,
     /// Weight of the class pictures in the loss.
     pub prior_loss_weight: f64,
@@ -46,14 +47,45 @@ pub struct Options {
 /// At the subject's own words, where keys of several would compete for the picture: values alone.
 impl Default for Options {
     fn default() -> Self {
+        let settings = Settings::of(Scope::Words);
         Self {
-            steps: STEPS,
+            steps: settings.steps,
             batch_size: BATCH_SIZE,
-            learning_rate: LEARNING_RATE,
+            learning_rate: settings.learning_rate,
             prior_loss_weight: 1.0,
             sites: SiteSelection::CrossValues,
             scope: Scope::Words,
             seed: 0,
+        }
+    }
+}
+
+/// What depends on where neurons are shut, unless told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// [`Options::steps`]
+    pub steps: usize,
+    /// [`Options::learning_rate`]
+    pub learning_rate: f64,
+    /// The most neurons that rounding may shut.
+    pub density: f64,
+}
+
+impl Settings {
+    /// Few outputs at words take few steps, and few neurons to change; a mask over all text takes many. More than half
+    /// of them no set shuts that is not larger than its complement.
+    pub const fn of(scope: Scope) -> Self {
+        match scope {
+            Scope::Words => Self {
+                steps: 125,
+                learning_rate: 0.1,
+                density: 0.1,
+            },
+            Scope::Prompt => Self {
+                steps: 500,
+                learning_rate: 0.05,
+                density: 0.5,
+            },
         }
     }
 }
@@ -67,6 +99,14 @@ impl Options {
         }
     }
 
+    /// Arrays as large as all sites searched that are alive at once.
+    pub(super) fn arrays(&self) -> u64 {
+        match self.scope {
+            Scope::Prompt => ARRAYS,
+            Scope::Words => super::outputs::ARRAYS,
+        }
+    }
+
     /// The samples of step `k`.
     pub(super) fn batch(
         &self,
@@ -76,23 +116,23 @@ impl Options {
     ) -> Result<Batch> {
         let seed = self.seed.wrapping_add(k as u64);
         let data = std::slice::from_ref(data);
-        Batch::stratified(schedule, data, self.batch_size, self.prior_loss_weight, seed, k)
+        Batch::stratified(
+            schedule,
+            data,
+            self.batch_size,
+            self.prior_loss_weight,
+            seed,
+            k,
+        )
     }
 }
 
-/// Default of [`Options::steps`].
-pub const STEPS: usize = 500;
 /// Default of [`Options::batch_size`].
 pub const BATCH_SIZE: usize = 8;
-/// Default of [`Options::learning_rate`].
-pub const LEARNING_RATE: f64 = 0.05;
-/// The most neurons that rounding may shut, unless told otherwise: beyond half of them no set is smaller than its
-/// complement.
-pub const DENSITY: f64 = 0.5;
 
-/// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
+/// Of a mask: arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
 /// gradients.
-pub const ARRAYS: u64 = 6;
+const ARRAYS: u64 = 6;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;

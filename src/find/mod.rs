@@ -27,6 +27,7 @@ mod importance_sampler;
 pub mod learned;
 pub(crate) mod loss;
 mod observer;
+pub(crate) mod outputs;
 pub mod paper;
 mod plan;
 mod prompts;
@@ -57,9 +58,10 @@ pub use tune::{TunePlan, Tuned, tune};
 
 use std::collections::BTreeMap;
 
-use self::gram::Gram;
-use self::prompts::gram;
-use self::rounding::{Rounded, Soft, round};
+use self::gram::Seen;
+use self::outputs::{Wanted, learn_outputs};
+use self::prompts::seen;
+use self::rounding::{Rounded, Soft, Target, round};
 use self::selection::{Stability, select};
 use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection, Subject};
 use crate::prompt::Marks;
@@ -70,13 +72,14 @@ use crate::{Error, Photos, Pipeline, Result};
 pub struct Found {
     /// The concept.
     pub index: NeuronIndex,
-    /// The scores of all neurons, or the soft mask, in row-major order of `[out, in]`.
+    /// The scores of all neurons, or the soft mask, `[out, in]`; of what was learned at words, what each row should give
+    /// there: T changes of its output and how much the loss minds each, `[out, 2·T]`.
     pub scores: BTreeMap<Site, Vec<f32>>,
     /// What the steps did.
     pub steps: Vec<Step>,
     /// How far the two halves of the steps agree, where the method can say it.
     pub stability: Option<Stability>,
-    /// What share of the soft mask's effect on the text its rounding changes, where there was a mask.
+    /// What share of what was learned the whole neurons leave undone, where something was learned.
     pub rounding_error: Option<f64>,
 }
 
@@ -84,12 +87,13 @@ impl Found {
     /// The file of the scores, as [`Scores::read`] reads it.
     ///
     /// # Errors
-    /// If there are not as many scores as the index has neurons.
+    /// If there are not equally many numbers for each row of a site.
     pub fn scores_file(&self) -> Result<Vec<u8>> {
-        let shapes = self
-            .index
-            .sites()
-            .map(|(site, set)| (site.clone(), set.shape()));
+        let shapes = self.index.sites().map(|(site, set)| {
+            let [out, _] = set.shape();
+            let found = self.scores.get(site).map_or(0, Vec::len);
+            (site.clone(), [out, found as u32 / out.max(1)])
+        });
         Scores::to_bytes(&self.scores, &shapes.collect(), self.index.provenance())
     }
 }
@@ -137,11 +141,23 @@ pub fn find(
         }
         Method::Learned { mask, density } => {
             // Before the steps, so that a prompt that cannot be embedded is known then.
-            let gram = gram(pipeline, subject, mask.scope)?;
+            let seen = seen(pipeline, subject, mask.scope)?;
             let (unet, schedule) = pipeline.unet_mut();
-            let masks = learned::soft_mask(unet, schedule, &data, mask, from, &mut after_step)?;
-            let (rounded, masks) = round_masks(pipeline, mask.sites, &gram, masks, *density)?;
-            (rounded.neurons, masks, None, Some(rounded.error))
+            let values = match mask.scope {
+                Scope::Prompt => {
+                    learned::soft_mask(unet, schedule, &data, mask, from, &mut after_step)?
+                }
+                Scope::Words => {
+                    let wanted = learn_outputs(unet, schedule, &data, mask, from, &mut after_step)?;
+                    let words = seen.words().len();
+                    wanted
+                        .into_iter()
+                        .map(|(site, wanted)| (site, wanted.into_values(words)))
+                        .collect()
+                }
+            };
+            let rounded = choose(pipeline, mask.sites, mask.scope, &seen, &values, *density)?;
+            (rounded.neurons, values, None, Some(rounded.error))
         }
     };
     pipeline.check_unchanged()?;
@@ -169,23 +185,25 @@ fn marks(scope: Scope, subject: &Subject) -> Marks {
     }
 }
 
-/// The neurons of soft masks of a model's sites, at most so many; the masks are given back.
-fn round_masks(
+/// The neurons that come closest to what was learned of a model's sites, at most so many.
+fn choose(
     pipeline: &Pipeline,
     sites: SiteSelection,
-    gram: &Gram,
-    masks: BTreeMap<Site, Vec<f32>>,
+    scope: Scope,
+    seen: &Seen,
+    values: &BTreeMap<Site, Vec<f32>>,
     density: f64,
-) -> Result<(Rounded, BTreeMap<Site, Vec<f32>>)> {
+) -> Result<Rounded> {
     let weights = pipeline.unet().site_weights(sites);
-    let soft = masks.into_iter().map(|(site, mask)| {
-        let weight = weights[&site].tensor()?.flatten_all()?.to_vec1()?;
-        Ok((site, Soft { weight, mask }))
+    let soft = values.iter().map(|(site, values)| {
+        let weight = weights[site].tensor()?.flatten_all()?.to_vec1()?;
+        let target = match scope {
+            Scope::Prompt => Target::Mask(values.clone()),
+            Scope::Words => Target::Outputs(Wanted::from_values(values, seen.words().len())),
+        };
+        Ok((site.clone(), Soft { weight, target }))
     });
-    let soft = soft.collect::<Result<BTreeMap<Site, Soft>>>()?;
-    let rounded = round(&soft, gram, density)?;
-    let masks = soft.into_iter().map(|(site, soft)| (site, soft.mask));
-    Ok((rounded, masks.collect()))
+    round(&soft.collect::<Result<_>>()?, seen, density)
 }
 
 /// An index of these neurons, in sites of these shapes.

@@ -43,6 +43,27 @@ pub(crate) struct Wanted {
     pub(crate) importance: Vec<f32>,
 }
 
+impl Wanted {
+    /// As a file of scores has it, row by row: T changes, then the importance of each, `[out, 2·T]`.
+    pub(super) fn into_values(self, words: usize) -> Vec<f32> {
+        let rows = self
+            .changes
+            .chunks_exact(words)
+            .zip(self.importance.chunks_exact(words));
+        rows.flat_map(|(changes, importance)| [changes, importance].concat())
+            .collect()
+    }
+
+    /// Of such values, of T words.
+    pub(super) fn from_values(values: &[f32], words: usize) -> Self {
+        let rows = || values.chunks_exact(2 * words);
+        Self {
+            changes: rows().flat_map(|row| row[..words].to_vec()).collect(),
+            importance: rows().flat_map(|row| row[words..].to_vec()).collect(),
+        }
+    }
+}
+
 /// The embeddings of the words, and what has a product of one with a single one of them.
 struct Words {
     /// `[T, e]`
@@ -63,15 +84,27 @@ impl Words {
             ));
         };
         let marked: Vec<u8> = words.flatten_all()?.to_vec1()?;
-        let places: Vec<u32> = (0u32..).zip(&marked).filter(|(_, m)| **m != 0).map(|(i, _)| i).collect();
+        let places: Vec<u32> = (0u32..)
+            .zip(&marked)
+            .filter(|(_, m)| **m != 0)
+            .map(|(i, _)| i)
+            .collect();
         let device = context.embedding().device();
         let (count, places) = (places.len(), Tensor::new(places, device)?);
-        let embeddings = context.embedding().squeeze(0)?.to_dtype(DType::F32)?.index_select(&places, 0)?;
+        let embeddings = context
+            .embedding()
+            .squeeze(0)?
+            .to_dtype(DType::F32)?
+            .index_select(&places, 0)?;
         let rows: Vec<Vec<f32>> = embeddings.to_vec2()?;
         let duals = duals(&rows)?;
         let width = duals.len() / count.max(1);
         let duals = Tensor::from_vec(duals, (count, width), device)?;
-        Ok(Self { embeddings, duals, count })
+        Ok(Self {
+            embeddings,
+            duals,
+            count,
+        })
     }
 }
 
@@ -79,12 +112,20 @@ impl Words {
 fn duals(rows: &[Vec<f32>]) -> Result<Vec<f32>> {
     let n = rows.len();
     let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
     };
-    let mut gram: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect();
+    let mut gram: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|a| rows.iter().map(|b| dot(a, b)).collect())
+        .collect();
     let mean = (0..n).map(|i| gram[i][i]).sum::<f64>() / n.max(1) as f64;
-    let mut solved: Vec<Vec<f64>> =
-        rows.iter().map(|row| row.iter().map(|&v| f64::from(v)).collect()).collect();
+    let mut solved: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|row| row.iter().map(|&v| f64::from(v)).collect())
+        .collect();
     for (i, row) in gram.iter_mut().enumerate() {
         row[i] += RIDGE * mean;
     }
@@ -92,7 +133,11 @@ fn duals(rows: &[Vec<f32>]) -> Result<Vec<f32>> {
     for i in 0..n {
         let pivot = gram[i][i];
         if pivot.is_nan() || pivot <= 0.0 {
-            return Err(Error::value("embeddings of the words", "numbers, not all zero", pivot));
+            return Err(Error::value(
+                "embeddings of the words",
+                "numbers, not all zero",
+                pivot,
+            ));
         }
         for row in [&mut gram[i], &mut solved[i]] {
             row.iter_mut().for_each(|v| *v /= pivot);
@@ -100,8 +145,14 @@ fn duals(rows: &[Vec<f32>]) -> Result<Vec<f32>> {
         let (pivots, solution) = (gram[i].clone(), solved[i].clone());
         for j in (0..n).filter(|j| *j != i) {
             let by = gram[j][i];
-            gram[j].iter_mut().zip(&pivots).for_each(|(v, p)| *v -= by * p);
-            solved[j].iter_mut().zip(&solution).for_each(|(v, p)| *v -= by * p);
+            gram[j]
+                .iter_mut()
+                .zip(&pivots)
+                .for_each(|(v, p)| *v -= by * p);
+            solved[j]
+                .iter_mut()
+                .zip(&solution)
+                .for_each(|(v, p)| *v -= by * p);
         }
     }
     Ok(solved.into_iter().flatten().map(|v| v as f32).collect())
@@ -136,27 +187,36 @@ impl Outputs {
 
     /// One step of Adam along ∂L/∂W, `[out, e]`.
     fn update(&mut self, gradient: &Tensor, words: &Words, rate: f64) -> Result<()> {
-        let gradient = gradient.matmul(&words.duals.t()?)?.flatten_all()?.to_vec1::<f32>()?;
+        let gradient = gradient
+            .matmul(&words.duals.t()?)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         for (sum, g) in self.squares.iter_mut().zip(&gradient) {
             *sum += f64::from(*g).powi(2);
         }
         // Adam's direction does not depend on the unit, but for its ε, which is a share.
         let rate = rate as f32;
         let moved = |change, direction: f32| change - rate * direction;
-        self.adam.step(&mut self.change, |i| gradient[i], EPSILON, moved);
+        self.adam
+            .step(&mut self.change, |i| gradient[i], EPSILON, moved);
         Ok(())
     }
 
     /// δ, `[out, T]`.
     fn changes(&self) -> Vec<f32> {
-        self.change.iter().map(|&c| (self.unit * f64::from(c)) as f32).collect()
+        self.change
+            .iter()
+            .map(|&c| (self.unit * f64::from(c)) as f32)
+            .collect()
     }
 
     /// W + δ·p
     fn weight(&self, words: &Words) -> Result<Tensor> {
         let shape = (self.weight.dim(0)?, words.count);
         let changes = Tensor::from_vec(self.changes(), shape, &Device::Cpu)?;
-        let change = changes.to_device(self.weight.device())?.matmul(&words.duals)?;
+        let change = changes
+            .to_device(self.weight.device())?
+            .matmul(&words.duals)?;
         Ok((&self.weight + change)?)
     }
 }
@@ -194,7 +254,8 @@ impl Objective for Learning<'_> {
     }
 
     fn put(&self, unet: &mut UNet) -> Result<()> {
-        let weight = |(site, outputs): (&Site, &Outputs)| Ok((site.clone(), outputs.weight(&self.words)?));
+        let weight =
+            |(site, outputs): (&Site, &Outputs)| Ok((site.clone(), outputs.weight(&self.words)?));
         let weights = self.sites.iter().map(weight).collect::<Result<_>>()?;
         unet.set_weights_of(Scope::Words, weights)
     }
@@ -244,14 +305,26 @@ pub(crate) fn learn_outputs(
         .into_iter()
         .map(|(site, weight)| Ok((site, Outputs::new(&weight, &words)?)))
         .collect::<Result<_>>()?;
-    let mut learning = Learning { schedule, data, options, words, sites };
+    let mut learning = Learning {
+        schedule,
+        data,
+        options,
+        words,
+        sites,
+    };
     unet.restoring(|unet| trainer::run(unet, &mut learning, from, after_step))?;
     let steps = options.steps.max(1) as f64;
     let wanted = learning.sites.into_iter().map(|(site, outputs)| {
         let changes = outputs.changes();
         unet.check_finite(|| format!("learned outputs of `{site}`"), &changes)?;
         let importance = outputs.squares.iter().map(|s| (s / steps) as f32).collect();
-        Ok((site, Wanted { changes, importance }))
+        Ok((
+            site,
+            Wanted {
+                changes,
+                importance,
+            },
+        ))
     });
     wanted.collect()
 }
@@ -262,7 +335,11 @@ mod tests {
 
     #[test]
     fn a_dual_meets_its_own_word_alone() {
-        let rows = vec![vec![1.0, 2.0, 0.5, -1.0], vec![0.9, 2.1, 0.4, -1.2], vec![0.0, 1.0, 1.0, 1.0]];
+        let rows = vec![
+            vec![1.0, 2.0, 0.5, -1.0],
+            vec![0.9, 2.1, 0.4, -1.2],
+            vec![0.0, 1.0, 1.0, 1.0],
+        ];
         let duals = duals(&rows).unwrap();
         for (i, dual) in duals.chunks_exact(4).enumerate() {
             for (j, row) in rows.iter().enumerate() {
@@ -277,7 +354,11 @@ mod tests {
     #[test]
     fn a_weight_gives_the_outputs_that_were_learned() {
         let device = Device::Cpu;
-        let embedding = Tensor::new(&[[[9f32, 9.0, 9.0], [1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]], &device).unwrap();
+        let embedding = Tensor::new(
+            &[[[9f32, 9.0, 9.0], [1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]],
+            &device,
+        )
+        .unwrap();
         let context = Conditioning::with_words(embedding, &[vec![vec![1, 2]]]).unwrap();
         let words = Words::of(&context).unwrap();
         let weight = Tensor::new(&[[1f32, 0.0, 2.0], [0.5, -1.0, 0.0]], &device).unwrap();
@@ -286,9 +367,18 @@ mod tests {
         let gradient = words.embeddings.narrow(0, 0, 1).unwrap();
         let gradient = Tensor::cat(&[&gradient, &gradient.zeros_like().unwrap()], 0).unwrap();
         outputs.update(&gradient, &words, 0.5).unwrap();
-        let changed = outputs.weight(&words).unwrap().matmul(&words.embeddings.t().unwrap()).unwrap();
+        let changed = outputs
+            .weight(&words)
+            .unwrap()
+            .matmul(&words.embeddings.t().unwrap())
+            .unwrap();
         let own = weight.matmul(&words.embeddings.t().unwrap()).unwrap();
-        let change = (changed - own).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let change = (changed - own)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
         let step = -0.5 * outputs.unit as f32;
         for (found, expected) in change.iter().zip([step, 0.0, 0.0, 0.0]) {
             assert!((found - expected).abs() < 2e-3 * step.abs(), "{change:?}");

@@ -19,9 +19,9 @@ pub const PRIOR_LOSS_WEIGHT: f64 = 1.0;
 pub enum Method {
     /// Algorithm 1 as published.
     Paper(paper::Options),
-    /// A soft mask, learned and rounded.
+    /// What is learned first, and then said with whole neurons: outputs at the subject's words, or a soft mask.
     Learned {
-        /// How the mask is learned.
+        /// How it is learned.
         mask: learned::Options,
         /// The most neurons to shut, as a share of all.
         density: f64,
@@ -124,7 +124,7 @@ impl FindPlan {
     pub fn new(subject: Subject) -> Self {
         let method = Method::Learned {
             mask: learned::Options::default(),
-            density: learned::DENSITY,
+            density: learned::Settings::of(Scope::Words).density,
         };
         Self {
             subject,
@@ -187,7 +187,7 @@ impl FindPlan {
     pub fn fit(&self, pipeline: &mut Pipeline, photos: &Photos, budget: u64) -> MemoryEstimate {
         let (rows, arrays) = match &self.method {
             Method::Paper(options) => (options.batch_sampling.rows(), options.arrays()),
-            Method::Learned { mask, .. } => (mask.rows(), learned::ARRAYS),
+            Method::Learned { mask, .. } => (mask.rows(), mask.arrays()),
         };
         let numbers = searched(pipeline, self.method.sites()) * arrays;
         let height = pipeline.size().height;

@@ -1,6 +1,6 @@
 //! The prompts of a subject: those that it is learned with, and those that it will be asked for in.
 
-use super::gram::Gram;
+use super::gram::{Seen, Word};
 use crate::index::{Scope, Subject};
 use crate::prompt::{Marks, PromptSpec, article};
 use crate::{Pipeline, Result};
@@ -45,13 +45,13 @@ const TEMPLATES: [&str; 16] = [
     "a photo of a car and a {} in a park",
 ];
 
-/// The inner products of what the masked weights see: prompts with the subject, and with its class alone; or with
-/// [`Scope::Words`] of prompts with the subject its words, which are marked.
-pub(super) fn gram(
+/// What the searched weights see of prompts with the subject, and with its class alone: all text as one, or with
+/// [`Scope::Words`] each of the marked words of the subject.
+pub(super) fn seen(
     pipeline: &Pipeline,
     (subject, marks): (&Subject, &Marks),
     scope: Scope,
-) -> Result<Gram> {
+) -> Result<Seen> {
     let prompts: Vec<PromptSpec> = [&subject.phrase(), &subject.noun]
         .iter()
         .flat_map(|phrase| {
@@ -64,16 +64,37 @@ pub(super) fn gram(
     let context = pipeline.embed(&prompts)?;
     let width = context.embedding().dim(2)?;
     let embeddings: Vec<f32> = context.embedding().flatten_all()?.to_vec1()?;
-    let seen = match (scope, context.words()) {
-        (Scope::Words, [words]) => {
-            let words: Vec<u8> = words.flatten_all()?.to_vec1()?;
-            let tokens = embeddings.chunks_exact(width).zip(words);
-            tokens
-                .filter(|(_, word)| *word != 0)
-                .flat_map(|(token, _)| token.iter().copied())
-                .collect()
-        }
-        _ => embeddings,
+    let (Scope::Words, [words]) = (scope, context.words()) else {
+        return Seen::new(vec![Word::new(&embeddings, width)?]);
     };
-    Gram::new(&seen, width)
+    let marked: Vec<u8> = words.flatten_all()?.to_vec1()?;
+    let marked: Vec<&[f32]> = embeddings
+        .chunks_exact(width)
+        .zip(marked)
+        .filter(|(_, word)| *word != 0)
+        .map(|(token, _)| token)
+        .collect();
+    // The subject's words stand together wherever they stand: every so many tokens, its first.
+    let count = words_of(pipeline, (subject, marks))?;
+    let word = |t: usize| {
+        let tokens: Vec<f32> = marked
+            .iter()
+            .skip(t)
+            .step_by(count)
+            .flat_map(|token| token.iter().copied())
+            .collect();
+        Word::new(&tokens, width)
+    };
+    Seen::new((0..count).map(word).collect::<Result<_>>()?)
+}
+
+/// The number of tokens of the subject's words.
+fn words_of(pipeline: &Pipeline, (subject, marks): (&Subject, &Marks)) -> Result<usize> {
+    let [own, _] = prompts(subject);
+    let context = pipeline.embed(&[marks.prompt(own)])?;
+    let count = |words: &candle_core::Tensor| -> Result<usize> {
+        let marked: Vec<u8> = words.flatten_all()?.to_vec1()?;
+        Ok(marked.iter().filter(|m| **m != 0).count().max(1))
+    };
+    context.words().first().map_or(Ok(1), count)
 }

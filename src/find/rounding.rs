@@ -68,7 +68,9 @@ pub(crate) fn round(sites: &BTreeMap<Site, Soft>, seen: &Seen, density: f64) -> 
         if !site.is_cross() || !soft.weight.len().is_multiple_of(width) || !fits {
             return Err(Error::value(
                 format!("site `{site}`"),
-                format!("a cross-attention with rows of {width} weights, and what was learned of each"),
+                format!(
+                    "a cross-attention with rows of {width} weights, and what was learned of each"
+                ),
                 "another",
             ));
         }
@@ -114,9 +116,14 @@ fn units(sites: &BTreeMap<Site, Soft>, seen: &Seen) -> Vec<f64> {
         .iter()
         .sum()
     };
-    let of_each: Vec<(f64, usize)> = sites.values().map(|s| (energy(s), s.weight.len())).collect();
+    let of_each: Vec<(f64, usize)> = sites
+        .values()
+        .map(|s| (energy(s), s.weight.len()))
+        .collect();
     let mean = |several: &[(f64, usize)]| {
-        let (energy, count) = several.iter().fold((0.0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let (energy, count) = several
+            .iter()
+            .fold((0.0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         energy / count.max(1) as f64
     };
     let every = mean(&of_each);
@@ -163,7 +170,11 @@ impl Soft {
             Target::Mask(_) => 1.0,
             Target::Outputs(wanted) => f64::from(wanted.importance[row * words.len() + t]),
         };
-        words.iter().enumerate().map(|(t, word)| (importance(t), word.gram())).collect()
+        words
+            .iter()
+            .enumerate()
+            .map(|(t, word)| (importance(t), word.gram()))
+            .collect()
     }
 }
 
@@ -199,12 +210,19 @@ impl<'a> Row<'a> {
                 }
                 whole = soft.iter().zip(&linear).map(|(v, l)| v * l).sum();
                 // Shutting a weight that is zero would do nothing.
-                b = z.iter().zip(&w).map(|(&z, &w)| z > 0.5 && w != 0.0).collect();
+                b = z
+                    .iter()
+                    .zip(&w)
+                    .map(|(&z, &w)| z > 0.5 && w != 0.0)
+                    .collect();
             }
             Target::Outputs(wanted) => {
                 let count = terms.len();
-                for ((word, (h, _)), &change) in
-                    seen.words().iter().zip(&terms).zip(&wanted.changes[row * count..])
+                for ((word, (h, _)), &change) in seen
+                    .words()
+                    .iter()
+                    .zip(&terms)
+                    .zip(&wanted.changes[row * count..])
                 {
                     let change = f64::from(change);
                     add(&mut linear, word.mean(), -h * change);
@@ -214,7 +232,15 @@ impl<'a> Row<'a> {
         }
         let diagonal = (0..n).map(|j| diagonal(&terms, j)).collect();
         let pull = linear.iter().map(|l| -l).collect();
-        let mut row = Self { w, b: vec![false; n], terms, diagonal, linear, pull, whole };
+        let mut row = Self {
+            w,
+            b: vec![false; n],
+            terms,
+            diagonal,
+            linear,
+            pull,
+            whole,
+        };
         for (j, _) in b.iter().enumerate().filter(|(_, b)| **b) {
             row.flip(j);
         }
@@ -222,7 +248,9 @@ impl<'a> Row<'a> {
         for _ in 0..4 * n {
             let gains = (0..n).map(|j| (j, row.cost_of_flip(j, price)));
             match gains.min_by(|a, b| a.1.total_cmp(&b.1)) {
-                Some((j, cost)) if cost < -1e-12 * (row.w[j] * row.w[j] * row.diagonal[j]) => row.flip(j),
+                Some((j, cost)) if cost < -1e-12 * (row.w[j] * row.w[j] * row.diagonal[j]) => {
+                    row.flip(j)
+                }
                 _ => break,
             }
         }
@@ -248,7 +276,9 @@ impl<'a> Row<'a> {
     /// E(b)
     fn error(&self) -> f64 {
         let shut = (self.b.iter().zip(&self.w)).zip(self.pull.iter().zip(&self.linear));
-        let gained = shut.filter(|((b, _), _)| **b).map(|((_, w), (pull, linear))| w * (pull - linear));
+        let gained = shut
+            .filter(|((b, _), _)| **b)
+            .map(|((_, w), (pull, linear))| w * (pull - linear));
         (self.whole + gained.sum::<f64>()).max(0.0)
     }
 
@@ -282,7 +312,12 @@ mod tests {
             let mut mixed = Vec::new();
             for _ in 0..200 {
                 let shares = generator.randn(rank);
-                let sum = |j| (0..rank).map(|i| shares[i] * basis[i * WIDTH + j]).sum::<f32>() + basis[j];
+                let sum = |j| {
+                    (0..rank)
+                        .map(|i| shares[i] * basis[i * WIDTH + j])
+                        .sum::<f32>()
+                        + basis[j]
+                };
                 mixed.extend((0..WIDTH).map(sum));
             }
             Word::new(&mixed, WIDTH).unwrap()
@@ -307,9 +342,20 @@ mod tests {
     fn outputs(rows: usize, words: usize) -> BTreeMap<Site, Soft> {
         let mut generator = Generator::new(9);
         let weight = generator.randn(rows * WIDTH);
-        let changes = generator.randn(rows * words).iter().map(|v| 3.0 * v).collect();
-        let importance = generator.randn(rows * words).iter().map(|v| v * v).collect();
-        let target = Target::Outputs(Wanted { changes, importance });
+        let changes = generator
+            .randn(rows * words)
+            .iter()
+            .map(|v| 3.0 * v)
+            .collect();
+        let importance = generator
+            .randn(rows * words)
+            .iter()
+            .map(|v| v * v)
+            .collect();
+        let target = Target::Outputs(Wanted {
+            changes,
+            importance,
+        });
         [(site(), Soft { weight, target })].into()
     }
 
@@ -326,19 +372,24 @@ mod tests {
             match &soft.target {
                 Target::Mask(z) => {
                     let change = |i: usize| f64::from(soft.weight[i]) * (b(i) - f64::from(z[i]));
-                    square(&places.map(change).collect::<Vec<_>>(), seen.words()[0].gram())
+                    square(
+                        &places.map(change).collect::<Vec<_>>(),
+                        seen.words()[0].gram(),
+                    )
                 }
                 Target::Outputs(wanted) => {
                     let u: Vec<f64> = places.map(|i| f64::from(soft.weight[i]) * b(i)).collect();
                     let words = seen.words().iter().enumerate();
-                    words.map(|(t, word)| {
-                        let at = r * seen.words().len() + t;
-                        let change = f64::from(wanted.changes[at]);
-                        let dot: f64 = word.mean().iter().zip(&u).map(|(m, u)| m * u).sum();
-                        let missed = square(&u, word.gram()) + 2.0 * change * dot + change * change;
-                        f64::from(wanted.importance[at]) * missed
-                    })
-                    .sum()
+                    words
+                        .map(|(t, word)| {
+                            let at = r * seen.words().len() + t;
+                            let change = f64::from(wanted.changes[at]);
+                            let dot: f64 = word.mean().iter().zip(&u).map(|(m, u)| m * u).sum();
+                            let missed =
+                                square(&u, word.gram()) + 2.0 * change * dot + change * change;
+                            f64::from(wanted.importance[at]) * missed
+                        })
+                        .sum()
                 }
             }
         };
@@ -357,12 +408,19 @@ mod tests {
             let rounded = round(&sites, &seen, 1.0).unwrap();
             let whole = error(soft, &[], &seen);
             let ours = error(soft, &rounded.neurons[&site()], &seen) / whole;
-            assert!((ours - rounded.error).abs() < 1e-9, "{ours} {}", rounded.error);
+            assert!(
+                (ours - rounded.error).abs() < 1e-9,
+                "{ours} {}",
+                rounded.error
+            );
             let Target::Mask(mask) = &soft.target else {
                 assert!(ours < 0.25, "{ours}");
                 continue;
             };
-            let nearest = (0u32..).zip(mask).filter(|(_, z)| **z > 0.5).map(|(i, _)| i);
+            let nearest = (0u32..)
+                .zip(mask)
+                .filter(|(_, z)| **z > 0.5)
+                .map(|(i, _)| i);
             let threshold = error(soft, &nearest.collect::<Vec<_>>(), &seen) / whole;
             assert!(ours < 0.2 * threshold, "{ours} {threshold}");
         }
@@ -372,7 +430,11 @@ mod tests {
     fn no_single_flip_is_better() {
         for (sites, seen) in cases(4) {
             let soft = &sites[&site()];
-            let shut = round(&sites, &seen, 1.0).unwrap().neurons.remove(&site()).unwrap();
+            let shut = round(&sites, &seen, 1.0)
+                .unwrap()
+                .neurons
+                .remove(&site())
+                .unwrap();
             let best = error(soft, &shut, &seen);
             for i in 0..soft.weight.len() as u32 {
                 let mut other = shut.clone();
@@ -390,10 +452,19 @@ mod tests {
     fn rows_that_do_not_matter_stay_open() {
         let (mut sites, seen) = (outputs(8, 2), seen(2, 2));
         let soft = sites.get_mut(&site()).unwrap();
-        let Target::Outputs(wanted) = &mut soft.target else { unreachable!("outputs") };
+        let Target::Outputs(wanted) = &mut soft.target else {
+            unreachable!("outputs")
+        };
         wanted.importance[..8].fill(0.0);
-        let shut = round(&sites, &seen, 0.5).unwrap().neurons.remove(&site()).unwrap();
-        assert!(!shut.is_empty() && shut.iter().all(|&i| i as usize >= 4 * WIDTH), "{shut:?}");
+        let shut = round(&sites, &seen, 0.5)
+            .unwrap()
+            .neurons
+            .remove(&site())
+            .unwrap();
+        assert!(
+            !shut.is_empty() && shut.iter().all(|&i| i as usize >= 4 * WIDTH),
+            "{shut:?}"
+        );
     }
 
     #[test]
@@ -424,7 +495,9 @@ mod tests {
 
     #[test]
     fn sites_that_see_no_text_are_refused() {
-        let own: Site = "mid_block.attentions.0.transformer_blocks.0.attn1.to_v.weight".parse().unwrap();
+        let own: Site = "mid_block.attentions.0.transformer_blocks.0.attn1.to_v.weight"
+            .parse()
+            .unwrap();
         let of_self = soft(2).remove(&site()).unwrap();
         assert!(round(&[(own, of_self)].into(), &seen(5, 1), 1.0).is_err());
         assert!(round(&outputs(2, 2), &seen(5, 1), 1.0).is_err());

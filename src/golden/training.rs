@@ -1,8 +1,9 @@
-//! The soft mask and the tuning of values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
+//! Soft masks, outputs at words and the tuning of values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
 #![expect(clippy::print_stdout, reason = "a comparison tells how near it came")]
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::find::outputs::{self, Wanted};
 use crate::find::tuning::TrainableSet;
 use crate::find::{DreamBoothData, PromptedLatents, learned, tuning};
 use crate::index::{NeuronSet, Scope, Site, SiteSelection};
@@ -15,7 +16,9 @@ use super::{device, golden_dir, load};
 
 /// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several
 /// steps, each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
-const ALLOWED: [(&str, f64); 4] = [
+const ALLOWED: [(&str, f64); 6] = [
+    ("outputs", 1e-5),
+    ("importance", 1e-5),
     ("mask", 5e-4),         // measured 6.3e-5
     ("mask-words", 2e-4),   // measured 2.2e-5
     ("values", 1e-4),       // measured 1.9e-5
@@ -47,7 +50,12 @@ impl Golden {
 
     /// Compares every site, and the losses of the steps.
     fn compare(&self, kind: &str, model: &str, found: &BTreeMap<Site, Vec<f32>>, losses: &[f32]) {
-        let want = self.cases["losses"][format!("{kind}.{model}")]
+        let run = if kind == "importance" {
+            "outputs"
+        } else {
+            kind
+        };
+        let want = self.cases["losses"][format!("{run}.{model}")]
             .as_array()
             .unwrap();
         assert_eq!(losses.len(), want.len());
@@ -151,6 +159,47 @@ fn soft_masks(kind: &str) {
         })
         .unwrap();
         golden.compare(kind, model, &masks, &losses);
+    }
+}
+
+#[test]
+fn outputs_at_words_are_equal() {
+    let golden = Golden::open();
+    let settings = &golden.cases["outputs"];
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    for model in MODELS {
+        let mut pipeline = pipeline(model);
+        let (marks, scope) = marks(settings);
+        let data = data_of(&pipeline, &marks, settings).remove(0);
+        let options = learned::Options {
+            steps: number("steps") as usize,
+            batch_size: number("half") as usize,
+            learning_rate: number("rate"),
+            prior_loss_weight: 0.0,
+            sites: SiteSelection::Cross,
+            scope,
+            seed: number("seed") as u64,
+        };
+        let mut losses = Vec::new();
+        let (unet, schedule) = pipeline.unet_mut();
+        let wanted = outputs::learn_outputs(unet, schedule, &data, &options, None, |at| {
+            losses.push(at.step().loss);
+            Ok(())
+        })
+        .unwrap();
+        let of = |values: fn(&Wanted) -> &Vec<f32>| {
+            wanted
+                .iter()
+                .map(|(site, wanted)| (site.clone(), values(wanted).clone()))
+                .collect()
+        };
+        golden.compare("outputs", model, &of(|wanted| &wanted.changes), &losses);
+        golden.compare(
+            "importance",
+            model,
+            &of(|wanted| &wanted.importance),
+            &losses,
+        );
     }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what src/golden/training.rs compares with: the soft mask and the fine-tuning of values, by PyTorch.
+"""Writes what src/golden/training.rs compares with: soft masks, outputs at words, values fine-tuned, by PyTorch.
 
     python tests/golden/make_training.py      (torch 2.15.0, diffusers 0.42.1 and transformers 5.23.0, on the CPU)
 
@@ -8,6 +8,8 @@ Uses the models and photos that make.py writes, and replaces training.safetensor
     mask.MODEL.SITE             the share of every neuron in being shut, after the steps in training.json
     values.MODEL.SITE           the change of every weight by Adam on two lessons
     mask-words.MODEL.SITE       the shares where the mask acts at the subject's words alone
+    outputs.MODEL.SITE          by how much each row's output should change at each of the subject's words, [out, T]
+    importance.MODEL.SITE       the mean square of the loss's gradients with respect to these changes, [out, T]
     values-words.MODEL.SITE     the values of the neurons of two subjects, shut at first, each at its subject's words
                                 alone: the first has every third neuron, the second every fourth
 """
@@ -27,6 +29,8 @@ VALUES = dict(steps=5, half=2, rate=0.05, prior_weight=1.5, seed=9,
               lessons=[["a photo of a sks dog", "a photo of a dog"], ["a picture of a sks cat", "a cat at night"]])
 MASK_WORDS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=6, phrases=["sks dog"],
                   lessons=[["a sks dog and a photo of the sks dog"]])
+OUTPUTS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=7, phrases=["sks dog"],
+               lessons=[["a photo of a sks dog"]])
 VALUES_WORDS = dict(steps=5, half=3, rate=0.5, prior_weight=0, seed=10, phrases=["sks dog", "sks cat"],
                     lessons=[["a photo of a sks dog"], ["a picture of a sks cat beside a sks dog and a cat"]])
 EVERY = (3, 4)
@@ -137,6 +141,40 @@ def soft_mask(pipe, settings: dict) -> tuple[dict, list[float]]:
     return {name: z for name, (z, _, _) in state.items()}, losses
 
 
+def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
+    """Changes of what K and V give at the words, added to the outputs themselves; steps of Adam in units of the root
+    mean square of the site's own outputs there."""
+    modules = {f"{n}.weight": m for n, m in pipe.unet.named_modules() if n.endswith(("attn2.to_k", "attn2.to_v"))}
+    ids = token_ids(pipe, [settings["lessons"][0][0]])
+    at = words_of(pipe, ids, settings["phrases"][0])[0, :, 0].nonzero()[:, 0]
+    embeddings = pipe.text_encoder(ids)[0][0, at]
+    change = {name: torch.zeros(len(m.weight), len(at)) for name, m in modules.items()}
+    unit = {name: torch.nn.functional.linear(embeddings, m.weight).square().mean().sqrt() for name, m in modules.items()}
+    state = {name: [torch.zeros_like(c) for _ in range(3)] for name, c in change.items()}  # m, s, sum of squares
+
+    def forward(name, module, x):
+        spread = torch.zeros(x.shape[1], len(at))
+        spread[at, torch.arange(len(at))] = 1
+        return torch.nn.functional.linear(x, module.weight) + spread @ change[name].T
+
+    for name, module in modules.items():
+        module.forward = lambda x, name=name, module=module: forward(name, module, x)
+    losses = []
+    for k in range(settings["steps"]):
+        loss, found = gradients(pipe, settings, k, change)
+        losses.append(loss)
+        for (name, c), g in zip(change.items(), found):
+            m, s, squares = state[name]
+            m, s = 0.9 * m + 0.1 * g, 0.99 * s + 0.01 * g * g
+            size = s / (1 - 0.99 ** (k + 1))
+            direction = m / (1 - 0.9 ** (k + 1)) / (size.sqrt() + 1e-3 * size.mean().sqrt())
+            c -= unit[name] * settings["rate"] * cooled(k, settings["steps"]) * direction
+            state[name] = [m, s, squares + g * g / settings["steps"]]
+    for module in modules.values():
+        del module.forward
+    return {"outputs": change, "importance": {name: squares for name, (_, _, squares) in state.items()}}, losses
+
+
 def fine_tune(pipe, settings: dict) -> tuple[dict, list[float]]:
     """torch's Adam on every weight, in steps measured in the root mean square of its site."""
     theta = sites(pipe.unet, "cross")
@@ -183,7 +221,7 @@ def fine_tune_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
 @torch.no_grad()
 def main() -> None:
     torch.set_num_threads(1)
-    kinds = {"mask": (soft_mask, MASK), "values": (fine_tune, VALUES),
+    kinds = {"mask": (soft_mask, MASK), "values": (fine_tune, VALUES), "outputs": (outputs_at_words, OUTPUTS),
              "mask-words": (soft_mask, MASK_WORDS), "values-words": (fine_tune_at_words, VALUES_WORDS)}
     out, cases = {}, {kind: settings for kind, (_, settings) in kinds.items()} | {"losses": {}}
     for name in MODELS:
@@ -191,7 +229,8 @@ def main() -> None:
         for kind, (compute, settings) in kinds.items():
             found, losses = compute(pipe, settings)
             cases["losses"][f"{kind}.{name}"] = losses
-            out |= {f"{kind}.{name}.{site}": x.contiguous() for site, x in found.items()}
+            for what, of_sites in (found.items() if kind == "outputs" else [(kind, found)]):
+                out |= {f"{what}.{name}.{site}": x.contiguous() for site, x in of_sites.items()}
             if compute is soft_mask:
                 share = torch.cat([z.flatten() for z in found.values()])
                 print(f"{kind} {name}: {(share > 0).float().mean():.0%} of the shares are above 0,",

@@ -1,6 +1,7 @@
 //! What the options of `cones find` mean for the library.
 
 use cones::Pipeline;
+use cones::find::learned::Settings;
 use cones::find::paper::BatchSampling;
 use cones::find::selection::Selection;
 use cones::find::{Method, PRIOR_LOSS_WEIGHT, learned, paper};
@@ -13,7 +14,7 @@ pub(super) fn method(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> M
         Named::Paper => Method::Paper(paper(global, args, pipeline)),
         Named::Learned => Method::Learned {
             mask: learned(global, args),
-            density: args.density.unwrap_or(learned::DENSITY),
+            density: args.density.unwrap_or(Settings::of(args.scope()).density),
         },
     }
 }
@@ -47,10 +48,11 @@ fn paper(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> paper::Option
 }
 
 fn learned(global: &Global, args: &FindArgs) -> learned::Options {
+    let settings = Settings::of(args.scope());
     learned::Options {
-        steps: args.steps.unwrap_or(learned::STEPS),
+        steps: args.steps.unwrap_or(settings.steps),
         batch_size: args.batch.unwrap_or(learned::BATCH_SIZE),
-        learning_rate: args.learning_rate,
+        learning_rate: args.learning_rate.unwrap_or(settings.learning_rate),
         prior_loss_weight: args.prior_weight.unwrap_or(PRIOR_LOSS_WEIGHT),
         sites: args.sites(),
         scope: args.scope(),

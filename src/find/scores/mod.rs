@@ -10,10 +10,10 @@ use std::path::Path;
 
 use self::file::{About, Array, Arrays, wrong};
 use super::Found;
-use super::prompts::gram;
+use super::prompts::seen;
 use super::selection::{Selection, Stability, select};
-use super::{assemble, marks, round_masks};
-use crate::index::{NeuronIndex, Provenance, Site, SiteSelection};
+use super::{assemble, choose, marks, shape};
+use crate::index::{NeuronIndex, Provenance, Scope, Site, SiteSelection};
 use crate::{Error, Pipeline, Result};
 
 /// The score of every neuron of some sites, or its share in a soft mask.
@@ -131,8 +131,18 @@ impl Scores {
     /// The concept with the highest scores, as many as this share of all neurons; see [`Selection::Density`].
     ///
     /// # Errors
-    /// If a score is not a number.
+    /// If a score is not a number, or the scores are not of neurons: what is learned at words is of rows.
     pub(crate) fn concept(&self, density: f64, provenance: &Provenance) -> Result<NeuronIndex> {
+        if let Some(plan) = &self.provenance
+            && plan.method == "learned"
+            && plan.scope == Scope::Words
+        {
+            return Err(wrong(
+                "scores",
+                "one for each neuron",
+                "what outputs at words should be",
+            ));
+        }
         let neurons = select(&self.values, Selection::Density(density))?;
         let provenance = Provenance {
             settings: [("density".to_owned(), density.to_string())].into(),
@@ -166,17 +176,17 @@ impl Scores {
         })
     }
 
-    /// What a run that learned this soft mask would have found at this density. The model gives the weights and what
-    /// it makes of prompts.
+    /// What the run that learned this would have found at this density. The model gives the weights and what it makes
+    /// of prompts.
     ///
     /// # Errors
-    /// If they are no soft mask, or of another model.
+    /// If nothing was learned, or on another model.
     pub fn round(self, pipeline: &Pipeline, density: f64) -> Result<Found> {
         let plan = self.provenance()?;
         let (Some(subject), "learned") = (plan.subjects.first(), plan.method.as_str()) else {
             return Err(wrong(
                 "scores",
-                "a soft mask",
+                "those of a learned concept",
                 format!("method `{}`", plan.method),
             ));
         };
@@ -185,28 +195,34 @@ impl Scores {
             Some(sites) => sites.parse()?,
             None => return Err(wrong("scores", "which sites were searched", "none")),
         };
+        let marks = marks(plan.scope, subject);
+        let seen = seen(pipeline, (subject, &marks), plan.scope)?;
         let weights = pipeline.unet().site_weights(sites);
-        let shape = |(out, input): (usize, usize)| [out as u64, input as u64];
+        let expected = |(out, input): (usize, usize)| match plan.scope {
+            Scope::Prompt => [out as u64, input as u64],
+            Scope::Words => [out as u64, 2 * seen.words().len() as u64],
+        };
         let same = weights.len() == self.shapes.len()
             && weights.iter().all(|(site, weight)| {
                 let found = self.shapes.get(site);
-                found.is_some_and(|found| found.map(u64::from) == shape(weight.shape()))
+                found.is_some_and(|found| found.map(u64::from) == expected(weight.shape()))
             });
         if !same {
             return Err(wrong(
                 "scores",
-                "one for each weight of the model's sites",
+                "those of the model's sites, as many as it has rows and the subject has words",
                 "others",
             ));
         }
-        let marks = marks(plan.scope, subject);
-        let gram = gram(pipeline, (subject, &marks), plan.scope)?;
         let provenance = chosen(plan, Selection::Density(density));
-        let values = self.values.clone();
-        let (rounded, scores) = round_masks(pipeline, sites, &gram, values, density)?;
+        let rounded = choose(pipeline, sites, plan.scope, &seen, &self.values, density)?;
+        let index = assemble(provenance, rounded.neurons, |site| {
+            let (out, input) = weights[site].shape();
+            shape(out, input)
+        })?;
         Ok(Found {
-            index: self.assemble(provenance, rounded.neurons)?,
-            scores,
+            index,
+            scores: self.values,
             steps: Vec::new(),
             stability: None,
             rounding_error: Some(rounded.error),
