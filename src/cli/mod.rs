@@ -266,6 +266,9 @@ pub(crate) struct MergeArgs {
     /// Replace what FILE holds, also where it is an index of other concepts or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,
+    /// Begin again, also where an interrupted run is kept in FILE.part
+    #[arg(help_heading = OUTPUT, long, requires = "tune")]
+    pub(crate) restart: bool,
     /// Stay within this much memory, `6GB` or `6GiB` [default: what is free]
     #[arg(help_heading = MACHINE, long, requires = "tune", value_name = "BYTES", value_parser = bytes)]
     pub(crate) memory: Option<u64>,

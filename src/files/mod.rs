@@ -1,6 +1,7 @@
 //! Whole files in and out of memory.
 
 pub(crate) mod foreign;
+pub(crate) mod part;
 pub(crate) mod regular;
 
 use std::fs::{self, File, Metadata};

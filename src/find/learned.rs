@@ -79,8 +79,8 @@ pub const LEARNING_RATE: f64 = 0.05;
 pub const DENSITY: f64 = 0.5;
 
 /// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
-/// gradients.
-pub const ARRAYS: u64 = 6;
+/// gradients; and shares and moments that are on their way to a file.
+pub const ARRAYS: u64 = 9;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;

@@ -21,5 +21,12 @@ pub(crate) fn hint(error: &Error) -> Option<&str> {
             _ => {}
         }
     }
-    error.hint()
+    match error {
+        Error::OtherWork { .. } => Some(
+            "finish that run with its own command, give another output, or add `--restart`, which begins again and \
+             loses what is kept there",
+        ),
+        Error::InUse { .. } => Some("wait until it has ended, or give another output"),
+        _ => error.hint(),
+    }
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::class_images;
 use super::outputs;
 use super::outputs::{Outputs, Saved};
+use super::unfinished::{Steps, Unfinished};
 use super::{Advice, count, load, name, thousands};
 use crate::cli::{FindArgs, Global, Method};
 use crate::report::memory;
@@ -90,16 +91,20 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     for risk in risks(&pipeline, &plan.subject)? {
         ui.warn(&risk);
     }
+    let record = plan.record(&pipeline, &photos)?;
+    let most = plan.state_bytes(&pipeline);
+    let unfinished = Unfinished::open(&ui, &output, record, args.restart, most)?;
     class_images::check(&plan.class, &pipeline, &ui)?;
-    let mut meters = Meters::new(
+    let meters = Meters::new(
         &ui,
         match args.method {
             Method::Paper => "finding neurons",
             Method::Learned => "learning a mask",
         },
     );
-    let found = find(&mut pipeline, plan, photos, &mut meters)?;
-    meters.finish();
+    let mut steps = Steps::open(meters, unfinished, plan.method.steps())?;
+    let found = find(&mut pipeline, plan, photos, &mut steps);
+    let (found, unfinished) = steps.end(found)?;
     if let Some(error) = found.rounding_error {
         ui.detail(&format!(
             "rounding the mask changes its effect on the text by {:.2} %",
@@ -111,6 +116,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.scores {
         saved.write(path, &found.scores_file()?);
     }
+    unfinished.finish_unless(saved.is_lost());
     saved.finish()?;
     report(global, &ui, &output, &found, &left_out)
 }
