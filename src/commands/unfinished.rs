@@ -85,6 +85,11 @@ impl<'a> Unfinished<'a> {
         self.last.elapsed() + next >= self.every
     }
 
+    /// Whether what was kept last is still on its way to the disk: then nothing new is kept but at the end.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(&self.state, State::Writing(writing) if !writing.is_finished())
+    }
+
     /// Keeps what there is, while the work goes on; where it is `ending`, before it does.
     pub(crate) fn keep(
         &mut self,
@@ -92,11 +97,8 @@ impl<'a> Unfinished<'a> {
         ending: bool,
         contents: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) {
-        if let State::Writing(writing) = &self.state
-            && !writing.is_finished()
-            && !ending
-        {
-            return; // a disk that is slower than the work
+        if self.is_busy() && !ending {
+            return;
         }
         let State::Idle(mut part) = self.settled() else {
             return;

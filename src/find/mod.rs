@@ -49,7 +49,7 @@ pub use loss::Step;
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
 pub use prompts::risks;
-pub use record::{Record, record_of};
+pub use record::{ModelIs, Record, record_of};
 pub use scores_file::Scores;
 pub use state::TrainerState;
 pub use trainer::Moment;

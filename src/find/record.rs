@@ -14,15 +14,24 @@ use crate::{Photos, Pipeline, Result};
 /// Names and values, none of them long.
 pub type Record = BTreeMap<String, String>;
 
+/// How the model of a run is known again.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelIs<'a> {
+    /// By every byte of its weights, and by what it makes of these prompts: also where it is another copy of it.
+    Alike(&'a [&'a str]),
+    /// By the sizes and times of its files: for work that takes no longer than reading them.
+    Untouched,
+}
+
 /// What every run depends on: the work, this program's version, the model with all its weights, and where it computes.
-/// With the prompts of the model's text, and more of what the work depends on; of long values it is their SHA-256.
+/// With more of what the work depends on; of long values it is their SHA-256.
 ///
 /// # Errors
 /// If a prompt cannot be split into tokens.
 pub fn record_of(
     work: &str,
     pipeline: &Pipeline,
-    prompts: &[&str],
+    model: ModelIs,
     more: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Record> {
     let device = match pipeline.device() {
@@ -30,11 +39,15 @@ pub fn record_of(
         device if device.is_metal() => "metal",
         _ => "cpu",
     };
+    let files = match model {
+        ModelIs::Alike(prompts) => pipeline.identity(prompts)?,
+        ModelIs::Untouched => pipeline.stamps(),
+    };
     let all = [
         ("work", work.to_owned()),
         ("cones", env!("CARGO_PKG_VERSION").to_owned()),
         ("model fingerprint", pipeline.fingerprint()?),
-        ("model files", pipeline.identity(prompts)?),
+        ("model files", files),
         ("device", device.to_owned()),
     ];
     let all = all.map(|(key, value)| (key.to_owned(), value));
@@ -65,7 +78,8 @@ impl FindPlan {
         };
         let lists = [photos].into_iter().chain(class);
         more.push(("pictures", lists.map(hashes).collect::<Vec<_>>().join(";")));
-        more.push(("steps at most", self.method.steps().to_string()));
+        // Where the choice may settle before, the index says how many were taken.
+        more.push(("steps", self.method.steps().to_string()));
         if let Method::Paper(paper::Options {
             until_stable: Some(share),
             ..
@@ -158,5 +172,5 @@ fn record(
 ) -> Result<Record> {
     let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
     let more = more.into_iter().map(|(key, value)| (key.to_owned(), value));
-    record_of(work, pipeline, &prompts, more)
+    record_of(work, pipeline, ModelIs::Alike(&prompts), more)
 }

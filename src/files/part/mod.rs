@@ -371,3 +371,6 @@ impl<W: Write> Write for Hashing<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;
