@@ -65,9 +65,9 @@ impl<'a> Unfinished<'a> {
         if std::fs::metadata(output).is_ok_and(|found| !found.is_file()) {
             return Ok((unfinished, None));
         }
-        unfinished.file = name(&Part::path(output)?);
         match Part::open(output, plan, restart, most) {
             Ok((part, kept)) => {
+                unfinished.file = name(&Part::path(output)?);
                 unfinished.state = State::Idle(part);
                 unfinished.done = kept.as_ref().map(|kept| kept.done.clone());
                 Ok((unfinished, kept))
@@ -82,7 +82,7 @@ impl<'a> Unfinished<'a> {
 
     /// Whether it is time to keep what there is, before so much more work.
     pub(crate) fn is_due(&self, next: Duration) -> bool {
-        self.last.elapsed() + next >= self.every
+        self.last.elapsed() + next >= self.every && !self.is_busy()
     }
 
     /// Whether what was kept last is still on its way to the disk: then nothing new is kept but at the end.

@@ -120,8 +120,8 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Measures the plain model, and each dose with so many random controls of these and the following seeds. It goes on
-    /// from a state and to the same figures; `progress` is told what there is of them.
+    /// Measures the plain model, and each dose with so many random controls of these and the following seeds. It goes
+    /// on from a state and to the same figures; `progress` is told what there is of them.
     ///
     /// # Errors
     /// If an index does not fit the model; an error of drawing, or of `progress`.

@@ -40,8 +40,8 @@ pub struct Condition {
 }
 
 impl<'a> Study<'a> {
-    /// Prepares to draw `count` pictures over all prompts, and to keep the first `shown` of them. Of the photos some at a
-    /// time are in memory.
+    /// Prepares to draw `count` pictures over all prompts, and to keep the first `shown` of them. Of the photos some at
+    /// a time are in memory.
     ///
     /// # Errors
     /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for `count`.
@@ -125,7 +125,7 @@ impl<'a> Study<'a> {
                     let picture = drawing.picture;
                     let embedded = self.clip.embed_pictures([Ok(&picture)].into_iter())?;
                     // As many as there were pictures: one.
-                    for (k, embedding) in numbers.by_ref().zip(embedded) {
+                    for (embedding, k) in embedded.into_iter().zip(numbers.by_ref()) {
                         let shown = (k < self.shown).then(|| picture.clone());
                         state.borrow_mut().add(number, k, embedding, shown);
                     }

@@ -43,6 +43,9 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         outputs = outputs.file("--scores", path);
     }
     outputs.check()?;
+    if let Some(path) = &args.scores {
+        outputs::check_not_part("--scores", path, &output)?;
+    }
     let keep = photos::keep(args.memory.bytes) / 2; // of each list
     let class = match class {
         Some(list) => ClassImages::Given(photos::read(list, keep, &ui)?),

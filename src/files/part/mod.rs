@@ -1,9 +1,13 @@
 //! What there is of unfinished work: a file beside the output, which the work is taken up from.
 //!
-//! `OUT.part` is a line `cones.part 1`, a line of JSON (what the work depends on, and how far it has come), the contents,
-//! and the SHA-256 of all before. It is written as `OUT.part.new` and then renamed, so that it is always a whole one; and
-//! it is locked by the process that works on it, with a lock that dies with it (`flock`; over NFS a lock of the server,
-//! which other machines respect). The lock is taken on an empty file: one that was left without contents means nothing.
+//! `OUT.part` is a line `cones.part 1`, a line of JSON (what the work depends on, and how far it has come), the
+//! contents, and the SHA-256 of all before. It is written as `OUT.part.new` and then renamed, so that it is always a
+//! whole one. It is locked by the process that works on it, with a lock that dies with it, and which is taken on an
+//! empty file: one that was left without contents means nothing.
+//!
+//! What is asked of the disk: that a rename within a folder is one step, as POSIX says and as NFS servers do it (another
+//! machine may see the old file for some seconds), and for two runs to see each other, locks: `flock`, which Linux passes
+//! on to the server of an NFS as a lock of the whole file. A disk that has none is used without.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -216,10 +220,10 @@ impl Part {
     }
 }
 
-/// Without contents nothing is kept, and nothing is left; with the lock still held, so that no other's file is removed.
+/// Without contents nothing is kept, and nothing is left; what somebody else has put there stays.
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.kept && is_still(&self.file, &self.path) {
             let _ = fs::remove_file(self.new_path());
             let _ = fs::remove_file(&self.path);
         }
@@ -335,6 +339,8 @@ fn differences(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, Strin
     /// More differences do neither.
     const MOST: usize = 8;
     let keys: BTreeSet<&String> = there.keys().chain(wanted.keys()).collect();
+    let mut keys: Vec<&String> = keys.into_iter().collect();
+    keys.sort_by_key(|key| *key != "work"); // which says most
     let differing = keys
         .into_iter()
         .filter(|key| there.get(*key) != wanted.get(*key));
