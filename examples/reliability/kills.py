@@ -28,18 +28,18 @@ def commands(folder):
     dog, cat = str(PHOTOS / "poodle"), str(PHOTOS / "blue-guide-dog")
     find = ["find", "--subject", "dog", dog]
     return {
-        "find": ([*find, *small, "--steps", "40", "-o", "o.idx", "--scores", "o.scores"], ["o.idx", "o.scores"]),
+        "find": ([*find, *small, "--steps", "30", "-o", "o.idx", "--scores", "o.scores"], ["o.idx", "o.scores"]),
         "find --method paper": (
-            [*find, "--method", "paper", "--steps", "60", "--class-count", "4", "-o", "o.idx"], ["o.idx"]),
+            [*find, "--method", "paper", "--steps", "20", "--class-count", "3", "-o", "o.idx"], ["o.idx"]),
         "merge --tune": (
             ["merge", "a.idx", "b.idx", "--tune", "20", *small, "--images", f"dog={dog}", "--images", f"cat={cat}",
              "-o", "o.idx"], ["o.idx"]),
         "generate --count": (
-            ["generate", "--concepts", "a.idx", "--count", "30", "--steps", "8", "--heatmap", "dog", "a photo of a dog",
+            ["generate", "--concepts", "a.idx", "--count", "12", "--steps", "5", "--heatmap", "dog", "a photo of a dog",
              "-o", "o.png"],
-            [f"o-{seed}{map}.png" for seed in range(30) for map in ("", "-heat-dog")]),
+            [f"o-{seed}{map}.png" for seed in range(12) for map in ("", "-heat-dog")]),
         "eval": (
-            ["eval", "a.idx", "--images", dog, "--count", "8", "--steps", "8", "--loss-draws", "8", "--controls", "2",
+            ["eval", "a.idx", "--images", dog, "--count", "4", "--steps", "4", "--loss-draws", "4", "--controls", "2",
              "--sheet", "o.png"], ["o.png"]),
     }
 

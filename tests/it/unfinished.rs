@@ -295,13 +295,11 @@ fn two_runs_do_not_share_an_output() {
         first.kill().unwrap();
         first.wait().unwrap();
         // The lock has died with it.
+        let before = kept(dir);
         let mut third = start(dir, &format!("{command} --restart"));
-        sleep(Duration::from_millis(500));
+        part(dir, before.as_deref(), &mut third);
         kill(&third, "TERM");
-        let (code, _, error) = {
-            third.stdin.take();
-            end(third)
-        };
+        let (code, _, error) = end(third);
         assert_eq!(code, Some(130), "{command}: {error}");
         let names = fs::read_dir(dir)
             .unwrap()

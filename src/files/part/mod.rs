@@ -5,9 +5,9 @@
 //! whole one. It is locked by the process that works on it, with a lock that dies with it, and which is taken on an
 //! empty file: one that was left without contents means nothing.
 //!
-//! What is asked of the disk: that a rename within a folder is one step, as POSIX says and as NFS servers do it (another
-//! machine may see the old file for some seconds), and for two runs to see each other, locks: `flock`, which Linux passes
-//! on to the server of an NFS as a lock of the whole file. A disk that has none is used without.
+//! What is asked of the disk: that a rename within a folder is one step, as POSIX says and as NFS servers do it
+//! (another machine may see the old file for some seconds), and for two runs to see each other, locks: `flock`, which
+//! Linux passes on to the server of an NFS as a lock of the whole file. A disk that has none is used without.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
