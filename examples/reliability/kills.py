@@ -30,7 +30,7 @@ def commands(folder):
     return {
         "find": ([*find, *small, "--steps", "30", "-o", "o.idx", "--scores", "o.scores"], ["o.idx", "o.scores"]),
         "find --method paper": (
-            [*find, "--method", "paper", "--steps", "20", "--class-count", "3", "-o", "o.idx"], ["o.idx"]),
+            [*find, "--method", "paper", "--steps", "40", "--class-count", "2", "-o", "o.idx"], ["o.idx"]),
         "merge --tune": (
             ["merge", "a.idx", "b.idx", "--tune", "20", *small, "--images", f"dog={dog}", "--images", f"cat={cat}",
              "-o", "o.idx"], ["o.idx"]),

@@ -154,9 +154,9 @@ fn other_work_is_not_taken_up() {
     }
     for (there, said) in [
         (&b"junk"[..], "a file of something else"),
-        (b"cones.part 2\n{}\n", "version 2"),
+        (b"cones.part 2\n{}\n", "version `2`"),
         (b"cones.part 1\n{}\n", "without a plan"),
-        (b"cones.part 1\x1b[2J\n{}\n", r"version 1\u{1b}[2J"),
+        (b"cones.part 1\x1b[2J\n{}\n", r"version `1\u{1b}[2J`"),
         (&[b'a'; 2 << 20], "a file of something else"),
     ] {
         fs::write(&path, there).unwrap();
