@@ -140,7 +140,7 @@ fn most(weights: u64, steps: usize) -> u64 {
 }
 
 fn hashes(photos: &Photos) -> String {
-    let all: Vec<&str> = photos.iter().map(|photo| photo.sha256()).collect();
+    let all: Vec<&str> = photos.iter().map(|photo| photo.sha256.as_str()).collect();
     all.join(",")
 }
 

@@ -180,7 +180,7 @@ pub(super) fn plan(
     let concepts = first.concepts.iter().map(|concept| concept.sha256.as_str());
     let more = [
         ("prompt", first.prompt.to_owned()),
-        ("negative prompt", options.negative.clone()),
+        ("negative prompt", format!("{:?}", options.negative)),
         ("sampler", options.sampler.to_string()),
         ("steps", options.steps.to_string()),
         ("guidance", options.guidance.to_string()),
