@@ -76,7 +76,10 @@ mod size;
 
 pub use allocation::keep_freed_memory;
 pub use error::{Error, IndexError, Result};
-pub use files::{create as create_file, place as file_place, replace as atomic_write};
+pub use files::part::{Kept, Part};
+pub use files::{
+    create as create_file, place as file_place, replace as atomic_write, sha256 as file_sha256,
+};
 pub use picture::{
     HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, list_images, read_metadata,
 };

@@ -72,6 +72,7 @@ fn printable(error: &clap::Error) -> Option<String> {
 fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
     let ui = Ui::new(global);
     Ui::catch_interrupts()?;
+    signals::answer_shortened_files();
     let computes = match command {
         Command::Inspect(_) => false,
         Command::Merge(args) => args.tune.is_some(),

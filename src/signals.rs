@@ -22,6 +22,69 @@ pub(crate) fn catch(ended: impl Fn() + Send + 'static) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes an error of a mapped file that was made shorter: reading behind its end is `SIGBUS`. Of anything else that
+/// signal does what it did before.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub(crate) fn answer_shortened_files() {
+    use std::mem::zeroed;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use libc::{c_int, c_void, iovec, sigaction, siginfo_t};
+
+    static BEFORE: OnceLock<sigaction> = OnceLock::new();
+
+    extern "C" fn answer(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
+        // SAFETY: only what a handler of signals may do: looking into a list of whole numbers, `writev`, `_exit`,
+        // `pause` and `sigaction`. The system gives a valid `info`.
+        #[expect(unsafe_code, reason = "a handler of signals")]
+        unsafe {
+            let Some(file) = cones::checkpoint::mapped_file_at((*info).si_addr() as usize) else {
+                match BEFORE.get() {
+                    Some(before) => sigaction(signal, before, std::ptr::null_mut()),
+                    None => libc::_exit(1),
+                };
+                return; // and the instruction is tried again
+            };
+            static FIRST: AtomicBool = AtomicBool::new(true);
+            if FIRST.swap(false, Ordering::Relaxed) {
+                let parts: [&[u8]; 3] = [
+                    b"error: `",
+                    file,
+                    b"`: expected the file as it was when the run began, found a shorter one\n\n\
+                      hint: run again, with the model left alone\n",
+                ];
+                let parts = parts.map(|part| iovec {
+                    iov_base: part.as_ptr() as *mut c_void,
+                    iov_len: part.len(),
+                });
+                libc::writev(2, parts.as_ptr(), parts.len() as c_int);
+                libc::_exit(1);
+            }
+            loop {
+                libc::pause(); // another thread says it
+            }
+        }
+    }
+
+    // SAFETY: a `sigaction` is plain numbers, for which zeros are values; the handler is as above.
+    #[expect(unsafe_code, reason = "calls of the C library")]
+    unsafe {
+        let (mut before, mut action): (sigaction, sigaction) = (zeroed(), zeroed());
+        if sigaction(libc::SIGBUS, std::ptr::null(), &raw mut before) != 0 {
+            return;
+        }
+        BEFORE.get_or_init(|| before);
+        action.sa_sigaction = answer as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// The system tells it in another way.
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(crate) fn answer_shortened_files() {}
+
 #[cfg(unix)]
 fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: a `sigaction` is plain numbers, for which zeros are values; without a new action the call only fills it

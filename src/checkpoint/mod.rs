@@ -6,12 +6,14 @@ mod folder;
 mod header;
 pub mod hub;
 pub(crate) mod kinds;
+mod mapped;
 mod open;
 mod pocket;
 mod single;
 mod tensors;
 mod weight_names;
 
+pub use mapped::mapped_file_at;
 pub use open::OpenOptions;
 pub use pocket::POCKET_NOUNS;
 pub(crate) use tensors::{Pages, Stored, TensorFile};

@@ -9,12 +9,13 @@ use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
 use super::header::Header;
+use super::mapped::MappedFile;
 use crate::files::regular::{self, Stamp};
 use crate::{Error, Result};
 
 /// The bytes of a safetensors file, mapped from disk or built into the program.
 pub(crate) enum Bytes {
-    Mapped(memmap2::Mmap, Stamp),
+    Mapped(MappedFile, Stamp),
     Embedded(&'static [u8]),
 }
 
@@ -34,10 +35,13 @@ impl Bytes {
         // SAFETY: the map is only read, as bytes or as numbers of which every pattern of bits is one, and what its
         // header claims was copied and checked once. Whoever changes the file while this program runs changes the
         // numbers that it computes with, which [`Pages::check_unchanged`] notices, and whoever makes it shorter ends
-        // the program with SIGBUS: weights are read from it all the time.
+        // the program with SIGBUS: weights are read from it all the time. The binary answers that with an error.
         #[expect(unsafe_code, reason = "mapping a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
-        Ok(Self::Mapped(map, Stamp::new(path, &metadata)))
+        Ok(Self::Mapped(
+            MappedFile::new(map, path),
+            Stamp::new(path, &metadata),
+        ))
     }
 }
 
@@ -148,6 +152,15 @@ impl Pages {
             }
         }
         Ok(())
+    }
+
+    /// The sizes and times of the files, as text.
+    pub(crate) fn stamps(&self) -> String {
+        let stamp = |file: &File| match &*file.bytes {
+            Bytes::Mapped(_, stamp) => stamp.text(),
+            Bytes::Embedded(bytes) => bytes.len().to_string(),
+        };
+        self.0.files.iter().map(stamp).collect::<Vec<_>>().join(" ")
     }
 
     /// SHA-256 over the tensors in order of today's names: each name, type and shape, and the numbers as the network

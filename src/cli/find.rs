@@ -82,6 +82,9 @@ pub(crate) struct FindArgs {
     /// Replace what the output holds, also where it is an index of other photos or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,
+    /// Begin again, also where an interrupted run is kept in FILE.part
+    #[arg(help_heading = OUTPUT, long)]
+    pub(crate) restart: bool,
     #[command(flatten)]
     pub(crate) shards: ShardArgs,
     #[command(flatten)]

@@ -54,6 +54,9 @@ pub(crate) struct GenerateArgs {
     /// The picture to write, a PNG; with --count, OUT-SEED.png for each
     #[arg(help_heading = OUTPUT, short, long, default_value = "out.png", value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Draw all pictures again, also those that an interrupted run of --count, kept in OUT.part, has drawn
+    #[arg(help_heading = OUTPUT, long)]
+    pub(crate) restart: bool,
     /// Leave out of the PNG how it was made
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) no_metadata: bool,

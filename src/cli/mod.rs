@@ -45,7 +45,12 @@ Examples:
 Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed
 (of eval also: the answer is no), 2 usage, 130 interrupted. A result that cannot be
 written in the end is kept beside its name, in the current folder or in that for
-temporary files, and the error says where.";
+temporary files, and the error says where.
+
+A run of find, merge --tune, eval or generate --count that is stopped or killed goes on where
+it was when the same command is given again: what there is of it is kept beside the output,
+in OUT.part, at least once a minute (CONES_STATE_SECONDS sets other seconds) and on SIGINT,
+SIGTERM and SIGHUP. Another run does not begin there but with --restart, nor two at once.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -267,6 +272,9 @@ pub(crate) struct MergeArgs {
     /// Replace what FILE holds, also where it is an index of other concepts or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,
+    /// Begin again, also where an interrupted run is kept in FILE.part
+    #[arg(help_heading = OUTPUT, long, requires = "tune")]
+    pub(crate) restart: bool,
     /// Stay within this much memory, `6GB` or `6GiB` [default: what is free]
     #[arg(help_heading = MACHINE, long, requires = "tune", value_name = "BYTES", value_parser = bytes)]
     pub(crate) memory: Option<u64>,
@@ -348,6 +356,9 @@ pub(crate) struct EvalArgs {
     pub(crate) count: usize,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    /// Measure again, also what an interrupted run of the same, kept in INDEX.eval-HASH.part, has measured
+    #[arg(help_heading = OUTPUT, long)]
+    pub(crate) restart: bool,
     /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
     #[arg(help_heading = OUTPUT, long, value_name = "FILE.png")]
     pub(crate) sheet: Option<PathBuf>,

@@ -34,19 +34,22 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let (paths, parts): (Vec<&Path>, Vec<&NeuronIndex>) = named.into_iter().unzip();
     let union = NeuronIndex::union(&parts).context("the indices cannot be merged")?;
     let overlaps = overlaps(&paths, &parts, &ui)?;
-    let (merged, left_out) = match args.tune {
+    let (merged, left_out, unfinished) = match args.tune {
         Some(steps) => match tune::run(global, args, steps, &union, &ui)? {
-            Some(tuned) => tuned,
+            Some((tuned, left_out, unfinished)) => (tuned, left_out, Some(unfinished)),
             None => return Ok(()),
         },
         None => {
             outputs::check_free(&args.output, union.provenance(), args.force)?;
             let (index, steps) = (union.clone(), Vec::new());
-            (Tuned { index, steps }, Vec::new())
+            (Tuned { index, steps }, Vec::new(), None)
         }
     };
     let mut saved = Saved::default();
     saved.write(&args.output, &merged.index.to_bytes()?);
+    if let Some(unfinished) = unfinished {
+        unfinished.finish_unless(saved.is_lost());
+    }
     saved.finish()?;
     let sum: u64 = parts.iter().map(|part| part.shut()).sum();
     let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);

@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod outputs;
 pub(crate) mod tune;
+pub(crate) mod unfinished;
 
 use std::path::{Path, PathBuf};
 

@@ -10,6 +10,7 @@ use cones::{LeftOut, escaped};
 use super::class_images;
 use super::outputs;
 use super::outputs::Outputs;
+use super::unfinished::{Steps, Unfinished};
 use super::{count, load, name};
 use crate::cli::{Global, MergeArgs, SubjectImages};
 use crate::report::memory;
@@ -18,14 +19,15 @@ use crate::report::meters::Meters;
 use crate::report::photos;
 use crate::report::ui::Ui;
 
-/// The tuned index, and what was left out of the photos; `None` where it was only to say what it needs.
-pub(crate) fn run(
+/// The tuned index, what was left out of the photos, and what was kept of the steps; `None` where it was only to say
+/// what it needs.
+pub(crate) fn run<'a>(
     global: &Global,
     args: &MergeArgs,
     steps: usize,
     union: &NeuronIndex,
-    ui: &Ui,
-) -> anyhow::Result<Option<(Tuned, Vec<LeftOut>)>> {
+    ui: &'a Ui,
+) -> anyhow::Result<Option<(Tuned, Vec<LeftOut>, Unfinished<'a>)>> {
     let subjects = &union.provenance().subjects;
     let scope = union.provenance().scope;
     let folders = images_of(subjects, &args.images, ui)?;
@@ -99,13 +101,16 @@ pub(crate) fn run(
             ui.warn(&risk);
         }
     }
+    let record = plan.record(&pipeline, union, &photos)?;
+    let most = plan.state_bytes(&pipeline, union)?;
+    let unfinished = Unfinished::open(ui, &args.output, record, args.restart, most)?;
     for class in &plan.class {
         class_images::check(class, &pipeline, ui)?;
     }
-    let mut meters = Meters::new(ui, "tuning");
-    let tuned = tune(&mut pipeline, union, plan, photos, &mut meters)?;
-    meters.finish();
-    Ok(Some((tuned, left_out)))
+    let mut steps = Steps::open(Meters::new(ui, "tuning"), unfinished, steps)?;
+    let tuned = tune(&mut pipeline, union, plan, photos, &mut steps);
+    let (tuned, unfinished) = steps.end(tuned)?;
+    Ok(Some((tuned, left_out, unfinished)))
 }
 
 /// For each subject the folder that the user gave, by its noun or by token and noun.

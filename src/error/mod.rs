@@ -106,6 +106,20 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// Something else is kept where the unfinished state of a run would be.
+    #[error("`{}`: expected the state of this very run, found {found}", path.display())]
+    OtherWork {
+        /// The file.
+        path: PathBuf,
+        /// What it is: another run, and in what that differs; a damaged file; something else.
+        found: String,
+    },
+    /// Another process works on the same output.
+    #[error("`{}` is locked: another run writes the same output", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// The user interrupted the run.
     #[error("interrupted")]
     Interrupted,

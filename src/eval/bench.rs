@@ -1,10 +1,13 @@
 //! The measuring of a concept: at one density or several, beside the plain model and random neurons.
 
+use std::cell::RefCell;
+
 use candle_core::Tensor;
 
 use super::held_out::HeldOut;
 use super::metric::Values;
 use super::metric::{differences, mean_of};
+use super::state::EvalState;
 use super::study::{Condition, Study};
 use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
 use crate::index::{NeuronIndex, random_control};
@@ -62,6 +65,13 @@ pub struct Measuring {
     pub total: usize,
 }
 
+/// The number of the next condition, what is measured so far, and who is told.
+type Run<'a> = (
+    usize,
+    &'a RefCell<EvalState>,
+    &'a mut dyn FnMut(Measuring) -> Result<()>,
+);
+
 /// A model, and what it is measured by.
 pub struct Bench<'a> {
     pipeline: &'a mut Pipeline,
@@ -110,21 +120,29 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Measures the plain model, and each dose with so many random controls of these and the following seeds.
+    /// Measures the plain model, and each dose with so many random controls of these and the following seeds. It goes
+    /// on from a state and to the same figures; `progress` is told what there is of them.
     ///
     /// # Errors
     /// If an index does not fit the model; an error of drawing, or of `progress`.
     pub fn measure(
         &mut self,
         doses: Vec<Dose>,
-        controls: usize,
-        seed: u64,
-        mut progress: impl FnMut(Measuring) -> Result<()>,
+        (controls, seed): (usize, u64),
+        from: EvalState,
+        mut progress: impl FnMut(Measuring, &EvalState) -> Result<()>,
     ) -> Result<(Condition, Vec<Measured>)> {
-        let plain = self.condition(Shut::Nothing, None, &mut progress)?;
+        let state = RefCell::new(from);
+        let mut progress = |measuring: Measuring| progress(measuring, &state.borrow());
+        let mut run = (
+            0,
+            &state,
+            &mut progress as &mut dyn FnMut(Measuring) -> Result<()>,
+        );
+        let plain = self.condition(Shut::Nothing, None, &mut run)?;
         let doses = doses
             .into_iter()
-            .map(|dose| self.dose(dose, controls, seed, &plain, &mut progress))
+            .map(|dose| self.dose(dose, controls, seed, &plain, &mut run))
             .collect::<Result<_>>()?;
         Ok((plain, doses))
     }
@@ -134,13 +152,14 @@ impl<'a> Bench<'a> {
         &mut self,
         shut: Shut,
         index: Option<&NeuronIndex>,
-        progress: &mut dyn FnMut(Measuring) -> Result<()>,
+        (next, state, progress): &mut Run,
     ) -> Result<Condition> {
-        let marks = match index {
-            Some(index) => self.pipeline.shut(&[index])?,
-            None => Marks::default(),
-        };
-        let mut at = |losses, done, total| {
+        let number = *next;
+        *next += 1;
+        if let Some((values, pictures)) = state.borrow().measured(number) {
+            return Ok(Condition { pictures, values });
+        }
+        let mut at = |shut, losses, done, total| {
             progress(Measuring {
                 shut,
                 losses,
@@ -148,12 +167,30 @@ impl<'a> Bench<'a> {
                 total,
             })
         };
-        let mut condition = self
-            .study
-            .draw(self.pipeline, &marks, |p| at(false, p.done, p.total))?;
+        if let (Some(held_out), Some(_), true) =
+            (&self.held_out, index, self.plain_predictions.is_empty())
+        {
+            // The plain model was measured by a run that was stopped.
+            self.plain_predictions = held_out.predict(self.pipeline.unet(), |done, total| {
+                at(Shut::Nothing, true, done, total)
+            })?;
+        }
+        let marks = match index {
+            Some(index) => self.pipeline.shut(&[index])?,
+            None => Marks::default(),
+        };
+        self.study
+            .draw(self.pipeline, &marks, (number, state), |p| {
+                at(shut, false, p.done, p.total)
+            })?;
+        let mut condition = Condition {
+            values: self.study.compare(&state.borrow().embeddings(number)),
+            pictures: Vec::new(),
+        };
         if let Some(held_out) = &self.held_out {
-            let predictions =
-                held_out.predict(self.pipeline.unet(), |done, total| at(true, done, total))?;
+            let predictions = held_out.predict(self.pipeline.unet(), |done, total| {
+                at(shut, true, done, total)
+            })?;
             if index.is_none() {
                 self.plain_predictions.clone_from(&predictions);
             }
@@ -161,6 +198,8 @@ impl<'a> Bench<'a> {
             condition.add_losses(losses, self.prior_loss_weight);
         }
         self.pipeline.open()?;
+        let values = condition.values.clone();
+        condition.pictures = state.borrow_mut().finish(number, values);
         Ok(condition)
     }
 
@@ -171,14 +210,14 @@ impl<'a> Bench<'a> {
         controls: usize,
         seed: u64,
         plain: &Condition,
-        progress: &mut dyn FnMut(Measuring) -> Result<()>,
+        run: &mut Run,
     ) -> Result<Measured> {
         let density = dose.index.density();
-        let shut = self.condition(Shut::Concept(density), Some(&dose.index), progress)?;
+        let shut = self.condition(Shut::Concept(density), Some(&dose.index), run)?;
         let controls = (0..controls as u64)
             .map(|i| {
                 let random = random_control(&dose.index, seed.wrapping_add(i))?;
-                self.condition(Shut::Random(density), Some(&random), progress)
+                self.condition(Shut::Random(density), Some(&random), run)
             })
             .collect::<Result<Vec<_>>>()?;
         let control = mean_of(&controls.iter().map(|c| &c.values).collect::<Vec<_>>());

@@ -14,6 +14,7 @@ mod held_out;
 mod metric;
 mod prompts;
 mod similarity;
+mod state;
 mod statistics;
 mod study;
 
@@ -23,5 +24,6 @@ pub use metric::{Metric, Values, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};
 #[cfg(test)]
 pub(crate) use similarity::cosine;
+pub use state::{EvalShape, EvalState};
 pub use statistics::{RESAMPLES, Summary};
 pub use study::{Condition, Study};

@@ -1,12 +1,15 @@
 //! Measuring one condition: draw, embed, compare.
 
+use std::cell::RefCell;
+
 use super::held_out::DenoisingLosses;
 use super::metric::{Metric, Values};
 use super::prompts::Prompt;
 use super::similarity::{clip_score, cosine, mean_cosines};
+use super::state::EvalState;
 use crate::model::Clip;
 use crate::prompt::Marks;
-use crate::{Error, Picture, Pipeline, Progress, Result, SampleOptions};
+use crate::{AttentionOptions, Error, Picture, Pipeline, Progress, Result, SampleOptions};
 
 /// Prompts that are embedded together, so that memory does not grow with their number.
 const TEXTS_AT_ONCE: usize = 64;
@@ -19,6 +22,8 @@ pub struct Study<'a> {
     /// Picture i has prompt i mod n and this seed + i.
     seed: u64,
     count: usize,
+    /// How many of the pictures are shown afterwards.
+    shown: usize,
     /// Embeddings of the photos.
     real: Vec<Vec<f32>>,
     /// Embeddings of the prompts.
@@ -28,14 +33,15 @@ pub struct Study<'a> {
 /// What was drawn under one condition, and its measurements.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    /// The pictures, in order of seeds.
+    /// The first pictures, in order of seeds: as many as are shown.
     pub pictures: Vec<Picture>,
     /// The figures, picture by picture and draw by draw.
     pub values: Values,
 }
 
 impl<'a> Study<'a> {
-    /// Prepares to draw `count` pictures over all prompts. Of the photos some at a time are in memory.
+    /// Prepares to draw `count` pictures over all prompts, and to keep the first `shown` of them. Of the photos some at
+    /// a time are in memory.
     ///
     /// # Errors
     /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for `count`.
@@ -43,7 +49,7 @@ impl<'a> Study<'a> {
         clip: &'a Clip,
         prompts: &'a [Prompt],
         options: &'a SampleOptions,
-        (seed, count): (u64, usize),
+        (seed, count, shown): (u64, usize, usize),
         photos: impl ExactSizeIterator<Item = Result<Picture>>,
     ) -> Result<Self> {
         for (name, n) in [
@@ -72,13 +78,14 @@ impl<'a> Study<'a> {
             options,
             seed,
             count,
+            shown,
             real: clip.embed_pictures(photos)?,
             texts,
         })
     }
 
-    /// Draws with the model as it is, whatever is shut in it, with prompts of these
-    /// marks, and compares the pictures with photos and prompts.
+    /// Draws with the model as it is, whatever is shut in it, with prompts of these marks: the pictures of a condition
+    /// that the state has not. Of each its embedding is kept, and the first ones themselves.
     ///
     /// # Errors
     /// As [`Pipeline::draw`]; an error of `progress`.
@@ -86,46 +93,71 @@ impl<'a> Study<'a> {
         &self,
         pipeline: &Pipeline,
         marks: &Marks,
+        (number, state): (usize, &RefCell<EvalState>),
         mut progress: impl FnMut(Progress) -> Result<()>,
-    ) -> Result<Condition> {
+    ) -> Result<()> {
         let n = self.prompts.len().min(self.count);
-        let mut drawn: Vec<(u64, Picture)> = Vec::with_capacity(self.count);
+        let left = |i: usize| -> Vec<usize> {
+            let all = (i..self.count).step_by(self.prompts.len());
+            all.filter(|k| !state.borrow().has(number, *k)).collect()
+        };
+        let mut before = 0;
         for (i, prompt) in self.prompts[..n].iter().enumerate() {
-            let seeds: Vec<u64> = (i..self.count)
-                .step_by(self.prompts.len())
-                .map(|k| self.seed + k as u64)
-                .collect();
-            let pictures =
-                pipeline.draw(marks.prompt(&prompt.used), self.options, &seeds, |p| {
+            let left = left(i);
+            if left.is_empty() {
+                continue;
+            }
+            let seeds: Vec<u64> = left.iter().map(|k| self.seed + *k as u64).collect();
+            let (mut numbers, mut passes) = (left.into_iter(), 0);
+            pipeline.draw_each(
+                marks.prompt(&prompt.used),
+                self.options,
+                &AttentionOptions::default(),
+                &seeds,
+                |p| {
+                    passes = p.total;
                     progress(Progress {
-                        done: i * p.total + p.done,
-                        total: n * p.total,
+                        done: before + p.done,
+                        total: before + (n - i) * p.total,
                     })
-                })?;
-            drawn.extend(seeds.into_iter().zip(pictures));
+                },
+                |drawing| {
+                    let picture = drawing.picture;
+                    let embedded = self.clip.embed_pictures([Ok(&picture)].into_iter())?;
+                    // As many as there were pictures: one.
+                    for (embedding, k) in embedded.into_iter().zip(numbers.by_ref()) {
+                        let shown = (k < self.shown).then(|| picture.clone());
+                        state.borrow_mut().add(number, k, embedding, shown);
+                    }
+                    Ok(())
+                },
+            )?;
+            before += passes;
         }
-        drawn.sort_by_key(|(seed, _)| *seed);
-        let pictures: Vec<Picture> = drawn.into_iter().map(|(_, picture)| picture).collect();
-        let embedded = self
-            .clip
-            .embed_pictures(pictures.iter().map(Ok::<_, Error>))?;
+        Ok(())
+    }
+
+    /// Compares the pictures of a condition with photos and prompts, by their embeddings.
+    pub(crate) fn compare(&self, embedded: &[Vec<f32>]) -> Values {
         let clip_t: Vec<f64> = embedded
             .iter()
             .zip(self.texts.iter().cycle())
             .map(|(picture, text)| cosine(picture, text))
             .collect();
         let values = [
-            (Metric::ClipI, mean_cosines(&embedded, &self.real)),
+            (Metric::ClipI, mean_cosines(embedded, &self.real)),
             (
                 Metric::ClipScore,
                 clip_t.iter().map(|&c| clip_score(c)).collect(),
             ),
             (Metric::ClipT, clip_t),
         ];
-        Ok(Condition {
-            pictures,
-            values: values.into(),
-        })
+        values.into()
+    }
+
+    /// Numbers in an embedding.
+    pub fn width(&self) -> usize {
+        self.real.first().map_or(0, Vec::len)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Whole files in and out of memory.
 
 pub(crate) mod foreign;
+pub(crate) mod part;
 pub(crate) mod regular;
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::{Error, IndexError, Result};
@@ -78,6 +80,22 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
         Ok(())
     };
     write().map_err(Error::io("write", path))
+}
+
+/// The SHA-256 of a file's bytes, in hexadecimal.
+///
+/// # Errors
+/// If it is no regular file, or cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let (mut file, _) = regular::open(path)?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut block).map_err(Error::io("read", path))? {
+            0 => return Ok(hex(&hash.finalize())),
+            length => hash.update(&block[..length]),
+        }
+    }
 }
 
 /// Where what is written to `path` goes: links are followed, also to a file that is not there yet.

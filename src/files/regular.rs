@@ -114,6 +114,16 @@ impl Stamp {
         }
     }
 
+    /// Its size and time, as text.
+    pub(crate) fn text(&self) -> String {
+        let since = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => format!("{after:?}"),
+            Err(before) => format!("-{:?}", before.duration()),
+        };
+        let modified = self.now.modified.map_or_else(String::new, since);
+        format!("{} {modified}", self.now.length)
+    }
+
     /// That the file is still the one that was opened.
     ///
     /// # Errors

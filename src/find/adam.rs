@@ -42,8 +42,8 @@ impl Adam {
         self.mean.copy_from_slice(mean);
         let square = state.array_of(&format!("adam.square.{name}"), length)?;
         self.mean_square.copy_from_slice(square);
-        let steps = state.numbers_of(&format!("adam.steps.{name}"), 1)?;
-        self.steps = steps[0] as i32;
+        let steps = state.count_of(&format!("adam.steps.{name}"), state.steps().len())?;
+        self.steps = steps as i32;
         Ok(())
     }
 
@@ -63,18 +63,25 @@ impl Adam {
         let beta2 = self.beta2;
         let unbias = |decay: f32| (1.0 - f64::from(decay).powi(self.steps)) as f32;
         let (unbias1, unbias2) = (unbias(BETA1), unbias(beta2));
-        let total: f64 = self
+        // In blocks of a fixed length: a sum whose order hung on the threads would be another in its last bits.
+        const BLOCK: usize = 1 << 12;
+        let sums: Vec<f64> = self
             .mean
-            .par_iter_mut()
-            .zip(&mut self.mean_square)
+            .par_chunks_mut(BLOCK)
+            .zip(self.mean_square.par_chunks_mut(BLOCK))
             .enumerate()
-            .map(|(i, (m, s))| {
-                let g = gradient(i);
-                *m = BETA1 * *m + (1.0 - BETA1) * g;
-                *s = beta2 * *s + (1.0 - beta2) * g * g;
-                f64::from(*s)
+            .map(|(block, (means, squares))| {
+                let both = means.iter_mut().zip(squares).enumerate();
+                let sizes = both.map(|(i, (m, s))| {
+                    let g = gradient(block * BLOCK + i);
+                    *m = BETA1 * *m + (1.0 - BETA1) * g;
+                    *s = beta2 * *s + (1.0 - beta2) * g * g;
+                    f64::from(*s)
+                });
+                sizes.sum()
             })
-            .sum();
+            .collect();
+        let total: f64 = sums.iter().sum();
         let mean = total / self.mean.len().max(1) as f64 / f64::from(unbias2);
         let epsilon = (epsilon * mean.sqrt()) as f32;
         values

@@ -60,10 +60,10 @@ impl Importance {
     /// Takes it back.
     pub(super) fn load(&mut self, name: &str, state: &TrainerState) -> Result<()> {
         let timesteps = self.sizes.len();
-        self.count = state.numbers_of(&format!("{name}.count"), 1)?[0] as usize;
-        let kernels = state.numbers_of(&format!("{name}.kernels"), timesteps)?;
+        self.count = state.count_of(&format!("{name}.count"), u32::MAX as usize)?;
+        let kernels = state.sizes_of(&format!("{name}.kernels"), timesteps)?;
         self.kernels.copy_from_slice(kernels);
-        let sizes = state.numbers_of(&format!("{name}.sizes"), timesteps)?;
+        let sizes = state.sizes_of(&format!("{name}.sizes"), timesteps)?;
         self.sizes.copy_from_slice(sizes);
         Ok(())
     }

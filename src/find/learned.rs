@@ -131,8 +131,8 @@ impl Options {
 pub const BATCH_SIZE: usize = 8;
 
 /// Of a mask: arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
-/// gradients.
-const ARRAYS: u64 = 6;
+/// gradients; and shares and moments that are on their way to a file.
+const ARRAYS: u64 = 9;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;

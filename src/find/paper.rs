@@ -15,6 +15,7 @@ use super::trainer;
 use super::trainer::{Gradients, Moment, Objective};
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::UNet;
+use crate::nn::Weight;
 use crate::sampling::{Generator, ScheduleConfig};
 use crate::{Error, Result};
 
@@ -108,11 +109,12 @@ impl Options {
 }
 
 impl BatchSampling {
-    /// Arrays as large as all sites searched that are alive at once: weights, sums, gradients and scores.
+    /// Arrays as large as all sites searched that are alive at once: weights, sums, gradients and scores; and sums, and
+    /// weights that have moved, that are on their way to a file.
     fn arrays(self) -> u64 {
         match self {
-            Self::Pairs | Self::Stratified(_) => 6,
-            Self::Importance => 7,
+            Self::Pairs | Self::Stratified(_) => 8,
+            Self::Importance => 11,
         }
     }
 
@@ -147,6 +149,8 @@ struct Scoring<'a> {
     data: &'a DreamBoothData,
     options: &'a Options,
     theta: BTreeMap<Site, Tensor>,
+    /// The model's own.
+    own: BTreeMap<Site, Weight>,
     /// S: over all steps, the paper's.
     sums: BlockSums,
     /// With [`BatchSampling::Importance`].
@@ -249,9 +253,13 @@ impl Objective for Scoring<'_> {
         if let Some(sampler) = &self.sampler {
             sampler.save(state);
         }
-        if self.options.rho > 0.0 {
-            for (site, theta) in &self.theta {
-                state.keep(format!("theta.{site}"), theta.flatten_all()?.to_vec1()?);
+        // Of the model itself nothing is kept but what has moved, which the published ρ does to no weight of f32.
+        for (site, theta) in self.theta.iter().filter(|_| self.options.rho > 0.0) {
+            let theta: Vec<f32> = theta.flatten_all()?.to_vec1()?;
+            let own: Vec<f32> = self.own[site].tensor()?.flatten_all()?.to_vec1()?;
+            let moved = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+            if theta.iter().zip(&own).any(moved) {
+                state.keep(format!("theta.{site}"), theta);
             }
         }
         Ok(())
@@ -271,7 +279,11 @@ impl Objective for Scoring<'_> {
         }
         if self.options.rho > 0.0 {
             for (site, theta) in &mut self.theta {
-                let kept = state.array_of(&format!("theta.{site}"), theta.elem_count())?;
+                let name = format!("theta.{site}");
+                if state.array(&name).is_none() {
+                    continue; // where it was
+                }
+                let kept = state.array_of(&name, theta.elem_count())?;
                 *theta = Tensor::from_slice(kept, theta.shape(), theta.device())?;
             }
         }
@@ -375,6 +387,7 @@ fn sums(
         options,
         theta: unet.site_tensors(options.sites)?,
         sums: BlockSums::new(options.block(), options.shard.is_some()),
+        own: unet.site_weights(options.sites),
         sampler: match by_importance {
             true => Some(Sampler::new(
                 schedule,

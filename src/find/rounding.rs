@@ -305,7 +305,7 @@ mod tests {
     const WIDTH: usize = 24;
 
     /// What `count` words look like, each in 200 prompts.
-    fn seen(rank: usize, count: usize) -> Seen {
+    fn seen(rank: usize, count: usize, spread: f32) -> Seen {
         let mut generator = Generator::new(5);
         let word = |_| {
             let basis = generator.randn(rank * WIDTH);
@@ -314,7 +314,7 @@ mod tests {
                 let shares = generator.randn(rank);
                 let sum = |j| {
                     (0..rank)
-                        .map(|i| shares[i] * basis[i * WIDTH + j])
+                        .map(|i| spread * shares[i] * basis[i * WIDTH + j])
                         .sum::<f32>()
                         + basis[j]
                 };
@@ -398,7 +398,10 @@ mod tests {
 
     /// Sites with what their weights see: a mask on all text, and outputs at two words.
     fn cases(rows: usize) -> [(BTreeMap<Site, Soft>, Seen); 2] {
-        [(soft(rows), seen(5, 1)), (outputs(rows, 2), seen(2, 2))]
+        [
+            (soft(rows), seen(5, 1, 1.0)),
+            (outputs(rows, 2), seen(2, 2, 0.1)),
+        ]
     }
 
     #[test]
@@ -450,7 +453,7 @@ mod tests {
     /// Where the loss minds nothing, nothing is shut.
     #[test]
     fn rows_that_do_not_matter_stay_open() {
-        let (mut sites, seen) = (outputs(8, 2), seen(2, 2));
+        let (mut sites, seen) = (outputs(8, 2), seen(2, 2, 0.1));
         let soft = sites.get_mut(&site()).unwrap();
         let Target::Outputs(wanted) = &mut soft.target else {
             unreachable!("outputs")
@@ -499,7 +502,7 @@ mod tests {
             .parse()
             .unwrap();
         let of_self = soft(2).remove(&site()).unwrap();
-        assert!(round(&[(own, of_self)].into(), &seen(5, 1), 1.0).is_err());
-        assert!(round(&outputs(2, 2), &seen(5, 1), 1.0).is_err());
+        assert!(round(&[(own, of_self)].into(), &seen(5, 1, 1.0), 1.0).is_err());
+        assert!(round(&outputs(2, 2), &seen(5, 1, 1.0), 1.0).is_err());
     }
 }

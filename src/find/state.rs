@@ -5,8 +5,11 @@
 //! dimension. What names stand for is the method's affair; see [`trainer`](super::trainer).
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value, json};
 
 use super::loss::Step;
 use crate::shown::shown;
@@ -63,6 +66,34 @@ impl TrainerState {
             .ok_or_else(|| foreign(name, length, found.map(<[f32]>::len)))
     }
 
+    /// Numbers, so many, none of them negative.
+    ///
+    /// # Errors
+    /// As [`TrainerState::array_of`], and if one is no such number.
+    pub(super) fn sizes_of(&self, name: &str, length: usize) -> Result<&[f64]> {
+        let found = self.numbers_of(name, length)?;
+        let no_size = found
+            .iter()
+            .find(|size| !(size.is_finite() && **size >= 0.0));
+        match no_size {
+            None => Ok(found),
+            Some(size) => Err(damaged(&format!("sizes in `{name}`"), size)),
+        }
+    }
+
+    /// A count of steps or samples, at most this.
+    ///
+    /// # Errors
+    /// If there is none, or it is no such number.
+    pub(super) fn count_of(&self, name: &str, most: usize) -> Result<usize> {
+        let found = self.numbers_of(name, 1)?[0];
+        let count = found as usize;
+        match count as f64 == found && count <= most {
+            true => Ok(count),
+            false => Err(damaged(&format!("`{name}` up to {most}"), found)),
+        }
+    }
+
     /// Numbers, so many.
     ///
     /// # Errors
@@ -77,33 +108,54 @@ impl TrainerState {
     /// The bytes of a file: the same for the same state.
     ///
     /// # Errors
-    /// If the file could not be read again; its header has a limit.
+    /// Never: memory takes what is written.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let bytes64 = |values: &[f64]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut bytes = Vec::new();
+        let written = self.write(&mut bytes);
+        written.map_err(Error::io("write", Path::new("the state of a run")))?;
+        Ok(bytes)
+    }
+
+    /// Writes these bytes, array by array: a state may be as large as several of the model's layers, and is not held
+    /// twice.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let losses: Vec<f64> = self.steps.iter().map(|s| f64::from(s.loss)).collect();
         let seconds: Vec<f64> = self.steps.iter().map(|s| s.seconds).collect();
-        let mut tensors: BTreeMap<String, (Dtype, Vec<u8>)> = [
-            ("steps.loss".to_owned(), (Dtype::F64, bytes64(&losses))),
-            ("steps.seconds".to_owned(), (Dtype::F64, bytes64(&seconds))),
-        ]
-        .into();
+        let steps = [("steps.loss", &losses), ("steps.seconds", &seconds)];
+        // Wide numbers first, so that each begins where numbers of its width may.
+        let numbers: Vec<(String, &[f64])> = (self.numbers.iter())
+            .map(|(name, values)| (format!("number.{name}"), values.as_slice()))
+            .chain(steps.map(|(name, values)| (name.to_owned(), values.as_slice())))
+            .collect();
+        let mut header = Map::new();
+        header.insert("__metadata__".to_owned(), json!({FORMAT.0: FORMAT.1}));
+        let mut end = 0;
+        let mut entry = |name: String, dtype: &str, length: usize, width: usize| {
+            let start = end;
+            end += length * width;
+            let entry = json!({"dtype": dtype, "shape": [length], "data_offsets": [start, end]});
+            header.insert(name, entry);
+        };
+        for (name, values) in &numbers {
+            entry(name.clone(), "F64", values.len(), 8);
+        }
         for (name, values) in &self.arrays {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            tensors.insert(format!("array.{name}"), (Dtype::F32, bytes));
+            entry(format!("array.{name}"), "F32", values.len(), 4);
         }
-        for (name, values) in &self.numbers {
-            tensors.insert(format!("number.{name}"), (Dtype::F64, bytes64(values)));
+        let mut header = Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        for (_, values) in &numbers {
+            in_blocks(out, values, |v| v.to_le_bytes())?;
         }
-        let refused = |error: safetensors::SafeTensorError| damaged("tensors", error);
-        let views = tensors.iter().map(|(name, (dtype, bytes))| {
-            let shape = vec![bytes.len() * 8 / dtype.bitsize()];
-            let view = TensorView::new(*dtype, shape, bytes).map_err(refused)?;
-            Ok((name.as_str(), view))
-        });
-        let views = views.collect::<Result<Vec<_>>>()?;
-        // One key alone: the library writes several in random order.
-        let metadata = [(FORMAT.0.to_owned(), FORMAT.1.to_owned())].into();
-        safetensors::serialize(views, Some(metadata)).map_err(refused)
+        for values in self.arrays.values() {
+            in_blocks(out, values, |v| v.to_le_bytes())?;
+        }
+        Ok(())
     }
 
     /// The state of a file's bytes, which are not trusted.
@@ -124,16 +176,16 @@ impl TrainerState {
             if tensor.shape().len() != 1 {
                 return Err(damaged("tensors of one dimension", shown(&name)));
             }
-            let (values32, values64) = (values32(tensor.data()), values64(tensor.data()));
+            let data = tensor.data();
             match (name.split_once('.'), tensor.dtype()) {
                 (Some(("array", name)), Dtype::F32) => {
-                    state.arrays.insert(name.to_owned(), values32);
+                    state.arrays.insert(name.to_owned(), values32(data));
                 }
                 (Some(("number", name)), Dtype::F64) => {
-                    state.numbers.insert(name.to_owned(), values64);
+                    state.numbers.insert(name.to_owned(), values64(data));
                 }
-                (Some(("steps", "loss")), Dtype::F64) => losses = Some(values64),
-                (Some(("steps", "seconds")), Dtype::F64) => seconds = Some(values64),
+                (Some(("steps", "loss")), Dtype::F64) => losses = Some(values64(data)),
+                (Some(("steps", "seconds")), Dtype::F64) => seconds = Some(values64(data)),
                 (_, dtype) => {
                     let found = format!("{} of {dtype:?}", shown(&name));
                     return Err(damaged("arrays of F32 and numbers of F64", found));
@@ -147,6 +199,13 @@ impl TrainerState {
             let expected = format!("the seconds of {} steps", losses.len());
             return Err(damaged(&expected, seconds.len()));
         }
+        let no_loss = |loss: &&f64| !loss.is_finite() || f64::from(**loss as f32) != **loss;
+        if let Some(found) = losses.iter().find(no_loss) {
+            return Err(damaged("losses of F32", found));
+        }
+        if let Some(found) = seconds.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
+            return Err(damaged("seconds of steps", found));
+        }
         let steps = losses.iter().zip(&seconds).enumerate();
         state.steps = steps
             .map(|(step, (&loss, &seconds))| Step {
@@ -157,6 +216,22 @@ impl TrainerState {
             .collect();
         Ok(state)
     }
+}
+
+/// Writes numbers some thousands at a time.
+fn in_blocks<T: Copy, const N: usize>(
+    out: &mut dyn Write,
+    values: &[T],
+    bytes: impl Fn(T) -> [u8; N],
+) -> io::Result<()> {
+    const BLOCK: usize = 1 << 14;
+    let mut block = Vec::with_capacity(values.len().min(BLOCK) * N);
+    for values in values.chunks(BLOCK) {
+        block.clear();
+        block.extend(values.iter().flat_map(|&value| bytes(value)));
+        out.write_all(&block)?;
+    }
+    Ok(())
 }
 
 fn values32(bytes: &[u8]) -> Vec<f32> {
@@ -183,6 +258,8 @@ fn foreign(name: &str, length: usize, found: Option<usize>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::TensorView;
+
     use super::*;
 
     fn state() -> TrainerState {

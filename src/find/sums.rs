@@ -73,9 +73,9 @@ impl Half {
 
     /// Keeps it under a name.
     pub(super) fn save(&self, name: &str, state: &mut TrainerState) -> Result<()> {
-        let counts = self.counts.map(|count| count as f64);
-        state.keep_numbers(format!("{name}.counts"), counts.to_vec());
         for (kind, sums) in self.sums.iter().enumerate() {
+            let count = vec![self.counts[kind] as f64];
+            state.keep_numbers(format!("{name}.{kind}.count"), count);
             for (site, sum) in &sums.0 {
                 let values = sum.flatten_all()?.to_vec1()?;
                 state.keep(format!("{name}.{kind}.{site}"), values);
@@ -91,8 +91,9 @@ impl Half {
         like: &BTreeMap<Site, Tensor>,
         state: &TrainerState,
     ) -> Result<()> {
-        let counts = state.numbers_of(&format!("{name}.counts"), 2)?;
-        self.counts = [counts[0] as usize, counts[1] as usize];
+        for (kind, count) in self.counts.iter_mut().enumerate() {
+            *count = state.count_of(&format!("{name}.{kind}.count"), u32::MAX as usize)?;
+        }
         for (kind, sums) in self.sums.iter_mut().enumerate() {
             sums.0.clear();
             for (site, like) in like.iter().filter(|_| self.counts[kind] > 0) {

@@ -8,9 +8,9 @@ use candle_core::Tensor;
 
 use super::loss::{Batch, Step};
 use super::state::TrainerState;
-use crate::Result;
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::UNet;
+use crate::{Error, Result};
 
 /// Gradients with respect to sites, `[out, in]` each.
 pub(super) type Gradients = BTreeMap<Site, Tensor>;
@@ -96,6 +96,11 @@ pub(super) fn run(
     objective.begin(unet)?;
     let mut steps = Vec::with_capacity(objective.steps());
     if let Some(state) = from {
+        if state.steps().len() > objective.steps() {
+            let expected = format!("at most {}", objective.steps());
+            let found = state.steps().len();
+            return Err(Error::value("steps of the state of a run", expected, found));
+        }
         steps.extend_from_slice(state.steps());
         objective.load(state)?;
         objective.put(unet)?;

@@ -40,10 +40,10 @@ pub const BATCH_SIZE: usize = 8;
 /// Default of [`Options::learning_rate`].
 pub const LEARNING_RATE: f64 = 0.03;
 
-/// Arrays as large as all sites trained that are alive at once: weights, values and two moments; and of each subject
-/// the weights and their gradients.
+/// Arrays as large as all sites trained that are alive at once: weights, values and two moments, these three again on
+/// their way to a file; and of each subject the weights and their gradients.
 pub(crate) fn arrays(subjects: usize) -> u64 {
-    4 + 2 * subjects as u64
+    7 + 2 * subjects as u64
 }
 
 /// Decay of the running mean of squared gradients.

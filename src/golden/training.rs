@@ -17,8 +17,8 @@ use super::{device, golden_dir, load};
 /// What is allowed of each kind, as a relative norm of the worst site: at most ten times what was measured. Several
 /// steps, each of which goes on from what the last one's rounding left; Adam divides by gradients, also by small ones.
 const ALLOWED: [(&str, f64); 6] = [
-    ("outputs", 1e-5),
-    ("importance", 1e-5),
+    ("outputs", 3e-4), // measured 3.6e-5
+    ("importance", 3e-4),
     ("mask", 5e-4),         // measured 6.3e-5
     ("mask-words", 2e-4),   // measured 2.2e-5
     ("values", 1e-4),       // measured 1.9e-5

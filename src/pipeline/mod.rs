@@ -264,6 +264,17 @@ impl Pipeline {
         self.all_pages().try_for_each(Pages::check_unchanged)
     }
 
+    /// The sizes and times of the weight files, and the SHA-256 of the configuration files, as text: cheap to have.
+    pub(crate) fn stamps(&self) -> String {
+        let stamps: Vec<String> = self.all_pages().map(Pages::stamps).collect();
+        format!(
+            "{} {:?} {}",
+            crate::files::hex(&self.configs),
+            self.unet.dtype(),
+            stamps.join(" ")
+        )
+    }
+
     /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of
     /// the whole prompt first, at a subject's own words also its own. Returns the marks that prompts need for that.
     ///

@@ -25,6 +25,11 @@ pub(crate) fn hint(error: &Error) -> Option<&str> {
         Error::Value { name, .. } if name == "rho" => {
             Some("give the same command with `--rho 0`, for all parts")
         }
+        Error::OtherWork { .. } => Some(
+            "finish that run with its own command, give another output, or add `--restart`, which begins again and \
+             loses what is kept there",
+        ),
+        Error::InUse { .. } => Some("wait until it has ended, or give another output"),
         _ => error.hint(),
     }
 }

@@ -242,7 +242,12 @@ fn what_is_drawn_before_an_interrupt_is_kept() {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name.starts_with(signal) || name.starts_with('.'))
+            .filter(|name| *name != format!("{signal}.png.part"))
             .collect();
+        assert!(
+            error.contains("the same command draws the others"),
+            "{error}"
+        );
         assert!(
             error.contains(&format!("{} files are kept", names.len())),
             "{error}"

@@ -2,15 +2,17 @@
 
 mod inputs;
 mod json;
+mod kept;
 mod report;
 mod tables;
 
 use anyhow::Context;
-use cones::eval::{Bench, Dose, HeldOut, Study, prior_loss_weight, sheet};
+use cones::eval::{Bench, Dose, EvalShape, HeldOut, Study, prior_loss_weight, sheet};
 use cones::find::ClassImages;
 use cones::{Photo, Photos, Picture, Pipeline};
 
 use self::inputs::{encoder, prompts, read_scores, subject};
+use self::kept::{KeptFigures, Plan};
 use super::class_images;
 use super::outputs::{Outputs, Saved};
 use super::{load, read_index};
@@ -88,7 +90,9 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     }
     let options = args.sampling.options(pipeline.sample_options());
     let whole = photos.iter().map(Photo::whole);
-    let study = Study::new(&clip, &prompts, &options, (global.seed, args.count), whole)?;
+    let shown_count = args.sheet.as_ref().map_or(0, |_| COLUMNS);
+    let pictures = (global.seed, args.count, shown_count);
+    let study = Study::new(&clip, &prompts, &options, pictures, whole)?;
     let held_out = match args.loss_draws {
         0 => None,
         draws => {
@@ -111,13 +115,41 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     };
     let hash = |photo: &Photo| photo.sha256.to_owned();
     let photo_hashes: Vec<String> = photos.iter().map(hash).collect();
+    let given = match &class {
+        ClassImages::Given(class) => class.iter().map(hash).collect(),
+        ClassImages::Needless | ClassImages::Drawn(_) => Vec::new(),
+    };
     drop((photos, class)); // what they keep of pixels is memory for the drawing
     let weight = prior_loss_weight(&index);
     let mut meters = ConditionMeters::new(&ui);
+    let shape = EvalShape {
+        conditions: 1 + doses.len() * (1 + args.controls),
+        count: args.count,
+        shown: shown_count.min(args.count),
+        size: options.size.unwrap_or_else(|| pipeline.size()),
+        width: study.width(),
+        draws: args.loss_draws,
+    };
+    let plan = Plan {
+        global,
+        args,
+        subject: &subject,
+        prompts: &prompts,
+        doses: &doses,
+        clip: &clip,
+        pictures: &[&photo_hashes[..], &[String::new()], &given].concat(),
+        options: format!("{options:?}"),
+    };
+    let (mut kept, state) = KeptFigures::open(&ui, &plan, &pipeline, shape)?;
     let mut bench = Bench::new(&mut pipeline, study, held_out, weight);
-    let (plain, doses) = bench.measure(doses, args.controls, global.seed, |now| meters.set(now))?;
+    let controls = (args.controls, global.seed);
+    let measured = bench.measure(doses, controls, state, |now, state| {
+        let shown = meters.set(now);
+        kept.progress(state, shown)
+    });
     drop(bench);
     meters.finish();
+    let ((plain, doses), unfinished) = kept.end(measured)?;
     pipeline.check_unchanged()?;
     clip.check_unchanged()?;
     let mut saved = Saved::default();
@@ -139,6 +171,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         doses: &doses,
     };
     report.print(&ui)?;
+    unfinished.finish_unless(saved.is_lost());
     saved.finish()?;
     Ok(report.brings_out_subject()?.unwrap_or(true))
 }

@@ -50,7 +50,7 @@ pub(super) fn run(global: &Global, args: &FindArgs, ui: &Ui) -> anyhow::Result<(
     let found = chosen(global, ui, opened, selection)?;
     let again = check_free(&output, found.index.provenance(), args.force)?;
     check_scores(args.scores.as_deref(), again || args.force)?;
-    save(args, ui, &output, &found)?;
+    save(args, ui, &output, &found)?.finish()?;
     report(global, ui, &output, &found, &[])
 }
 

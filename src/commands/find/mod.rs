@@ -16,6 +16,7 @@ use serde_json::json;
 use super::class_images;
 use super::outputs;
 use super::outputs::{Outputs, Saved};
+use super::unfinished::{Steps, Unfinished};
 use super::{Advice, count, load, name, thousands};
 use crate::cli::{FindArgs, Global, Method};
 use crate::report::memory;
@@ -50,6 +51,9 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         outputs = outputs.file("--scores", path);
     }
     outputs.check()?;
+    if let Some(path) = &args.scores {
+        outputs::check_not_part("--scores", path, &output)?;
+    }
     let keep = photos::keep(args.memory.bytes) / 2; // of each list
     let class = match class {
         Some(list) => ClassImages::Given(photos::read(list, keep, &ui)?),
@@ -116,30 +120,37 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     for risk in risks(&pipeline, &plan.subject)? {
         ui.warn(&risk);
     }
+    let record = plan.record(&pipeline, &photos)?;
+    let most = plan.state_bytes(&pipeline);
+    let unfinished = Unfinished::open(&ui, &output, record, args.restart, most)?;
     class_images::check(&plan.class, &pipeline, &ui)?;
-    let mut meters = Meters::new(
+    let meters = Meters::new(
         &ui,
         match args.method {
             Method::Paper => "finding neurons",
             Method::Learned => "learning a mask",
         },
     );
+    let mut steps = Steps::open(meters, unfinished, plan.method.steps())?;
     if let Some(part) = args.shards.shard {
-        let found = find_part(&mut pipeline, plan, photos, &mut meters)?;
-        meters.finish();
+        let found = find_part(&mut pipeline, plan, photos, &mut steps);
+        let (found, unfinished) = steps.end(found)?;
         let mut saved = Saved::default();
         saved.write(&output, &found.to_bytes()?);
+        unfinished.finish_unless(saved.is_lost());
         saved.finish()?;
         return shard::report(global, &ui, &output, part, Some(&found));
     }
-    let found = find(&mut pipeline, plan, photos, &mut meters)?;
-    meters.finish();
-    save(args, &ui, &output, &found)?;
+    let found = find(&mut pipeline, plan, photos, &mut steps);
+    let (found, unfinished) = steps.end(found)?;
+    let saved = save(args, &ui, &output, &found)?;
+    unfinished.finish_unless(saved.is_lost());
+    saved.finish()?;
     report(global, &ui, &output, &found, &left_out)
 }
 
 /// Writes the index, and the scores where they are wanted.
-fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Result<()> {
+fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Result<Saved> {
     if let Some(error) = found.rounding_error {
         ui.detail(&format!(
             "rounding the mask changes its effect on the text by {:.2} %",
@@ -151,7 +162,7 @@ fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Resul
     if let Some(path) = &args.scores {
         saved.write(path, &found.scores_file()?);
     }
-    saved.finish()
+    Ok(saved)
 }
 
 /// That no scores of another run are lost, where they may not be.

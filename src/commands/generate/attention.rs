@@ -76,6 +76,24 @@ pub(crate) struct Heat {
 }
 
 impl Heat {
+    pub(super) fn new(word: &str, path: PathBuf, (low, high): (f32, f32)) -> Self {
+        Self {
+            word: word.to_owned(),
+            path,
+            low,
+            high,
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lowest and the highest probability.
+    pub(super) fn range(&self) -> (f32, f32) {
+        (self.low, self.high)
+    }
+
     /// The result in words.
     pub(crate) fn line(&self) -> String {
         let Self {
@@ -105,14 +123,9 @@ pub(crate) fn write_heat(
 ) -> cones::Result<Vec<Heat>> {
     let written = words.iter().zip(&drawing.heat).map(|(word, heat)| {
         let path = heat_path(path, word);
-        let (picture, (low, high)) = heat.over(&drawing.picture);
+        let (picture, range) = heat.over(&drawing.picture);
         saved.write(&path, &picture.to_png(&path, None)?);
-        Ok(Heat {
-            word: word.clone(),
-            path,
-            low,
-            high,
-        })
+        Ok(Heat::new(word, path, range))
     });
     written.collect()
 }

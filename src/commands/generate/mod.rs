@@ -3,9 +3,10 @@
 mod attention;
 mod concepts;
 mod report;
+mod series;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,8 +14,10 @@ use anyhow::Context;
 use cones::pipeline::{Concept, Drawn};
 use cones::{Error, Progress, SampleOptions, escaped};
 
+use self::attention::Heat;
 use self::concepts::{concepts, shut};
 use self::report::{Report, kept};
+use self::series::Series;
 use super::outputs;
 use super::outputs::{Outputs, Saved};
 use super::{count, load, name, with_suffix};
@@ -106,11 +109,23 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let least = size.pixels() as u64 * 3 / 10;
     outputs::room(paths.iter().map(|(_, path)| (path.as_path(), least)))?;
     ui.detail(&memory::line(&needs));
-    let seeds: Vec<u64> = paths.iter().map(|(seed, _)| *seed).collect();
+    let drawn = |seed| Drawn {
+        pipeline: &pipeline,
+        prompt: &prompt,
+        options: &options,
+        seed,
+        concepts: &concepts,
+        layers: args.layers.as_ref(),
+        excited: &attention.excite,
+    };
+    let plan = || series::plan(&drawn(paths[0].0), size, paths.len(), args);
+    let mut series = Series::open(&ui, args, &paths, plan)?;
+    let left: Vec<&(u64, PathBuf)> = paths.iter().filter(|(s, _)| series.lacks(*s)).collect();
+    let seeds: Vec<u64> = left.iter().map(|(seed, _)| *seed).collect();
     let mut meter = ui.meter("drawing");
     let (start, mut passes) = (Instant::now(), 0);
     let saved = RefCell::new(Saved::default());
-    let mut heat = Vec::new();
+    let mut heat: BTreeMap<u64, Vec<Heat>> = BTreeMap::new();
     let progress = |p: Progress| {
         passes = p.total;
         // After a picture that could not be written there is no use in drawing more.
@@ -121,32 +136,28 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     };
     let spec = marks.prompt(&prompt);
     let done = pipeline.draw_each(spec, &options, &attention, &seeds, progress, |drawing| {
-        let (seed, path) = &paths[heat.len()];
-        let drawn = Drawn {
-            pipeline: &pipeline,
-            prompt: &prompt,
-            options: &options,
-            seed: *seed,
-            concepts: &concepts,
-            layers: args.layers.as_ref(),
-            excited: &attention.excite,
-        };
+        let (seed, path) = left[heat.len()];
         let metadata = match args.no_metadata {
             true => None,
-            false => Some(drawn.metadata(&drawing.picture)?),
+            false => Some(drawn(*seed).metadata(&drawing.picture)?),
         };
         let mut saved = saved.borrow_mut();
         saved.write(path, &drawing.picture.to_png(path, metadata.as_ref())?);
-        heat.push(attention::write_heat(
-            path,
-            &attention.heat,
-            &drawing,
-            &mut saved,
-        )?);
+        let maps = attention::write_heat(path, &attention.heat, &drawing, &mut saved)?;
+        if saved.all_well() {
+            series.add(*seed, path, &maps);
+        }
+        heat.insert(*seed, maps);
         Ok(())
     });
     meter.finish();
     let saved = saved.into_inner();
+    let maps = |(seed, path): &(u64, PathBuf)| {
+        let drawn = heat.remove(seed);
+        drawn.unwrap_or_else(|| series.heat(*seed, path, &attention.heat))
+    };
+    let heat: Vec<Vec<Heat>> = paths.iter().map(maps).collect();
+    series.end(done.is_ok() && saved.all_well());
     if !saved.all_well() {
         return saved.finish();
     }

@@ -73,15 +73,17 @@ impl Report<'_> {
 
 /// What there is of an interrupted run.
 pub(super) fn kept(saved: &Saved, all: usize) -> String {
+    const MORE: &str = "; the same command draws the others";
     match saved.written() {
         [] => "no picture was finished".to_owned(),
         [one] => format!(
-            "1 file is kept, `{}`, of {}",
+            "1 file is kept, `{}`, of {}{}",
             name(one),
-            count(all, "picture")
+            count(all, "picture"),
+            if all > 1 { MORE } else { "" }
         ),
         [first, .., last] => format!(
-            "{} files are kept, `{}` to `{}`, of {}",
+            "{} files are kept, `{}` to `{}`, of {}{MORE}",
             saved.written().len(),
             name(first),
             name(last),

@@ -125,6 +125,24 @@ impl<'a> Outputs<'a> {
     }
 }
 
+/// That a file is not where the unfinished work on an output is kept.
+pub(crate) fn check_not_part(option: &str, path: &Path, output: &Path) -> anyhow::Result<()> {
+    let place = |path: &Path| {
+        let folder = fs::canonicalize(folder_of(path)).ok();
+        (folder, path.file_name().map(ToOwned::to_owned))
+    };
+    match place(&cones::file_place(path)?) == place(&cones::Part::path(output)?) {
+        true => Err(Advice::error(
+            format!(
+                "{option}: `{}` is where an unfinished run is kept",
+                name(path)
+            ),
+            "give another name",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Whether a file begins as indices do, with a length and JSON: cheap to see of thousands of pictures.
 fn may_be_index(path: &Path) -> bool {
     let mut start = [0; 9];

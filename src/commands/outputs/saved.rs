@@ -48,6 +48,11 @@ impl Saved {
         self.failed.is_empty()
     }
 
+    /// Whether a result is nowhere.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// An error if a file has another name than the user gave, which says where it is.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         if self.failed.is_empty() {

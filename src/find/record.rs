@@ -1,0 +1,176 @@
+//! What a run's result depends on, as names and values: by it an unfinished run is known again.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::class_images::ClassImages;
+use super::paper;
+use super::plan::{FindPlan, Method};
+use super::tune::TunePlan;
+use crate::index::{NeuronIndex, Provenance, Subject};
+use crate::{Photos, Pipeline, Result};
+
+/// Names and values, none of them long.
+pub type Record = BTreeMap<String, String>;
+
+/// How the model of a run is known again.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelIs<'a> {
+    /// By every byte of its weights, and by what it makes of these prompts: also where it is another copy of it.
+    Alike(&'a [&'a str]),
+    /// By the sizes and times of its files: for work that takes no longer than reading them.
+    Untouched,
+}
+
+/// What every run depends on: the work, this program's version, the model with all its weights, and where it computes.
+/// With more of what the work depends on; of long values it is their SHA-256.
+///
+/// # Errors
+/// If a prompt cannot be split into tokens.
+pub fn record_of(
+    work: &str,
+    pipeline: &Pipeline,
+    model: ModelIs,
+    more: impl IntoIterator<Item = (String, String)>,
+) -> Result<Record> {
+    let device = match pipeline.device() {
+        device if device.is_cuda() => "cuda",
+        device if device.is_metal() => "metal",
+        _ => "cpu",
+    };
+    let files = match model {
+        ModelIs::Alike(prompts) => pipeline.identity(prompts)?,
+        ModelIs::Untouched => pipeline.stamps(),
+    };
+    let all = [
+        ("work", work.to_owned()),
+        ("cones", env!("CARGO_PKG_VERSION").to_owned()),
+        ("model fingerprint", pipeline.fingerprint()?),
+        ("model files", files),
+        ("device", device.to_owned()),
+    ];
+    let all = all.map(|(key, value)| (key.to_owned(), value));
+    // Settings of a file have any names: those of here are not overridden by them.
+    Ok(more.into_iter().chain(all).map(brief).collect())
+}
+
+/// A long value by its SHA-256.
+fn brief((key, value): (String, String)) -> (String, String) {
+    const LONGEST: usize = 100;
+    match value.len() > LONGEST {
+        true => (key, crate::files::hex(&Sha256::digest(value))),
+        false => (key, value),
+    }
+}
+
+impl FindPlan {
+    /// Everything that the index and the scores depend on.
+    ///
+    /// # Errors
+    /// As [`FindPlan::provenance`].
+    pub fn record(&self, pipeline: &Pipeline, photos: &Photos) -> Result<Record> {
+        let provenance = self.provenance(pipeline, photos)?;
+        let mut more = of_provenance(&provenance);
+        let class: Option<&Photos> = match &self.class {
+            ClassImages::Given(class) => Some(class),
+            ClassImages::Needless | ClassImages::Drawn(_) => None,
+        };
+        let lists = [photos].into_iter().chain(class);
+        more.push(("pictures", lists.map(hashes).collect::<Vec<_>>().join(";")));
+        // Where the choice may settle before, the index says how many were taken.
+        more.push(("steps", self.method.steps().to_string()));
+        if let Method::Paper(paper::Options {
+            until_stable: Some(share),
+            ..
+        }) = &self.method
+        {
+            more.push(("until stable", share.to_string()));
+        }
+        record("find", pipeline, &provenance, more)
+    }
+
+    /// The most bytes that its unfinished state has.
+    pub fn state_bytes(&self, pipeline: &Pipeline) -> u64 {
+        most(
+            super::searched(pipeline, self.method.sites()),
+            self.method.steps(),
+        )
+    }
+}
+
+impl TunePlan {
+    /// Everything that the tuned index depends on.
+    ///
+    /// # Errors
+    /// As [`TunePlan::provenance`].
+    pub fn record(
+        &self,
+        pipeline: &Pipeline,
+        union: &NeuronIndex,
+        photos: &[Photos],
+    ) -> Result<Record> {
+        let provenance = self.provenance(union, photos)?;
+        let mut more = of_provenance(&provenance);
+        let lists: Vec<String> = photos.iter().map(hashes).collect();
+        more.push(("pictures", lists.join(";")));
+        let union = crate::files::hex(&Sha256::digest(union.to_bytes()?));
+        more.push(("union", union));
+        for class in &self.class {
+            if let ClassImages::Drawn(cache) = class {
+                more.push(("class_count", cache.count().to_string()));
+            }
+        }
+        record("merge --tune", pipeline, &provenance, more)
+    }
+
+    /// The most bytes that its unfinished state has.
+    ///
+    /// # Errors
+    /// As [`TunePlan::values`].
+    pub fn state_bytes(&self, pipeline: &Pipeline, union: &NeuronIndex) -> Result<u64> {
+        Ok(most(self.values(pipeline, union)?, self.options.steps))
+    }
+}
+
+/// Of an optimiser of so many weights: up to five numbers for each, two for each step, and names.
+fn most(weights: u64, steps: usize) -> u64 {
+    const NAMES: u64 = 16 << 20;
+    NAMES + 5 * 4 * weights + 2 * 8 * steps as u64
+}
+
+fn hashes(photos: &Photos) -> String {
+    let all: Vec<&str> = photos.iter().map(|photo| photo.sha256.as_str()).collect();
+    all.join(",")
+}
+
+fn of_provenance(provenance: &Provenance) -> Vec<(&str, String)> {
+    let merged: Vec<&str> = (provenance.merged_from.iter())
+        .map(|part| part.sha256.as_str())
+        .collect();
+    let seed = provenance
+        .seed
+        .map_or("none".to_owned(), |seed| seed.to_string());
+    let settings = provenance.settings.iter();
+    let mut all: Vec<(&str, String)> = settings.map(|(k, v)| (k.as_str(), v.clone())).collect();
+    all.extend([
+        ("subject", Subject::phrases(&provenance.subjects)),
+        ("prompts", provenance.prompts.join("\n")),
+        ("method", provenance.method.clone()),
+        ("scope", provenance.scope.name().to_owned()),
+        ("seed", seed),
+        ("merged from", merged.join(",")),
+    ]);
+    all
+}
+
+fn record(
+    work: &str,
+    pipeline: &Pipeline,
+    provenance: &Provenance,
+    more: Vec<(&str, String)>,
+) -> Result<Record> {
+    let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
+    let more = more.into_iter().map(|(key, value)| (key.to_owned(), value));
+    record_of(work, pipeline, ModelIs::Alike(&prompts), more)
+}
