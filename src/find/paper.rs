@@ -302,8 +302,8 @@ impl Scoring<'_> {
 /// The mean over the steps of θ∘∂L_con/∂θ for every neuron: Algorithm 1, with S/K as the score.
 ///
 /// For k = 0..K−1: g = ∂L_con/∂θ; S += θ∘g; θ −= ρ·θ∘θ∘g. A large positive score says that shrinking the weight
-/// lowers the loss. With the published ρ of 2e-5 an update is below one unit in the last place of nearly every θ in f32:
-/// a score of 1.5e-3 in one step reaches it, as it happens in small models. So in effect all steps are taken at the
+/// lowers the loss. With the published ρ of 2e-5 an update is below one unit in the last place of nearly every θ in
+/// f32: a score of 1.5e-3 in one step reaches it, as happens in small models. So in effect all steps are taken at the
 /// model's own weights.
 ///
 /// The model is given back unchanged, also after an error. It begins where `from` is, if that is given.
