@@ -60,10 +60,11 @@ pub use allocation::keep_freed_memory;
 pub use error::{Error, IndexError, Result};
 pub use files::{create as create_file, place as file_place, replace as atomic_write};
 pub use picture::{
-    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, list_images, read_metadata,
+    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, file_sha256, list_images,
+    read_metadata,
 };
 pub use pipeline::{
-    AttentionOptions, Defaults, Drawing, MemoryEstimate, Pipeline, Progress, SampleOptions,
+    AttentionOptions, Defaults, Drawing, Init, MemoryEstimate, Pipeline, Progress, SampleOptions,
 };
 pub use shown::{escaped, escaped_json, escaped_lines};
 pub use size::Size;

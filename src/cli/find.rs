@@ -12,7 +12,7 @@ use super::values::{at_least_one, batch, density, finite, non_negative, picture_
 
 #[derive(Debug, Args)]
 pub(crate) struct FindArgs {
-    /// Photos of the subject: PNG or JPEG files, or folders of them
+    /// Photos of the subject: PNG, JPEG, WebP, BMP, TIFF or GIF files, or folders of them
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// What kind of thing the subject is: its class noun, such as `dog`
@@ -76,6 +76,9 @@ pub(crate) struct FindArgs {
     /// Write the score of every neuron, as safetensors, f32 [out, in] for each site
     #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
+    /// Write the photos as the model sees them, cut and scaled, into this folder
+    #[arg(help_heading = OUTPUT, long, value_name = "DIR")]
+    pub(crate) crops: Option<PathBuf>,
     /// Replace what the output holds, also where it is an index of other photos or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,

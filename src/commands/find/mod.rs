@@ -4,10 +4,11 @@ mod arguments;
 
 use std::path::Path;
 
+use anyhow::Context;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
 use cones::find::{ClassImages, FindPlan, Found, find, risks, searched};
 use cones::index::Subject;
-use cones::{LeftOut, escaped};
+use cones::{LeftOut, Photos, Size, escaped};
 use serde_json::json;
 
 use super::class_images;
@@ -50,6 +51,9 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     };
     let photos = photos::read(photos, keep, &ui)?;
     let mut pipeline = load(global, &ui)?;
+    if let Some(folder) = &args.crops {
+        write_crops(folder, &photos, pipeline.size())?;
+    }
     if global.model == POCKET && !POCKET_NOUNS.contains(&subject.noun.to_lowercase().as_str()) {
         ui.warn(&format!(
             "model `{POCKET}` is a small one that knows no `{}`: it draws {}; give another with --model",
@@ -113,6 +117,21 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     }
     saved.finish()?;
     report(global, &ui, &output, &found, &left_out)
+}
+
+/// Writes what the model sees of each photo: `1-NAME.png`.
+fn write_crops(folder: &Path, photos: &Photos, size: Size) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("--crops: cannot make the folder `{}`", name(folder)))?;
+    for (number, photo) in (1..).zip(photos) {
+        let stem = photo.path().file_stem().map(|stem| name(Path::new(stem)));
+        let file = folder.join(format!("{number}-{}.png", stem.unwrap_or_default()));
+        photo
+            .at_size(size)?
+            .write_png(&file, None)
+            .context("--crops")?;
+    }
+    Ok(())
 }
 
 /// That no scores of another run are lost.
