@@ -45,7 +45,8 @@ def find(model, noun, token, scope, out) -> pathlib.Path:
 
 def mine(model, indices, guidance, negative, count, out) -> np.ndarray:
     concepts = [part for index in indices for part in ("--concepts", index)]
-    run("generate", "--model", model, *concepts, "--raw-prompt", PROMPT, "--negative-prompt", negative,
+    against = ["--negative-prompt", negative] if negative else []
+    run("generate", "--model", model, *concepts, "--raw-prompt", PROMPT, *against,
         "--steps", STEPS, "--seed", SEED, "--count", count, "--sampler", "ddim", "--guidance-scale", guidance,
         "-o", out / "out.png")
     files = [out / "out.png"] if count == 1 else [out / f"out-{SEED + i}.png" for i in range(count)]

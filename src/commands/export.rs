@@ -42,11 +42,14 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
         Err(error) if args.force => ui.warn(&format!("{error}; used all the same (--force)")),
         checked => checked.context("the index cannot be used with this model without --force")?,
     }
+    // What was read to know the model is not needed to write it.
+    let model = pipeline.name().to_owned();
+    drop(pipeline);
     source(global)?.export(&union, args.strength, args.format.into(), &args.output)?;
     if global.json {
         return ui.json(&json!({
             "output": name(&args.output),
-            "model": pipeline.name(),
+            "model": model,
             "shut": union.shut(),
             "strength": args.strength,
             "peak_memory_bytes": peak_memory(),
@@ -55,7 +58,7 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
     ui.result(&format!(
         "{}: `{}` with {} weights changed",
         escaped(&name(&args.output)),
-        escaped(pipeline.name()),
+        escaped(&model),
         thousands(union.shut())
     ))
 }

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::{golden_dir, load};
 
-/// Of the largest value: measured 9e-7, and 2e-6 where the mean is restored.
-const EMBEDDING: f64 = 1e-5;
+/// Embeddings, of the largest value: measured 7.0e-7.
+const EMBEDDING: f64 = 5e-6;
+/// Pictures: measured 0.
 const PIXEL: u8 = 2;
 
 struct Golden {
