@@ -47,10 +47,10 @@ pub(crate) fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     Picture::new(whole.0 as u32, whole.1 as u32, rgb)
 }
 
-/// [`contact_sheet`] with a number over each column, and before each row.
+/// One row of pictures under the other, with a number over each column and before each row.
 ///
 /// # Errors
-/// As [`contact_sheet`].
+/// If there is no picture, or there are too many for one sheet.
 pub fn labelled_sheet(rows: &[Vec<Picture>], columns: &[u64], lines: &[u64]) -> Result<Picture> {
     let plain = contact_sheet(rows)?;
     let first = rows.iter().flatten().next();

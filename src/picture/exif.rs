@@ -48,7 +48,7 @@ pub(super) fn write(parameters: &str, cones: &str) -> Vec<u8> {
     bytes
 }
 
-/// The texts of EXIF that [`write`] made: `UserComment`, and `ImageDescription`.
+/// The texts of EXIF that [`write()`] made: `UserComment`, and `ImageDescription`.
 pub(super) fn read(bytes: &[u8]) -> (Option<String>, Option<String>) {
     let first = bytes.starts_with(HEAD).then(|| entries(bytes, 8));
     let first = first.unwrap_or_default();
