@@ -84,7 +84,7 @@ pub use picture::{
     HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, list_images, read_metadata,
 };
 pub use pipeline::{
-    AttentionOptions, Defaults, Drawing, MemoryEstimate, Pipeline, Progress, SampleOptions,
+    AttentionOptions, Defaults, Drawing, Init, MemoryEstimate, Pipeline, Progress, SampleOptions,
 };
 pub use shown::{escaped, escaped_json, escaped_lines};
 pub use size::Size;

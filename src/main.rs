@@ -15,6 +15,7 @@ use cli::{Cli, Command, Global};
 use commands::Advice;
 use cones::{Error, escaped, escaped_lines};
 use report::ui::{Ui, color, say};
+use serde_json::json;
 
 fn main() -> ExitCode {
     cones::keep_freed_memory();
@@ -25,13 +26,52 @@ fn main() -> ExitCode {
     match run(&global, &command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE, // a negative answer, already printed
-        Err(error) => fail(&error, color(global.color)),
+        Err(error) => {
+            if global.json {
+                print_error(&error);
+            }
+            fail(&error, color(global.color))
+        }
     }
+}
+
+/// An error as one JSON object, in the place of the result.
+fn print_error(error: &anyhow::Error) {
+    let hint = hint(error).map(str::to_owned);
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    let said = json!({"error": {"message": error.to_string(), "causes": causes, "hint": hint}});
+    let mut out = std::io::stdout().lock();
+    // Where stdout takes nothing, stderr has it all the same.
+    let _ =
+        writeln!(out, "{}", cones::escaped_json(&format!("{said:#}"))).and_then(|()| out.flush());
+}
+
+/// The next step after an error.
+fn hint(error: &anyhow::Error) -> Option<&str> {
+    let advice = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Advice>());
+    let ours = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>());
+    let of_advice = advice.map(|advice| advice.hint.as_str());
+    of_advice.or(ours.and_then(report::hints::hint))
 }
 
 /// The command line; help, or what is wrong with it, is printed here.
 fn parse() -> Result<Cli, ExitCode> {
-    let given = Cli::definition().try_get_matches();
+    let given = match Cli::definition().try_get_matches() {
+        Ok(matches) => match commands::generate::from::arguments(&matches) {
+            Ok(None) => Ok(matches),
+            // The picture's own options, where none are given.
+            Ok(Some(drawn)) => {
+                let all = drawn.completed(std::env::args_os());
+                Cli::definition().try_get_matches_from(all)
+            }
+            Err(error) => return Err(fail(&error, color(cli::Color::Auto))),
+        },
+        Err(error) => Err(error),
+    };
     let parsed = given.and_then(|given| Cli::from_arg_matches(&given));
     let parsed = parsed.and_then(|cli| match cli.check() {
         Ok(()) => Ok(cli),
@@ -74,7 +114,7 @@ fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
     Ui::catch_interrupts()?;
     signals::answer_shortened_files();
     let computes = match command {
-        Command::Inspect(_) => false,
+        Command::Inspect(_) | Command::Completions { .. } | Command::Man { .. } => false,
         Command::Merge(args) => args.tune.is_some(),
         _ => true,
     };
@@ -88,8 +128,12 @@ fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
         Command::Find(args) => commands::find::run(global, args)?,
         Command::Generate(args) => commands::generate::run(global, args)?,
         Command::Merge(args) => commands::merge::run(global, args)?,
+        Command::Export(args) => commands::export::run(global, args)?,
         Command::Inspect(args) => commands::inspect::run(global, args)?,
         Command::Eval(args) => return commands::eval::run(global, args),
+        Command::Doctor => commands::doctor::run(global)?,
+        Command::Completions { shell } => commands::shell::completions(*shell)?,
+        Command::Man { command } => commands::shell::man(command.as_deref())?,
     }
     Ok(true)
 }
@@ -133,13 +177,7 @@ fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
         "error:"
     };
     say(&format!("{label} {}", escaped(&format!("{error:#}"))));
-    let advice = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Advice>());
-    let hint = advice
-        .map(|advice| advice.hint.as_str())
-        .or(ours.and_then(report::hints::hint));
-    if let Some(hint) = hint {
+    if let Some(hint) = hint(error) {
         say(&format!("\nhint: {}", escaped(hint)));
     }
     ExitCode::FAILURE

@@ -1,5 +1,6 @@
 //! Where a model comes from: its configuration files and tensors under diffusers' names.
 
+mod export;
 mod few_steps;
 mod file_kinds;
 mod folder;
@@ -13,6 +14,7 @@ mod single;
 mod tensors;
 mod weight_names;
 
+pub use export::ExportFormat;
 pub use mapped::mapped_file_at;
 pub use open::OpenOptions;
 pub use pocket::POCKET_NOUNS;

@@ -29,6 +29,19 @@ impl AsRef<[u8]> for Bytes {
 }
 
 impl Bytes {
+    /// Gives the memory of a part back, until it is read again.
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map, _) = self {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file, is only read, and has the file's contents again at the next read.
+            #[expect(unsafe_code, reason = "advice on a map")]
+            let result = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+            // Without it the program needs more memory, and computes the same.
+            drop(result);
+        }
+    }
+
     /// Maps a file.
     pub(super) fn map(path: &Path) -> Result<Self> {
         let (file, metadata) = regular::open(path)?;
@@ -127,17 +140,8 @@ impl Pages {
     /// Gives the memory back until the weights are read again: the system keeps the file's contents as long as it has
     /// room. Of a file that other networks are in too, it is this network's part.
     pub(crate) fn release(&self) {
-        #[cfg(unix)]
         for (file, range) in self.0.stretches() {
-            if let Bytes::Mapped(map, _) = &*self.0.files[file].bytes {
-                let advice = memmap2::UncheckedAdvice::DontNeed;
-                // SAFETY: the map is of a file, is only read, and has the file's contents again at the next read.
-                #[expect(unsafe_code, reason = "advice on a map")]
-                let result =
-                    unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
-                // Without it the program needs more memory, and computes the same.
-                drop(result);
-            }
+            self.0.files[file].bytes.release(range);
         }
     }
 

@@ -14,7 +14,7 @@ use super::values::{
 
 #[derive(Debug, Args)]
 pub(crate) struct FindArgs {
-    /// Photos of the subject: PNG or JPEG files, or folders of them
+    /// Photos of the subject: PNG, JPEG, WebP, BMP, TIFF or GIF files, or folders of them
     #[arg(required_unless_present = "from_scores", value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// What kind of thing the subject is: its class noun, such as `dog`
@@ -79,6 +79,9 @@ pub(crate) struct FindArgs {
     /// what --from-scores chooses from
     #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
+    /// Write the photos as the model sees them, cut and scaled, into this folder
+    #[arg(help_heading = OUTPUT, long, value_name = "DIR")]
+    pub(crate) crops: Option<PathBuf>,
     /// Replace what the output holds, also where it is an index of other photos or settings
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) force: bool,

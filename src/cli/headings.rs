@@ -26,10 +26,26 @@ Examples:
   cones merge dog.idx cat.idx -o pair.idx
   cones merge dog.idx cat.idx -o pair.idx --tune 200 --images dog=dog/ --images cat=cat/";
 
+pub(super) const EXPORT: &str = "\
+Examples:
+  cones export dog.idx --as diffusers -o dog-unet
+  cones export dog.idx --model sd15.safetensors --as checkpoint -o dog.safetensors";
+
 pub(super) const INSPECT: &str = "\
 Examples:
   cones inspect dog.idx
   cones inspect --json dog.idx cat.idx";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  cones completions bash > ~/.local/share/bash-completion/completions/cones
+  cones completions zsh > ~/.zfunc/_cones
+  cones completions fish > ~/.config/fish/completions/cones.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  cones man > cones.1
+  cones man find | man -l -";
 
 pub(super) const EVAL: &str = "\
 Examples:

@@ -1,5 +1,6 @@
 //! The command line: what can be said, nothing done.
 
+mod export;
 mod find;
 mod generate;
 mod headings;
@@ -7,6 +8,7 @@ mod sampling;
 mod shards;
 mod values;
 
+pub(crate) use export::{ExportArgs, Format};
 pub(crate) use find::{FindArgs, Method};
 pub(crate) use generate::GenerateArgs;
 pub(crate) use values::{MAX_THREADS, drawn_seed};
@@ -40,6 +42,7 @@ Examples:
   cones generate --concepts dog.idx \"a photo in a park\"         draw it -> out.png
   cones merge dog.idx cat.idx -o pair.idx                       two subjects in one file
   cones inspect dog.idx cat.idx                                 what they hold, and how far they overlap
+  cones export dog.idx --as diffusers -o dog-unet               the model with it shut, for other programs
   cones eval dog.idx --images photos/                           does shutting it bring the subject out
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 done, 1 failed
@@ -86,13 +89,14 @@ pub(crate) struct Global {
     /// Colour messages; `auto` does on a terminal unless NO_COLOR is set
     #[arg(help_heading = OUTPUT, long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
-    #[arg(help_heading = MACHINE, long, global = true, default_value = "cpu", value_name = "DEVICE",
+    #[arg(help_heading = MACHINE, long, global = true, env = "CONES_DEVICE", default_value = "cpu",
+        value_name = "DEVICE",
         value_parser = device,
         help = DEVICE_HELP)]
     pub(crate) device: DeviceName,
     /// What the UNet computes in on a GPU: half precision is faster and leaner, and rounds
-    #[arg(help_heading = MACHINE, long, global = true, value_enum, default_value_t = Precision::F32,
-        value_name = "TYPE", hide = ONLY_CPU)]
+    #[arg(help_heading = MACHINE, long, global = true, env = "CONES_DTYPE", value_enum,
+        default_value_t = Precision::F32, value_name = "TYPE", hide = ONLY_CPU)]
     pub(crate) dtype: Precision,
     /// Threads to compute with [default: as many as there are cores]
     #[arg(help_heading = MACHINE, long, global = true, value_name = "N", value_parser = threads)]
@@ -121,7 +125,7 @@ pub(crate) struct FileArgs {
 }
 
 impl Cli {
-    /// The command line, in which `inspect` does not show what it does not use: it computes nothing.
+    /// The command line, in which commands that compute nothing do not show what they do not use.
     pub(crate) fn definition() -> clap::Command {
         const COMPUTING: [&str; 10] = [
             "download",
@@ -139,7 +143,11 @@ impl Cli {
         let all = command.get_arguments();
         let computing = all.filter(|option| COMPUTING.contains(&option.get_id().as_str()));
         let hidden: Vec<clap::Arg> = computing.map(|option| option.clone().hide(true)).collect();
-        command.mut_subcommand("inspect", |inspect| inspect.args(hidden))
+        let hide = |command: clap::Command| command.args(hidden.clone());
+        command
+            .mut_subcommand("inspect", hide)
+            .mut_subcommand("completions", hide)
+            .mut_subcommand("man", hide)
     }
 
     /// What clap cannot say.
@@ -148,11 +156,16 @@ impl Cli {
         match &self.command {
             Command::Find(args) => args.check(),
             Command::Generate(args) => args.check(),
+            Command::Export(args) => args.check(),
             Command::Eval(args) => args
                 .sheet
                 .as_ref()
                 .map_or(Ok(()), |path| png("--sheet", path)),
-            Command::Merge(_) | Command::Inspect(_) => Ok(()),
+            Command::Merge(_)
+            | Command::Inspect(_)
+            | Command::Doctor
+            | Command::Completions { .. }
+            | Command::Man { .. } => Ok(()),
         }
     }
 }
@@ -215,7 +228,10 @@ pub(crate) enum Command {
     /// Join concepts into one file
     #[command(after_help = headings::MERGE)]
     Merge(MergeArgs),
-    /// Show what is in an index; with several, how far they overlap
+    /// Write a model with concepts shut, or what to change in one, for other programs
+    #[command(after_help = headings::EXPORT)]
+    Export(ExportArgs),
+    /// Show what is in an index, or how a picture was drawn; with several indices, how far they overlap
     #[command(after_help = headings::INSPECT)]
     Inspect(InspectArgs),
     /// Measure what shutting a concept does, against the plain model and random neurons
@@ -223,6 +239,21 @@ pub(crate) enum Command {
     /// Exit status 1 if pictures do not come nearer to the photos than both, beyond the interval.
     #[command(after_help = headings::EVAL)]
     Eval(EvalArgs),
+    /// Say what there is to compute with, and how long a picture and a find take with it
+    Doctor,
+    /// Print what a shell completes commands and options by
+    #[command(after_help = headings::COMPLETIONS)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of `cones`, or of one of its commands
+    #[command(after_help = headings::MAN)]
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 /// How much memory to take.
@@ -302,7 +333,7 @@ fn subject_images(text: &str) -> Result<SubjectImages, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The indices to show
+    /// The indices to show, or pictures that `cones` drew
     #[arg(required = true, value_name = "INDEX")]
     pub(crate) indices: Vec<PathBuf>,
     /// Write plain U32 indices, one tensor for each site, as safetensors

@@ -74,6 +74,22 @@ pub(super) fn png(option: &str, path: &Path) -> Result<(), String> {
     }
 }
 
+/// That a picture's name ends as one that can be written.
+pub(super) fn picture(option: &str, path: &Path) -> Result<(), String> {
+    match cones::picture::is_writable(path) {
+        true => Ok(()),
+        false => Err(format!(
+            "{option}: expected a name that ends in .png, .jpg or .webp, found `{}`",
+            path.display()
+        )),
+    }
+}
+
+/// How much larger pixels are written.
+pub(super) fn zoom(text: &str) -> Result<u32, String> {
+    in_range(text, 1, 64).map(|n| n as u32)
+}
+
 /// The samplers, for help.
 pub(super) fn samplers() -> String {
     let names: Vec<String> = Sampler::ALL
@@ -130,6 +146,13 @@ pub(super) fn finite(text: &str) -> Result<f32, String> {
 pub(super) fn non_negative(text: &str) -> Result<f64, String> {
     let fits = |v: &f64| v.is_finite() && *v >= 0.0;
     number(text, "a number, zero or more", fits)
+}
+
+/// `0.6`
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    number(text, "a number from 0 to 1", |v: &f64| {
+        (0.0..=1.0).contains(v)
+    })
 }
 
 fn in_range(text: &str, least: usize, most: usize) -> Result<usize, String> {

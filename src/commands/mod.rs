@@ -1,13 +1,16 @@
 //! The subcommands: arguments to library calls to files. No mathematics.
 
 pub(crate) mod class_images;
+pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod outputs;
+pub(crate) mod shell;
 pub(crate) mod tune;
 pub(crate) mod unfinished;
 

@@ -49,18 +49,26 @@ pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// A link is followed: what it points to is replaced. A file that is there already keeps its mode, and its owner where
 /// that may be set. What exists and is no regular file (`/dev/stdout`, a named pipe) is written to, not replaced.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// [`replace`] by what `contents` writes.
+pub(crate) fn replace_with(
+    path: &Path,
+    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     let write = || {
         let there = match fs::metadata(path) {
             Ok(metadata) if !metadata.is_file() => {
                 let mut file = fs::OpenOptions::new().write(true).open(path)?;
-                return file.write_all(bytes);
+                return contents(&mut file);
             }
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         let place = place(path)?;
-        let file = beside(&place, bytes, there.as_ref())?;
+        let file = beside(&place, contents, there.as_ref())?;
         file.persist(&place).map_err(|error| error.error)?;
         sync_folder(folder(&place));
         Ok(())
@@ -74,7 +82,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Error::Io`], of [`ErrorKind::AlreadyExists`] where something has the name.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
-        let file = beside(path, bytes, None)?;
+        let file = beside(path, |file| file.write_all(bytes), None)?;
         file.persist_noclobber(path).map_err(|error| error.error)?;
         sync_folder(folder(path));
         Ok(())
@@ -127,9 +135,13 @@ fn folder(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// A file of these bytes in the folder of `place`, on the disk and not yet under that name; as private as what it is to
-/// replace.
-fn beside(place: &Path, bytes: &[u8], there: Option<&Metadata>) -> io::Result<NamedTempFile> {
+/// A file of what `contents` writes in the folder of `place`, on the disk and not yet under that name; as private as
+/// what it is to replace.
+fn beside(
+    place: &Path,
+    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    there: Option<&Metadata>,
+) -> io::Result<NamedTempFile> {
     // Temporary files are private by default; this one becomes an ordinary file, for the umask to restrict. Made so,
     // errors are the system's own, without the temporary name.
     let mut builder = tempfile::Builder::new();
@@ -147,7 +159,11 @@ fn beside(place: &Path, bytes: &[u8], there: Option<&Metadata>) -> io::Result<Na
         }
         file.as_file().set_permissions(there.permissions())?;
     }
-    file.as_file_mut().write_all(bytes)?;
+    {
+        let mut buffered = io::BufWriter::new(file.as_file_mut());
+        contents(&mut buffered)?;
+        buffered.flush()?;
+    }
     file.as_file().sync_all()?;
     Ok(file)
 }

@@ -9,6 +9,7 @@ use super::observer::{Event, Observer};
 use super::prompts::prompts;
 use crate::index::Subject;
 use crate::pipeline::Drawn;
+use crate::prompt::{PromptSpec, WeightedText};
 use crate::{AttentionOptions, Error, Photos, Pipeline, Result, SampleOptions};
 
 /// Where the pictures of the class come from.
@@ -67,10 +68,8 @@ impl ClassCache {
             return Ok(known);
         }
         let options = pipeline.sample_options();
-        let drawn_by = pipeline.identity(&[
-            &self.prompt,
-            options.negative.as_deref().unwrap_or_default(),
-        ])?;
+        let negative = options.negative.as_ref().map(WeightedText::text);
+        let drawn_by = pipeline.identity(&[&self.prompt, negative.unwrap_or_default()])?;
         let all = format!("{drawn_by}\n{}\n{options:?}", self.prompt);
         let hash = crate::files::hex(&Sha256::digest(all)[..4]);
         let safe = |text: &str| {
@@ -128,12 +127,16 @@ impl ClassCache {
                 };
                 let drawn = Drawn {
                     pipeline,
-                    prompt: &self.prompt,
+                    prompt: &PromptSpec::from(&self.prompt),
+                    strength: 1.0,
                     options: &options,
                     seed: *seed,
                     concepts: &[],
                     layers: None,
                     excited: &[],
+                    init: None,
+                    zoom: 1,
+                    hashes: &[],
                 };
                 let metadata = drawn.metadata(&drawing.picture)?;
                 drawing.picture.write_png(file, Some(&metadata))

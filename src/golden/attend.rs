@@ -74,8 +74,8 @@ impl Golden {
             sampler: case["sampler"].as_str().unwrap().parse().unwrap(),
             steps: case["steps"].as_u64().unwrap() as usize,
             guidance: case["guidance"].as_f64().unwrap(),
-            negative: Some(self.cases["negative"].as_str().unwrap().to_owned()),
-            size: None,
+            negative: Some(self.cases["negative"].as_str().unwrap().into()),
+            ..SampleOptions::default()
         }
     }
 
@@ -140,6 +140,8 @@ pub(super) fn maps_losses_gradients_and_updates_are_equal() {
             index: 0,
             total: 50,
             timestep,
+            signal: 1.0,
+            noise: 0.0,
         };
         let once = AttendExcite {
             thresholds: Vec::new(),

@@ -7,6 +7,7 @@ mod devices;
 mod held_out;
 mod models;
 mod no_middle;
+mod prompts;
 mod training;
 mod xl;
 

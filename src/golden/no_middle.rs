@@ -85,8 +85,8 @@ fn no_middle_block_is_as_in_diffusers() {
         sampler: "ddim".parse().unwrap(),
         steps: 10,
         guidance: 7.5,
-        negative: None,
         size: Some(Size::square(32)),
+        ..SampleOptions::default()
     };
     let prompt = "a photo of a red dog in the snow";
     let picture = model.draw(prompt, &options, &[5], |_| Ok(())).unwrap();

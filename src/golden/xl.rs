@@ -278,11 +278,12 @@ pub(super) fn whole_pictures_are_equal() {
                 sampler: settings["sampler"].as_str().unwrap().parse().unwrap(),
                 steps: numbers(&settings["steps"]),
                 guidance: numbers(&settings["guidance"]),
-                negative: numbers(&settings["negative"]),
+                negative: settings["negative"].as_str().map(Into::into),
                 size: Some(Size::new(
                     numbers(&settings["width"]),
                     numbers(&settings["height"]),
                 )),
+                ..SampleOptions::default()
             };
             let (prompt, seed) = (
                 settings["prompt"].as_str().unwrap(),

@@ -19,6 +19,8 @@ pub use clip::preprocess::Preprocessing;
 pub(crate) use conditioning::{Conditioning, SizeIds};
 pub(crate) use finite::Origin;
 pub(crate) use footprint::Footprint;
+pub use text::chunks::Cut;
+pub(crate) use text::chunks::Token;
 pub(crate) use text::encoder::TextClass;
 pub(crate) use text::encoder::TextEncoder;
 pub use text::tokenizer::Tokenizer;

@@ -1,7 +1,7 @@
 //! Pictures side by side in one.
 
-use super::Picture;
 use super::resample::Window;
+use super::{Picture, digits};
 use crate::{Error, Result};
 
 /// White pixels between pictures.
@@ -47,6 +47,47 @@ pub(crate) fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     Picture::new(whole.0 as u32, whole.1 as u32, rgb)
 }
 
+/// One row of pictures under the other, with a number over each column and before each row.
+///
+/// # Errors
+/// If there is no picture, or there are too many for one sheet.
+pub fn labelled_sheet(rows: &[Vec<Picture>], columns: &[u64], lines: &[u64]) -> Result<Picture> {
+    let plain = contact_sheet(rows)?;
+    let first = rows.iter().flatten().next();
+    let (width, height) = first.map_or((0, 0), |first| cell((first.width(), first.height())));
+    let digits = |numbers: &[u64]| {
+        numbers
+            .iter()
+            .map(|n| n.to_string().len())
+            .max()
+            .unwrap_or(0)
+    };
+    let (left, top) = (digits::size(digits(lines)).0, digits::size(1).1);
+    let (left, top) = (left + GAP as usize, top + GAP as usize);
+    let (old, across) = (3 * plain.width() as usize, plain.width() as usize + left);
+    let mut rgb = vec![255; 3 * across * (plain.height() as usize + top)];
+    for (y, line) in plain.rgb().chunks_exact(old.max(1)).enumerate() {
+        rgb[3 * ((y + top) * across + left)..][..old].copy_from_slice(line);
+    }
+    let mut whole = Picture::new(across as u32, plain.height() + top as u32, rgb)?;
+    let step = |side: u32| (side + GAP) as usize;
+    for (n, &number) in columns.iter().enumerate() {
+        digits::write(
+            &mut whole,
+            number,
+            (left + GAP as usize + n * step(width), GAP as usize),
+        );
+    }
+    for (n, &number) in lines.iter().enumerate() {
+        digits::write(
+            &mut whole,
+            number,
+            (GAP as usize, top + GAP as usize + n * step(height)),
+        );
+    }
+    Ok(whole)
+}
+
 /// The size that pictures of this size are shown at.
 fn cell((width, height): (u32, u32)) -> (u32, u32) {
     let long = width.max(height).max(1);
@@ -68,19 +109,7 @@ fn scale(picture: &Picture, (width, height): (u32, u32)) -> Result<Picture> {
             size: (width, height),
         });
     }
-    let factor = (width / w) as usize;
-    let rgb = picture
-        .rgb()
-        .chunks_exact(3 * w as usize)
-        .flat_map(|row| {
-            let wide: Vec<u8> = row
-                .chunks_exact(3)
-                .flat_map(|pixel| pixel.repeat(factor))
-                .collect();
-            wide.repeat(factor)
-        })
-        .collect();
-    Picture::new(width, height, rgb)
+    picture.enlarged(width / w)
 }
 
 #[cfg(test)]

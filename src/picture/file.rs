@@ -33,7 +33,7 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::io("read", path))
 }
 
-/// The bytes of a PNG or JPEG file, and which of them it is by its content.
+/// The bytes of a picture file, and which of them it is by its content.
 pub(super) fn read(path: &Path) -> Result<(Vec<u8>, Kind)> {
     let mut bytes = Vec::new();
     open(path)?
@@ -46,14 +46,27 @@ pub(super) fn read(path: &Path) -> Result<(Vec<u8>, Kind)> {
     }
     let kind = Kind::of(&bytes[..bytes.len().min(HEAD)]);
     let problem = match kind {
-        Kind::Png | Kind::Jpeg => return Ok((bytes, kind)),
+        kind if kind.is_read(path) => return Ok((bytes, kind)),
         Kind::Empty => "the file is empty".to_owned(),
-        Kind::Unknown => "expected a PNG or JPEG file, found another format".to_owned(),
-        Kind::Known(name) | Kind::Instead(name) => {
-            format!("expected a PNG or JPEG file, found {name}")
+        Kind::Unknown => {
+            "expected a picture file (PNG, JPEG, WebP, BMP, GIF, TIFF), found another format"
+                .to_owned()
         }
+        Kind::Tiff => {
+            "expected a picture file, found a TIFF of another name, such as a camera's raw one"
+                .to_owned()
+        }
+        kind => format!(
+            "expected a picture file (PNG, JPEG, WebP, BMP, GIF, TIFF), found {}",
+            kind.name()
+        ),
     };
     Err(unusable(path, problem, kind.hint()))
+}
+
+/// Whether a file is a picture that is read, by its first bytes.
+pub fn is_picture(path: &Path) -> bool {
+    kind(path).is_ok_and(|kind| kind.is_read(path))
 }
 
 /// What a file is by its first bytes.

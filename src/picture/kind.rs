@@ -1,5 +1,7 @@
 //! What a file is by its first bytes, whatever it is called.
 
+use std::path::Path;
+
 /// Bytes that tell a kind; more than any magic number reaches.
 pub(super) const HEAD: usize = 512;
 
@@ -8,6 +10,12 @@ pub(super) const HEAD: usize = 512;
 pub(super) enum Kind {
     Png,
     Jpeg,
+    WebP,
+    Bmp,
+    /// Of several pictures the first is read.
+    Gif,
+    /// What cameras call raw has the same beginning; it is told by its name.
+    Tiff,
     /// What is known and not read, by its name.
     Known(&'static str),
     /// What was put or sent in the place of a file, by its name.
@@ -20,13 +28,13 @@ pub(super) enum Kind {
 const MAGIC: [(usize, &[u8], Kind); 24] = [
     (0, b"\x89PNG\r\n\x1a\n", Kind::Png),
     (0, b"\xff\xd8\xff", Kind::Jpeg),
-    (8, b"WEBP", Kind::Known("WebP")),
-    (0, b"GIF8", Kind::Known("GIF")),
-    (0, b"II*\0", Kind::Known("TIFF")),
-    (0, b"MM\0*", Kind::Known("TIFF")),
-    (0, b"II+\0", Kind::Known("TIFF")),
-    (0, b"MM\0+", Kind::Known("TIFF")),
-    (0, b"BM", Kind::Known("BMP")),
+    (8, b"WEBP", Kind::WebP),
+    (0, b"GIF8", Kind::Gif),
+    (0, b"II*\0", Kind::Tiff),
+    (0, b"MM\0*", Kind::Tiff),
+    (0, b"II+\0", Kind::Tiff),
+    (0, b"MM\0+", Kind::Tiff),
+    (0, b"BM", Kind::Bmp),
     (0, b"\xff\x0a", Kind::Known("JPEG XL")),
     (0, b"\0\0\0\x0cJXL ", Kind::Known("JPEG XL")),
     (0, b"\0\0\0\x0cjP  ", Kind::Known("JPEG 2000")),
@@ -74,8 +82,11 @@ impl Kind {
         if at(4, b"ftyp") {
             return Self::of_brands(head);
         }
-        if let Some((.., kind)) = MAGIC.iter().find(|(place, magic, _)| at(*place, magic)) {
-            return *kind;
+        match MAGIC.iter().find(|(place, magic, _)| at(*place, magic)) {
+            // Two letters may begin a text; in a picture of today four zeros follow the file's length.
+            Some((.., Kind::Bmp)) if !at(6, &[0; 4]) => return Self::Known("BMP"),
+            Some((.., kind)) => return *kind,
+            None => {}
         }
         let text = String::from_utf8_lossy(head).to_lowercase();
         let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
@@ -97,7 +108,17 @@ impl Kind {
         Self::Known(known.map_or("video", |(_, name)| name))
     }
 
-    /// What to do about it where a PNG or JPEG should be.
+    /// Whether it is read: of what begins as TIFF only what is called so.
+    pub(super) fn is_read(self, path: &Path) -> bool {
+        let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+        match self {
+            Self::Png | Self::Jpeg | Self::WebP | Self::Bmp | Self::Gif => true,
+            Self::Tiff => ending.is_some_and(|ending| ending == "tif" || ending == "tiff"),
+            _ => false,
+        }
+    }
+
+    /// What to do about it where a picture should be.
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::Instead("Git LFS pointer") => {
@@ -113,6 +134,10 @@ impl Kind {
         match self {
             Self::Png => "PNG",
             Self::Jpeg => "JPEG",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+            Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
             Self::Known(name) | Self::Instead(name) => name,
             Self::Empty => "empty file",
             Self::Unknown => "other file",

@@ -1,6 +1,8 @@
 //! Pictures: pixels in memory, in the model's numbers, and in files.
 
 mod contact_sheet;
+mod digits;
+mod exif;
 mod file;
 mod folder;
 mod heat_map;
@@ -13,12 +15,14 @@ mod resample;
 mod write;
 
 pub(crate) use contact_sheet::contact_sheet;
+pub use contact_sheet::labelled_sheet;
+pub use file::is_picture;
 pub use folder::{LeftOut, PhotoList, list_images};
 pub use heat_map::HeatMap;
 pub use photos::{Photo, Photos};
 pub(crate) use resample::Window;
 pub(crate) use write::a1111_parameters;
-pub use write::{Metadata, read_metadata};
+pub use write::{Metadata, is_writable, read_metadata, read_texts};
 
 use crate::{Error, Result};
 

@@ -31,7 +31,14 @@ struct Said {
 pub(super) fn orientation(bytes: &[u8], kind: Kind) -> Orientation {
     let said = match kind {
         Kind::Jpeg => of_jpeg(bytes),
-        _ => of_png(bytes),
+        Kind::WebP => of_webp(bytes),
+        Kind::Png => of_png(bytes),
+        // It is laid out as EXIF is.
+        Kind::Tiff => Said {
+            exif: Some(bytes.to_vec()),
+            ..Said::default()
+        },
+        _ => Said::default(),
     };
     let exif = said.exif.or_else(|| unhex(&said.profile?));
     let number = match exif.as_deref().and_then(of_exif) {
@@ -41,6 +48,38 @@ pub(super) fn orientation(bytes: &[u8], kind: Kind) -> Orientation {
     number
         .and_then(Orientation::from_exif)
         .unwrap_or(Orientation::NoTransforms)
+}
+
+/// The EXIF of a file, from its TIFF header on.
+pub(super) fn exif_of(bytes: &[u8], kind: Kind) -> Option<Vec<u8>> {
+    match kind {
+        Kind::Jpeg => of_jpeg(bytes).exif,
+        Kind::WebP => of_webp(bytes).exif,
+        Kind::Png => of_png(bytes).exif,
+        _ => None,
+    }
+}
+
+/// The chunk `EXIF` of a RIFF file.
+fn of_webp(bytes: &[u8]) -> Said {
+    let mut said = Said::default();
+    let mut rest = bytes.get(12..).unwrap_or(&[]); // behind RIFF, the length and WEBP
+    while let Some((name, after)) = rest.split_first_chunk::<4>() {
+        let Some((length, after)) = after.split_first_chunk::<4>() else {
+            break;
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some(body) = after.get(..length) else {
+            break;
+        };
+        match name {
+            b"EXIF" => said.exif = Some(body.strip_prefix(EXIF).unwrap_or(body).to_vec()),
+            b"XMP " => said.xmp = Some(body.to_vec()),
+            _ => {}
+        }
+        rest = after.get(length + length % 2..).unwrap_or(&[]);
+    }
+    said
 }
 
 /// Segments before the first scan.

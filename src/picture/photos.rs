@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
@@ -40,6 +40,11 @@ pub struct Photos {
 }
 
 impl Photo {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The picture as [`Picture::read`] gives it: cut and scaled to this size.
     ///
     /// # Errors
@@ -164,8 +169,6 @@ impl<'a> IntoIterator for &'a Photos {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::list_images;
     use super::*;
 

@@ -3,10 +3,16 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::webp::WebPEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
 use super::Picture;
+use super::exif;
 use super::file;
 use super::file::unusable;
 use super::kind::Kind;
+use super::orientation::exif_of;
 use super::read::{Problem, check, guarded};
 use crate::{Error, Result};
 
@@ -19,7 +25,91 @@ pub struct Metadata {
     pub cones: String,
 }
 
+/// What a picture file can be, by the ending of its name.
+const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+/// Of JPEGs, of 100.
+const QUALITY: u8 = 95;
+
+/// Whether a name ends as a picture's that can be written: a PNG, a JPEG or a WebP.
+pub fn is_writable(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| {
+        ENDINGS
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+    })
+}
+
 impl Picture {
+    /// Its bytes as a file of this name: a JPEG or a WebP, which loses nothing, where the name ends so, else a PNG.
+    ///
+    /// # Errors
+    /// If there is more of it than such a file holds.
+    pub fn to_file(&self, path: &Path, metadata: Option<&Metadata>) -> Result<Vec<u8>> {
+        let ending = path
+            .extension()
+            .map(|ending| ending.to_string_lossy().to_lowercase());
+        let encoded = match ending.as_deref() {
+            Some("jpg" | "jpeg") => {
+                let mut bytes = Vec::new();
+                let encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
+                self.encode(encoder, metadata).map(|()| bytes)
+            }
+            Some("webp") => {
+                let mut bytes = Vec::new();
+                self.encode(WebPEncoder::new_lossless(&mut bytes), metadata)
+                    .map(|()| bytes)
+            }
+            _ => return self.to_png(path, metadata),
+        };
+        encoded.map_err(|error| Error::Picture {
+            path: path.to_owned(),
+            problem: error.to_string(),
+            hint: "write a PNG: it holds every picture".to_owned(),
+        })
+    }
+
+    fn encode(
+        &self,
+        mut encoder: impl ImageEncoder,
+        metadata: Option<&Metadata>,
+    ) -> image::ImageResult<()> {
+        if let Some(Metadata { parameters, cones }) = metadata {
+            encoder
+                .set_exif_metadata(exif::write(parameters, cones))
+                .map_err(image::ImageError::Unsupported)?;
+        }
+        encoder.write_image(
+            self.rgb(),
+            self.width(),
+            self.height(),
+            ExtendedColorType::Rgb8,
+        )
+    }
+
+    /// Every pixel as a square of `factor`².
+    ///
+    /// # Errors
+    /// If that is more than a picture may have.
+    pub fn enlarged(&self, factor: u32) -> Result<Self> {
+        const MOST: u64 = 1 << 27;
+        let pixels = u64::from(self.width()) * u64::from(self.height()) * u64::from(factor).pow(2);
+        if factor == 0 || pixels > MOST {
+            let expected =
+                format!("a factor from 1 with which the picture has at most {MOST} pixels");
+            return Err(Error::value("zoom", expected, factor));
+        }
+        let rows = self.rgb().chunks_exact(3 * self.width().max(1) as usize);
+        let rgb = rows.flat_map(|row| {
+            let wide: Vec<u8> = row
+                .chunks_exact(3)
+                .flat_map(|pixel| pixel.repeat(factor as usize))
+                .collect();
+            wide.repeat(factor as usize)
+        });
+        Self::new(self.width() * factor, self.height() * factor, rgb.collect())
+    }
+
     /// Writes a PNG, with metadata where given; the file appears whole or not at all.
     ///
     /// # Errors
@@ -65,28 +155,42 @@ impl Picture {
     }
 }
 
-/// The `cones` text of a PNG: [`Metadata::cones`], if it has any. A JPEG has none.
+/// The `cones` text of a picture: [`Metadata::cones`], if it has any.
 ///
 /// # Errors
 /// If the file cannot be read, is no picture or is damaged.
 pub fn read_metadata(path: &Path) -> Result<Option<String>> {
+    Ok(read_texts(path)?.1)
+}
+
+/// The texts of a picture, as far as there are: the A1111 web UI's `parameters`, and [`Metadata::cones`].
+///
+/// # Errors
+/// As [`read_metadata`].
+pub fn read_texts(path: &Path) -> Result<(Option<String>, Option<String>)> {
     let (bytes, kind) = file::read(path)?;
-    if kind != Kind::Png {
-        return Ok(None);
-    }
-    let text = check(&bytes, kind)
-        .and_then(|()| guarded(|| cones_text(&bytes).map_err(|e| Problem::Damaged(e.to_string()))));
-    text.map_err(|problem| {
+    let texts = check(&bytes, kind).and_then(|()| {
+        guarded(|| match kind {
+            Kind::Png => {
+                let keywords = ["parameters", "cones"];
+                let texts = png_texts(&bytes, keywords);
+                let [parameters, cones] = texts.map_err(|e| Problem::Damaged(e.to_string()))?;
+                Ok((parameters, cones))
+            }
+            _ => Ok(exif_of(&bytes, kind).map_or((None, None), |bytes| exif::read(&bytes))),
+        })
+    });
+    texts.map_err(|problem| {
         let (Problem::Damaged(problem) | Problem::TooLarge(problem)) = problem;
         let hint = "the file may be damaged; take the one that `cones generate` wrote";
         unusable(path, problem, hint)
     })
 }
 
-/// Looks before the pixels, where `cones` writes it, then behind them, where some tools move it.
-fn cones_text(bytes: &[u8]) -> Result<Option<String>, png::DecodingError> {
+/// Looks before the pixels, where `cones` writes them, then behind them, where some tools move them.
+fn png_texts(bytes: &[u8], keywords: [&str; 2]) -> Result<[Option<String>; 2], png::DecodingError> {
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
-    let text = |info: &png::Info| {
+    let text = |info: &png::Info, wanted: &str| {
         let latin = info.uncompressed_latin1_text.iter();
         let latin = latin.map(|chunk| (chunk.keyword.clone(), Some(chunk.text.clone())));
         let packed = info.compressed_latin1_text.iter();
@@ -96,14 +200,15 @@ fn cones_text(bytes: &[u8]) -> Result<Option<String>, png::DecodingError> {
         latin
             .chain(packed)
             .chain(utf8)
-            .find(|(keyword, _)| keyword == "cones")
+            .find(|(keyword, _)| keyword == wanted)
             .and_then(|(_, text)| text)
     };
-    if let Some(found) = text(reader.info()) {
-        return Ok(Some(found));
+    let found = keywords.map(|keyword| text(reader.info(), keyword));
+    if found.iter().all(Option::is_some) {
+        return Ok(found);
     }
     reader.finish()?;
-    Ok(text(reader.info()))
+    Ok(keywords.map(|keyword| text(reader.info(), keyword)))
 }
 
 /// The text that the A1111 web UI writes: the prompt, the negative prompt, and `key: value` pairs on one line, values

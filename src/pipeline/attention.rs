@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use crate::model::{AttentionMap, AttentionStore, Conditioning, UNet};
-use crate::prompt::{occurrences, words_of};
+use crate::prompt::{PromptSpec, occurrences, words_of};
 use crate::sampling::AttendExcite;
 use crate::sampling::Step;
 use crate::sampling::attend_excite::{Loss, attention_loss};
@@ -49,7 +49,7 @@ pub(super) struct Attention {
 impl Attention {
     pub(super) fn new(
         pipeline: &Pipeline,
-        prompt: &str,
+        prompt: &PromptSpec,
         options: &AttentionOptions,
     ) -> Result<Self> {
         let places = |words: &[String]| -> Result<Vec<Vec<usize>>> {
@@ -140,7 +140,9 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the prompt has no such word, naming those that it has; or not in the part that fits into the text length.
-    pub fn word_tokens(&self, prompt: &str, word: &str) -> Result<Vec<usize>> {
+    pub fn word_tokens(&self, prompt: impl Into<PromptSpec>, word: &str) -> Result<Vec<usize>> {
+        let spec = prompt.into();
+        let prompt = spec.text();
         let spans = occurrences(prompt, word);
         if spans.is_empty() {
             let words: Vec<String> = words_of(prompt).iter().map(|w| format!("`{w}`")).collect();
@@ -150,7 +152,7 @@ impl Pipeline {
             };
             return Err(Error::value("word", expected, format!("`{word}`")));
         }
-        let places = self.text.positions(prompt, &spans)?;
+        let places = self.text.positions(&spec, &spans)?;
         if places.is_empty() {
             let expected = "one in the part of the prompt that fits into the model's text length";
             return Err(Error::value(

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Pipeline, SampleOptions};
 use crate::index::{LayerSelection, NeuronIndex, Scope, Subject};
-use crate::prompt::{Marks, fold, occurrences, place_subjects};
+use crate::prompt::{Marks, WeightedText, fold, occurrences, place_subjects, place_weighted};
 use crate::{Result, Size};
 
 /// A concept with a name, such as that of its file.
@@ -38,11 +38,19 @@ impl Concept {
 
     /// A prompt with every subject of the concepts in it, by the rule of [`prompt`](crate::prompt).
     pub fn place(prompt: &str, concepts: &[Self]) -> String {
-        let subjects: Vec<(&str, &str)> = Self::subjects(concepts)
-            .into_iter()
-            .map(|Subject { noun, token }| (noun.as_str(), token.as_str()))
-            .collect();
-        place_subjects(prompt, &subjects)
+        place_subjects(prompt, &Self::words(concepts))
+    }
+
+    /// [`Concept::place`] in a prompt with weights.
+    pub fn place_weighted(prompt: &WeightedText, concepts: &[Self]) -> WeightedText {
+        place_weighted(prompt, &Self::words(concepts))
+    }
+
+    /// Noun and token of each subject.
+    fn words(concepts: &[Self]) -> Vec<(&str, &str)> {
+        let each = Self::subjects(concepts).into_iter();
+        each.map(|Subject { noun, token }| (noun.as_str(), token.as_str()))
+            .collect()
     }
 
     /// What a prompt calls each subject of the concepts: its token and noun, or its noun alone. The error is the first
@@ -63,6 +71,27 @@ impl Concept {
     }
 }
 
+/// How concepts are shut together.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutOptions<'a> {
+    /// In which layers; `None` is in all of them.
+    pub layers: Option<&'a LayerSelection>,
+    /// Whether concepts may hold different values at one neuron; the last one's is taken then.
+    pub conflicts: bool,
+    /// How far, from 0, which changes nothing, to 1.
+    pub strength: f64,
+}
+
+impl Default for ShutOptions<'_> {
+    fn default() -> Self {
+        Self {
+            layers: None,
+            conflicts: false,
+            strength: 1.0,
+        }
+    }
+}
+
 impl Pipeline {
     /// How the model draws best: its own settings, or those of Stable Diffusion.
     pub fn sample_options(&self) -> SampleOptions {
@@ -78,16 +107,18 @@ impl Pipeline {
     /// marks that prompts need for that, and the numbers of the concepts that have no neuron in these layers, and so
     /// change nothing.
     ///
-    /// With `conflicts`, concepts may hold different values at one neuron; the last one's is taken then.
-    ///
     /// # Errors
-    /// If a pattern of `layers` fits no site, or the concepts hold different values; as [`Pipeline::shut`].
+    /// If a pattern of the layers fits no site, or the concepts hold different values; as [`Pipeline::shut`].
     pub fn shut_together(
         &mut self,
         concepts: &[&NeuronIndex],
-        layers: Option<&LayerSelection>,
-        conflicts: bool,
+        options: ShutOptions,
     ) -> Result<(Marks, Vec<usize>)> {
+        let ShutOptions {
+            layers,
+            conflicts,
+            strength,
+        } = options;
         let restricted = layers.map(|layers| layers.restrict(concepts)).transpose()?;
         let used: Vec<&NeuronIndex> = match &restricted {
             Some(restricted) => restricted.iter().collect(),
@@ -98,11 +129,11 @@ impl Pipeline {
         let (whole, bound): (Vec<&NeuronIndex>, Vec<&NeuronIndex>) =
             (used.iter()).partition(|index| index.provenance().scope == Scope::Prompt);
         let marks = if conflicts || whole.is_empty() {
-            self.shut(&[whole, bound].concat())?
+            self.shut_by(&[whole, bound].concat(), strength)?
         } else {
             // The union also refuses concepts that hold different values at one neuron.
             let union = NeuronIndex::union(&whole)?;
-            self.shut(&[vec![&union], bound].concat())?
+            self.shut_by(&[vec![&union], bound].concat(), strength)?
         };
         Ok((marks, idle))
     }

@@ -4,47 +4,11 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::attention::{Attention, AttentionOptions, Drawing};
+use super::options::{Init, Progress, SampleOptions, Stage};
 use crate::model::{AttentionStore, Conditioning, SizeIds};
 use crate::prompt::PromptSpec;
-use crate::sampling::{Generator, Sampler, Step, sample};
+use crate::sampling::{Generator, Start, Step, sample};
 use crate::{Error, HeatMap, Picture, Result, Size};
-
-/// How to draw.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SampleOptions {
-    /// The sampler.
-    pub sampler: Sampler,
-    /// Its steps.
-    pub steps: usize,
-    /// Scale of classifier-free guidance (Ho and Salimans 2022); up to 1 there is none.
-    pub guidance: f64,
-    /// What to steer away from. `None` is zeros, and not the empty text, to a model of Stable Diffusion XL whose
-    /// `model_index.json` does not say otherwise (`force_zeros_for_empty_prompt`), as to diffusers.
-    pub negative: Option<String>,
-    /// In pixels; `None` is the size that the model was trained on.
-    pub size: Option<Size>,
-}
-
-impl Default for SampleOptions {
-    fn default() -> Self {
-        Self {
-            sampler: Sampler::DpmPp2M,
-            steps: 50,
-            guidance: 7.5,
-            negative: None,
-            size: None,
-        }
-    }
-}
-
-/// How far drawing has come.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Calls of the UNet so far, over all batches.
-    pub done: usize,
-    /// All calls there will be.
-    pub total: usize,
-}
 
 /// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
 /// several at a time, up to [`MAX_BATCH`]: few enough that the first are there soon, and little is lost to an
@@ -123,8 +87,40 @@ impl Pipeline {
         options: &SampleOptions,
         attention: &AttentionOptions,
         seeds: &[u64],
-        mut progress: impl FnMut(Progress) -> Result<()>,
+        progress: impl FnMut(Progress) -> Result<()>,
         mut each: impl FnMut(Drawing) -> Result<()>,
+    ) -> Result<()> {
+        self.draw_showing(
+            prompt,
+            options,
+            attention,
+            seeds,
+            None,
+            progress,
+            |stage| match stage {
+                Stage::Preview { .. } => Ok(()),
+                Stage::Done(drawing) => each(drawing),
+            },
+        )
+    }
+
+    /// [`Pipeline::draw_each`], showing also what pictures are going to be, after every so many steps but the last.
+    ///
+    /// # Errors
+    /// As [`Pipeline::draw_each`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what `draw_each` takes, and one more"
+    )]
+    pub fn draw_showing(
+        &self,
+        prompt: impl Into<PromptSpec>,
+        options: &SampleOptions,
+        attention: &AttentionOptions,
+        seeds: &[u64],
+        every: Option<usize>,
+        mut progress: impl FnMut(Progress) -> Result<()>,
+        mut each: impl FnMut(Stage) -> Result<()>,
     ) -> Result<()> {
         let (prompt, size) = (prompt.into(), self.latent_size(options.size)?);
         self.check_marks(&prompt)?;
@@ -132,15 +128,20 @@ impl Pipeline {
             return Err(Error::value("guidance", "a number", options.guidance));
         }
         self.schedule.check(options.sampler, options.steps)?;
-        let attention = Attention::new(self, prompt.text(), attention)?;
+        let attention = Attention::new(self, &prompt, attention)?;
         let guided = options.guidance > 1.0;
         let context = match guided {
-            true => self.embed_guided(options.negative.as_deref(), prompt)?,
+            true => self.embed_guided(options.negative.as_ref(), prompt)?,
             false => self.embed(&[prompt])?,
         };
+        let init = options
+            .init
+            .as_ref()
+            .map(|init| self.init_latents(init, options));
         let canvas = DenoiseRun {
             pipeline: self,
             options,
+            init: init.transpose()?,
             context: context
                 .for_sizes(SizeIds::uncut(options.size.unwrap_or_else(|| self.size())))?,
             guided,
@@ -149,16 +150,23 @@ impl Pipeline {
         };
         let batch = Self::batch(size);
         let batches = seeds.len().div_ceil(batch);
-        let mut done = 0;
+        let (mut done, mut first) = (0, 0);
         for seeds in seeds.chunks(batch) {
             let before = done;
-            let (latents, heat) = canvas.sample(seeds, |step, steps| {
+            let progress = |step, steps| {
                 done = before + step;
                 progress(Progress {
                     done,
                     total: batches * steps,
                 })
-            })?;
+            };
+            let show = |row, latents: &Tensor| {
+                let picture = self.decode(latents)?;
+                let number = first + row;
+                each(Stage::Preview { number, picture })
+            };
+            let (latents, heat) = canvas.sample(seeds, every, progress, show)?;
+            first += seeds.len();
             self.pages.unet.release();
             // One at a time: at full resolution the decoder's activations are the largest there are.
             for (row, heat) in heat.into_iter().enumerate() {
@@ -169,7 +177,7 @@ impl Pipeline {
                     heat,
                 };
                 self.check_unchanged()?;
-                each(drawing)?;
+                each(Stage::Done(drawing))?;
             }
         }
         Ok(())
@@ -194,6 +202,18 @@ impl Pipeline {
         ))
     }
 
+    /// The latents to begin with, and the share of the steps.
+    fn init_latents(&self, init: &Init, options: &SampleOptions) -> Result<(Vec<f32>, f64)> {
+        let Init { picture, strength } = init;
+        let size = options.size.unwrap_or_else(|| self.size());
+        let found = Size::new(picture.width() as usize, picture.height() as usize);
+        if found != size {
+            let expected = format!("one of {size} pixels, as is to be drawn");
+            return Err(Error::value("picture to begin with", expected, found));
+        }
+        Ok((self.latents(picture)?.flatten_all()?.to_vec1()?, *strength))
+    }
+
     /// The picture of latents `[1, c, h, w]`.
     fn decode(&self, latents: &Tensor) -> Result<Picture> {
         let pixels = self.vae.decode(&(latents / self.vae.scaling_factor())?)?;
@@ -210,6 +230,8 @@ impl Pipeline {
 struct DenoiseRun<'a> {
     pipeline: &'a Pipeline,
     options: &'a SampleOptions,
+    /// Latents `[c, h, w]` to begin with, and the share of the steps.
+    init: Option<(Vec<f32>, f64)>,
     /// The negative prompt, if guided, and the prompt.
     context: Conditioning,
     guided: bool,
@@ -219,11 +241,14 @@ struct DenoiseRun<'a> {
 }
 
 impl DenoiseRun<'_> {
-    /// Runs the sampler: latents `[b, c, h, w]`, one row for each seed, and the heat of each word in each.
+    /// Runs the sampler: latents `[b, c, h, w]`, one row for each seed, and the heat of each word in each. After every
+    /// so many steps but the last, `show` gets the latents `[1, c, h, w]` that the model sees in each row.
     fn sample(
         &self,
         seeds: &[u64],
+        every: Option<usize>,
         mut progress: impl FnMut(usize, usize) -> Result<()>,
+        mut show: impl FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<(Tensor, Vec<Vec<HeatMap>>)> {
         let Pipeline {
             unet,
@@ -242,7 +267,14 @@ impl DenoiseRun<'_> {
                 .flat_map(|g| g.randn(each))
                 .collect::<Vec<f32>>()
         };
-        let latents = draw();
+        let start = match &self.init {
+            None => Start::Noise(draw()),
+            Some((latents, strength)) => Start::Picture {
+                latents: latents.repeat(seeds.len()),
+                noise: draw(),
+                strength: *strength,
+            },
+        };
         let mut heat = vec![vec![HeatMap::new(); self.attention.heat.len()]; seeds.len()];
         let context = unet.precompute_kv(&self.context.repeat(seeds.len())?)?; // negative rows first, as in diffusers
         let prompt = unet.precompute_kv(&self.context.narrow(usize::from(self.guided), 1)?)?;
@@ -255,16 +287,29 @@ impl DenoiseRun<'_> {
                     })?;
             }
             unet.check_finite(|| at("latents", step), x)?;
-            let x = Tensor::from_slice(&*x, shape, device)?;
-            let output = self.predict(step, &x, &context, &mut heat)?;
+            let seen = Tensor::from_slice(&*x, shape, device)?;
+            let output = self.predict(step, &seen, &context, &mut heat)?;
             progress(step.index + 1, step.total)?;
+            let done = step.index + 1;
+            if every.is_some_and(|every| done.is_multiple_of(every)) && done < step.total {
+                let rows = x.chunks_exact(each).zip(output.chunks_exact(each));
+                for (row, (x, m)) in rows.enumerate() {
+                    let data = x.iter().zip(m);
+                    let data = data.map(|(x, m)| step.data(schedule.prediction(), *x, *m));
+                    let one = (1, shape.1, shape.2, shape.3);
+                    show(
+                        row,
+                        &Tensor::from_vec(data.collect::<Vec<f32>>(), one, device)?,
+                    )?;
+                }
+            }
             Ok(output)
         };
         let latents = sample(
             self.options.sampler,
             schedule,
             self.options.steps,
-            latents,
+            start,
             denoise,
             || Ok(draw()),
         )?;

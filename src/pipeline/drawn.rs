@@ -4,9 +4,10 @@ use serde_json::json;
 
 use super::Pipeline;
 use super::concept::Concept;
-use super::draw::SampleOptions;
+use super::options::SampleOptions;
 use crate::index::LayerSelection;
 use crate::picture::a1111_parameters;
+use crate::prompt::{PromptSpec, WeightedText};
 use crate::{Metadata, Picture, Result};
 
 /// How a picture was drawn: enough to draw it again.
@@ -14,17 +15,25 @@ pub struct Drawn<'a> {
     /// The model.
     pub pipeline: &'a Pipeline,
     /// The prompt as it was used.
-    pub prompt: &'a str,
+    pub prompt: &'a PromptSpec,
     /// How it was sampled.
     pub options: &'a SampleOptions,
     /// The picture's own seed.
     pub seed: u64,
     /// Whose neurons were shut.
     pub concepts: &'a [Concept],
+    /// How far.
+    pub strength: f64,
     /// In which layers; `None` is in all of them.
     pub layers: Option<&'a LayerSelection>,
     /// The words of attend-and-excite.
     pub excited: &'a [String],
+    /// The SHA-256 of the picture that it began with, if it did.
+    pub init: Option<&'a str>,
+    /// How much larger its pixels are written.
+    pub zoom: u32,
+    /// Fields of the A1111 web UI on the model: hashes of its file.
+    pub hashes: &'a [(&'static str, String)],
 }
 
 impl Drawn<'_> {
@@ -39,9 +48,16 @@ impl Drawn<'_> {
             options,
             seed,
             concepts,
+            strength,
             layers,
             excited,
+            init,
+            zoom,
+            hashes,
         } = self;
+        let began = options.init.as_ref().map(|init| init.strength);
+        let text = prompt.weighted().to_string();
+        let negative = options.negative.as_ref().map(WeightedText::to_string);
         let size = format!("{}x{}", picture.width(), picture.height());
         let names: Vec<String> = concepts
             .iter()
@@ -53,11 +69,16 @@ impl Drawn<'_> {
             ("CFG scale", options.guidance.to_string()),
             ("Seed", seed.to_string()),
             ("Size", size),
-            ("Model", pipeline.name().to_owned()),
-            ("Version", format!("cones {}", env!("CARGO_PKG_VERSION"))),
         ];
+        fields.extend(hashes.iter().cloned());
+        fields.push(("Model", pipeline.name().to_owned()));
+        if let Some(strength) = began {
+            fields.push(("Denoising strength", strength.to_string()));
+        }
+        fields.extend([("Version", format!("cones {}", env!("CARGO_PKG_VERSION")))]);
         if !names.is_empty() {
             fields.push(("Cones", names.join(", ")));
+            fields.push(("Cones strength", strength.to_string()));
         }
         if let Some(layers) = layers {
             fields.push(("Cones layers", layers.to_string()));
@@ -77,8 +98,9 @@ impl Drawn<'_> {
             "version": env!("CARGO_PKG_VERSION"),
             "model": pipeline.name(),
             "fingerprint": pipeline.fingerprint()?,
-            "prompt": prompt,
-            "negative": options.negative,
+            "prompt": text,
+            "negative": negative,
+            "long_prompt": prompt.is_in_chunks(),
             "sampler": options.sampler.to_string(),
             "steps": options.steps,
             "guidance": options.guidance,
@@ -86,15 +108,14 @@ impl Drawn<'_> {
             "width": picture.width(),
             "height": picture.height(),
             "concepts": concepts,
+            "strength": strength,
             "layers": layers.map(LayerSelection::to_string),
             "attend_excite": excited,
+            "init": began.map(|strength| json!({"sha256": init, "strength": strength})),
+            "zoom": zoom,
         });
         Ok(Metadata {
-            parameters: a1111_parameters(
-                prompt,
-                options.negative.as_deref().unwrap_or_default(),
-                &fields,
-            ),
+            parameters: a1111_parameters(&text, negative.as_deref().unwrap_or_default(), &fields),
             cones: cones.to_string(),
         })
     }

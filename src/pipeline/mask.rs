@@ -20,19 +20,7 @@ pub(crate) fn shut(
     weights: &BTreeMap<Site, Weight>,
     index: &NeuronIndex,
 ) -> Result<BTreeMap<Site, Tensor>> {
-    masked(weights, index, None)
-}
-
-/// [`shut`] for the neurons of one of the subjects of an index that is bound to words, by its number.
-///
-/// # Errors
-/// As [`shut`].
-pub(crate) fn shut_of(
-    weights: &BTreeMap<Site, Weight>,
-    index: &NeuronIndex,
-    subject: usize,
-) -> Result<BTreeMap<Site, Tensor>> {
-    masked(weights, index, Some(subject))
+    shut_partly(weights, &BTreeMap::new(), (index, None), 1.0)
 }
 
 /// Whose words prompts mark when these concepts are shut: those of the subjects that are shut at their own words, in
@@ -48,10 +36,16 @@ pub(crate) fn marks_of(concepts: &[&NeuronIndex]) -> Marks {
     Marks::new(phrases(Scope::Words), phrases(Scope::Prompt))
 }
 
-fn masked(
+/// The weights of the sites of an index, with its neurons, or those of one of its subjects, `strength` of the way from
+/// their values, those in `originals` where a site is there, to zero, or the value stored for each.
+///
+/// # Errors
+/// As [`shut`].
+pub(super) fn shut_partly(
     weights: &BTreeMap<Site, Weight>,
-    index: &NeuronIndex,
-    subject: Option<usize>,
+    originals: &BTreeMap<Site, Weight>,
+    (index, subject): (&NeuronIndex, Option<usize>),
+    strength: f32,
 ) -> Result<BTreeMap<Site, Tensor>> {
     let mut masked = BTreeMap::new();
     for (site, neurons) in index.sites() {
@@ -73,11 +67,17 @@ fn masked(
         }
         let weight = weight.tensor()?;
         let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
+        let original = match originals.get(site) {
+            Some(own) => Some(own.tensor()?.flatten_all()?.to_vec1::<f32>()?),
+            None => None,
+        };
         for (place, index) in own {
             // `NeuronSet` holds only indices within the shape, a value for each or none, and places among them.
-            values[index as usize] = neurons
+            let target = neurons
                 .values()
                 .map_or(0.0, |v| f16::from_bits(v[place as usize]).to_f32());
+            let from = original.as_ref().unwrap_or(&values)[index as usize];
+            values[index as usize] = (1.0 - strength) * from + strength * target;
         }
         masked.insert(
             site.clone(),

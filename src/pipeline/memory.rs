@@ -1,7 +1,7 @@
 //! What a run needs, said before it starts.
 
 use super::Pipeline;
-use super::draw::SampleOptions;
+use super::options::SampleOptions;
 use crate::model::Footprint;
 use crate::{Error, Result, Size};
 

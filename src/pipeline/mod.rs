@@ -8,14 +8,18 @@ mod drawn;
 mod fit;
 mod mask;
 mod memory;
+mod options;
 mod text;
+mod timing;
 
 pub use attention::{AttentionOptions, Drawing};
-pub use concept::Concept;
-pub use draw::{Progress, SampleOptions};
+pub use concept::{Concept, ShutOptions};
 pub use drawn::Drawn;
-pub(crate) use mask::{marks_of, shut, shut_of};
+use mask::shut_partly;
+pub(crate) use mask::{marks_of, shut};
 pub use memory::MemoryEstimate;
+pub use options::{Init, Progress, SampleOptions, Stage};
+pub use timing::StepTimes;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -32,7 +36,7 @@ use crate::config::ConfigReader;
 use crate::index::{NeuronIndex, Scope, Site, SiteSelection};
 use crate::model::{Conditioning, Origin, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
-use crate::prompt::{Marks, PromptSpec};
+use crate::prompt::{Marks, PromptSpec, WeightedText};
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::{Error, Picture, Result, Size};
 
@@ -281,9 +285,18 @@ impl Pipeline {
     /// # Errors
     /// If the model has no such sites; it is then left with nothing shut.
     pub fn shut(&mut self, concepts: &[&NeuronIndex]) -> Result<Marks> {
+        self.shut_by(concepts, 1.0)
+    }
+
+    /// [`Pipeline::shut`] by a share, from 0, which changes nothing, to 1: a neuron is that far on the way from its own
+    /// value to the one that it is shut to.
+    pub(super) fn shut_by(&mut self, concepts: &[&NeuronIndex], strength: f64) -> Result<Marks> {
+        if !(0.0..=1.0).contains(&strength) {
+            return Err(Error::value("strength", "a share from 0 to 1", strength));
+        }
         self.fingerprint()?; // kept, before the weights change
         self.open()?;
-        let result = self.shut_in_turn(concepts);
+        let result = self.shut_in_turn(concepts, strength as f32);
         if result.is_err() {
             self.open()?;
         }
@@ -308,14 +321,15 @@ impl Pipeline {
             .set_site_weights(std::mem::take(&mut self.originals))
     }
 
-    fn shut_in_turn(&mut self, concepts: &[&NeuronIndex]) -> Result<()> {
+    fn shut_in_turn(&mut self, concepts: &[&NeuronIndex], strength: f32) -> Result<()> {
         let of = |scope| {
             let has = move |index: &&&NeuronIndex| index.provenance().scope == scope;
             concepts.iter().filter(has)
         };
         for index in of(Scope::Prompt) {
             let mut weights = self.unet.site_weights(SiteSelection::All);
-            let masked = shut(&weights, index)?;
+            // What several concepts shut is shut once.
+            let masked = shut_partly(&weights, &self.originals, (index, None), strength)?;
             for site in masked.keys() {
                 if let Some(weight) = weights.remove(site) {
                     self.originals.entry(site.clone()).or_insert(weight);
@@ -327,7 +341,8 @@ impl Pipeline {
         let mut own = Vec::new();
         for index in of(Scope::Words) {
             for number in 0..index.provenance().subjects.len() {
-                own.push(shut_of(&weights, index, number)?);
+                let part = (*index, Some(number));
+                own.push(shut_partly(&weights, &BTreeMap::new(), part, strength)?);
             }
         }
         self.unet.set_word_weights(own)
@@ -352,14 +367,18 @@ impl Pipeline {
     /// zeros in its place, and the others the empty text.
     pub(super) fn embed_guided(
         &self,
-        negative: Option<&str>,
+        negative: Option<&WeightedText>,
         prompt: PromptSpec,
     ) -> Result<Conditioning> {
         if negative.is_none() && self.text.zeros_for_none() {
             let prompt = self.embed(&[prompt])?;
             return Conditioning::cat(&[&prompt.zeros()?, &prompt]);
         }
-        let negative = prompt.marks().prompt(negative.unwrap_or_default());
+        let negative = negative.cloned().unwrap_or_default();
+        let negative = prompt
+            .marks()
+            .prompt(negative)
+            .in_chunks(prompt.is_in_chunks());
         self.embed(&[negative, prompt])
     }
 

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use crate::checkpoint::kinds::REFINER;
 use crate::checkpoint::{Pages, Source, within};
 use crate::config::ConfigReader;
-use crate::model::{Conditioning, Origin, SizeIds, TextClass, TextEncoder, Tokenizer};
+use crate::model::{Conditioning, Origin, SizeIds, TextClass, TextEncoder, Token, Tokenizer};
 use crate::prompt::PromptSpec;
 use crate::{Error, Result, Size};
 
@@ -41,9 +41,31 @@ impl Tower {
         })
     }
 
-    fn ids(&self, prompts: &[PromptSpec]) -> Result<Vec<Vec<u32>>> {
-        let each = prompts.iter().map(|p| self.tokenizer.encode(p.text()));
-        each.collect()
+    /// The words of a prompt, in one chunk or several.
+    fn chunks(&self, prompt: &PromptSpec) -> Result<Vec<Vec<Token>>> {
+        let (text, all) = (prompt.weighted(), prompt.is_in_chunks());
+        self.tokenizer.chunks(text, all)
+    }
+
+    /// The chunks of prompts, as many of each as the one with most has: the others go on with empty ones.
+    fn rows(&self, prompts: &[PromptSpec]) -> Result<Rows> {
+        let each = prompts.iter().map(|prompt| self.chunks(prompt));
+        let mut each = each.collect::<Result<Vec<_>>>()?;
+        let count = each.iter().map(Vec::len).max().unwrap_or(1);
+        each.iter_mut()
+            .for_each(|chunks| chunks.resize(count, Vec::new()));
+        let chunks = each.concat();
+        Ok(Rows {
+            ids: chunks
+                .iter()
+                .map(|chunk| self.tokenizer.ids(chunk))
+                .collect(),
+            weights: chunks
+                .iter()
+                .map(|chunk| self.tokenizer.weights(chunk))
+                .collect(),
+            count,
+        })
     }
 
     /// That an embedding is finite.
@@ -54,6 +76,57 @@ impl Tower {
         self.pages.release();
         Ok(())
     }
+}
+
+/// What an encoder is given: prompts one after the other, each in `count` chunks.
+struct Rows {
+    ids: Vec<Vec<u32>>,
+    /// Of the tokens of each chunk, where any is not 1.
+    weights: Vec<Option<Vec<f32>>>,
+    count: usize,
+}
+
+/// What is done after the embeddings have been multiplied by weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Emphasis {
+    /// Each chunk is multiplied again, so that its mean is what it was: what the A1111 web UI does by itself
+    /// (`Original`).
+    MeanKept,
+    /// Nothing: what the web UI calls `No norm`, and says is better for Stable Diffusion XL. The means of its
+    /// embeddings are near zero, and say nothing.
+    Plain,
+}
+
+impl Rows {
+    /// Embeddings `[b·n, t, e]` of n chunks of b prompts, weighted, as `[b, n·t, e]`.
+    fn weighted(&self, embedding: &Tensor, emphasis: Emphasis) -> Result<Tensor> {
+        let (rows, t, e) = embedding.dims3()?;
+        let device = embedding.device();
+        let mut parts = Vec::with_capacity(rows);
+        for (row, weights) in self.weights.iter().enumerate() {
+            let chunk = embedding.narrow(0, row, 1)?;
+            let Some(weights) = weights else {
+                parts.push(chunk);
+                continue;
+            };
+            let weights = Tensor::from_slice(weights, (1, t, 1), device)?;
+            let heavy = chunk.broadcast_mul(&weights)?;
+            parts.push(match emphasis {
+                Emphasis::Plain => heavy,
+                Emphasis::MeanKept => {
+                    let ratio = mean(&chunk)? / mean(&heavy)?;
+                    (heavy * ratio)?
+                }
+            });
+        }
+        Ok(Tensor::cat(&parts, 0)?.reshape((rows / self.count, self.count * t, e))?)
+    }
+}
+
+/// The mean of all values, summed in f64.
+fn mean(x: &Tensor) -> Result<f64> {
+    let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
+    Ok(values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len().max(1) as f64)
 }
 
 /// A model's text encoders.
@@ -157,22 +230,27 @@ impl TextEncoders {
             .is_some_and(|second| second.zeros_for_none)
     }
 
-    /// The places of stretches of a text among its tokens; see [`Tokenizer::positions`].
+    /// The places of stretches of a prompt among its tokens; those that are cut are left out.
     ///
     /// # Errors
     /// If the tokenizers do not agree on them: a token's embeddings of both encoders are side by side.
     pub(super) fn positions(
         &self,
-        text: &str,
+        prompt: &PromptSpec,
         spans: &[std::ops::Range<usize>],
     ) -> Result<Vec<usize>> {
-        let places = self.first.tokenizer.positions(text, spans)?;
+        if spans.is_empty() {
+            return Ok(Vec::new());
+        }
+        let of =
+            |tower: &Tower| Ok::<_, Error>(tower.tokenizer.places(&tower.chunks(prompt)?, spans));
+        let places = of(&self.first)?;
         if let Some(Second { tower, .. }) = &self.second {
-            let others = tower.tokenizer.positions(text, spans)?;
+            let others = of(tower)?;
             if others != places {
                 let expected = format!("the places {places:?}, as `tokenizer` has them");
                 return Err(foreign(
-                    format!("{}: words of \"{text}\"", SECOND[1]),
+                    format!("{}: words of \"{}\"", SECOND[1], prompt.text()),
                     expected,
                     format!("{others:?}"),
                 ));
@@ -186,22 +264,32 @@ impl TextEncoders {
     /// # Errors
     /// If a prompt cannot be split into tokens, or an embedding is not finite.
     pub(super) fn embed(&self, prompts: &[PromptSpec], size: Size) -> Result<Conditioning> {
-        let ids = self.first.ids(prompts)?;
+        let rows = self.first.rows(prompts)?;
         let marked = prompts.iter().map(|p| p.marks().count()).max();
         let mut places = vec![vec![Vec::new(); prompts.len()]; marked.unwrap_or(0)];
         for (row, prompt) in prompts.iter().enumerate() {
             for (all, spans) in places.iter_mut().zip(prompt.spans()) {
-                all[row] = self.positions(prompt.text(), &spans)?;
+                all[row] = self.positions(prompt, &spans)?;
             }
         }
         let Some(Second { tower, .. }) = &self.second else {
-            let embedding = self.first.encoder.forward(&ids)?;
+            let embedding = self.first.encoder.forward(&rows.ids)?;
+            let embedding = rows.weighted(&embedding, Emphasis::MeanKept)?;
             self.first.check(&embedding)?;
             return Conditioning::with_words(embedding, &places);
         };
-        let tokens = self.first.encoder.penultimate(&ids)?;
+        let tokens = self.first.encoder.penultimate(&rows.ids)?;
+        let tokens = rows.weighted(&tokens, Emphasis::Plain)?;
         self.first.check(&tokens)?;
-        let (others, pooled) = tower.encoder.penultimate_and_text(&tower.ids(prompts)?)?;
+        let rows = tower.rows(prompts)?;
+        let (others, texts) = tower.encoder.penultimate_and_text(&rows.ids)?;
+        let others = rows.weighted(&others, Emphasis::Plain)?;
+        // Of a text in chunks, the first stands for all, as in the web UI.
+        let (b, p) = (prompts.len(), texts.dim(1)?);
+        let pooled = texts
+            .reshape((b, rows.count, p))?
+            .narrow(1, 0, 1)?
+            .reshape((b, p))?;
         for embedding in [&others, &pooled] {
             tower.check(embedding)?;
         }

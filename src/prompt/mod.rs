@@ -23,9 +23,11 @@
 //! Applying the rule to its own result changes nothing.
 
 mod spec;
+mod weights;
 mod words;
 
 pub use spec::{Marks, PromptSpec};
+pub use weights::WeightedText;
 pub use words::fold;
 pub(crate) use words::occurrences;
 pub(crate) use words::words_of;
@@ -122,6 +124,42 @@ struct Occurrence {
 
 /// Puts every subject, `(noun, token)`, into the prompt by the rule of this module.
 pub(crate) fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String {
+    placed(prompt, subjects).text
+}
+
+/// [`place_subjects`] in a text with weights: a token has the weight of its noun, and what is put in has 1.
+pub(crate) fn place_weighted(prompt: &WeightedText, subjects: &[(&str, &str)]) -> WeightedText {
+    let Traced { text, origin } = placed(prompt.text(), subjects);
+    let mut weighted = WeightedText::default();
+    for (at, c) in text.char_indices() {
+        let weight = origin[at].map_or(1.0, |at| prompt.weight_at(at));
+        weighted.push(&text[at..at + c.len_utf8()], weight);
+    }
+    weighted
+}
+
+/// A text with, for each of its bytes, the byte of another that it is of, or that it stands before.
+#[derive(Default)]
+struct Traced {
+    text: String,
+    origin: Vec<Option<usize>>,
+}
+
+impl Traced {
+    /// Appends a stretch of `from`.
+    fn copy(&mut self, from: &str, span: Range<usize>) {
+        self.text.push_str(&from[span.clone()]);
+        self.origin.extend(span.map(Some));
+    }
+
+    /// Appends new text, which belongs to byte `of`.
+    fn add(&mut self, new: &str, of: Option<usize>) {
+        self.text.push_str(new);
+        self.origin.resize(self.text.len(), of);
+    }
+}
+
+fn placed(prompt: &str, subjects: &[(&str, &str)]) -> Traced {
     let mut occurrences = find(prompt, subjects);
     let nouns: Vec<String> = subjects.iter().map(|s| fold(s.0)).collect();
     let phrases: Vec<String> = subjects.iter().map(|&s| fold(&phrase(s))).collect();
@@ -145,14 +183,14 @@ pub(crate) fn place_subjects(prompt: &str, subjects: &[(&str, &str)]) -> String 
             placed[wanted] = true;
         }
     }
-    let (text, spans) = write_tokens(prompt, &occurrences, subjects);
+    let (traced, spans) = write_tokens(prompt, &occurrences, subjects);
     let missing: Vec<String> = (0..subjects.len())
         .filter(|&s| !placed[s] && !phrases[s].is_empty())
         .map(|s| with_article(&phrase(subjects[s])))
         .collect();
     match missing.as_slice() {
-        [] => text,
-        missing => insert(&text, &spans, missing),
+        [] => traced,
+        missing => insert(traced, &spans, missing),
     }
 }
 
@@ -185,33 +223,33 @@ fn write_tokens(
     prompt: &str,
     occurrences: &[Occurrence],
     subjects: &[(&str, &str)],
-) -> (String, Vec<Range<usize>>) {
-    let mut text = String::new();
+) -> (Traced, Vec<Range<usize>>) {
+    let mut traced = Traced::default();
     let mut spans = Vec::new();
     let mut copied = 0;
     for Occurrence { span, wanted, .. } in occurrences {
-        text.push_str(&prompt[copied..span.start]);
+        traced.copy(prompt, copied..span.start);
         let token = wanted
             .map(|s| words(subjects[s].1))
             .filter(|token| !token.is_empty());
         if let Some(token) = &token {
-            fit_article(&mut text, token);
+            fit_article(&mut traced, token);
         }
-        let start = text.len();
+        let start = traced.text.len();
         if let Some(token) = token {
-            text.push_str(&token);
-            text.push(' ');
+            traced.add(&format!("{token} "), Some(span.start));
         }
-        text.push_str(&prompt[span.clone()]);
-        spans.push(start..text.len());
+        traced.copy(prompt, span.clone());
+        spans.push(start..traced.text.len());
         copied = span.end;
     }
-    text.push_str(&prompt[copied..]);
-    (text, spans)
+    traced.copy(prompt, copied..prompt.len());
+    (traced, spans)
 }
 
-/// Fits an `a` or `an` at the end of `text`, if there is one, to the word that is to follow.
-fn fit_article(text: &mut String, word: &str) {
+/// Fits an `a` or `an` at the end of a text, if there is one, to the word that is to follow.
+fn fit_article(traced: &mut Traced, word: &str) {
+    let Traced { text, origin } = traced;
     let end = text.trim_end().len();
     // More than an article and what may join it to a longer word: a hyphen, and a letter with marks.
     let from = text[..end].char_indices().rev().nth(11);
@@ -223,14 +261,18 @@ fn fit_article(text: &mut String, word: &str) {
     };
     let start = end - span.len();
     if end < text.len() {
-        text.replace_range(start + 1..end, &article(word)[1..]);
+        let rest = &article(word)[1..];
+        text.replace_range(start + 1..end, rest);
+        let of = origin[start];
+        origin.splice(start + 1..end, rest.bytes().map(|_| of));
     }
 }
 
 /// Puts phrases into a text that names subjects at `spans`.
-fn insert(text: &str, spans: &[Range<usize>], phrases: &[String]) -> String {
+fn insert(traced: Traced, spans: &[Range<usize>], phrases: &[String]) -> Traced {
+    let text = traced.text.as_str();
     let joined = match phrases {
-        [] => return text.to_owned(),
+        [] => return traced,
         [one] => one.clone(),
         [most @ .., last] => format!("{} and {last}", most.join(", ")),
     };
@@ -288,8 +330,14 @@ fn insert(text: &str, spans: &[Range<usize>], phrases: &[String]) -> String {
     } else {
         " "
     };
-    let tail = if tail.trim().is_empty() { "" } else { tail };
-    format!("{head}{glue}{joined}{space}{tail}")
+    let mut placed = Traced::default();
+    placed.add(&format!("{head}{glue}{joined}{space}"), None);
+    placed.origin[..head.len()].copy_from_slice(&traced.origin[..head.len()]);
+    if !tail.trim().is_empty() {
+        placed.text.push_str(tail);
+        placed.origin.extend(&traced.origin[head.len()..]);
+    }
+    placed
 }
 
 /// Whether a clause ends at this byte.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::weights::WeightedText;
 use super::words::{occurrences, phrases_in};
 
 /// The subjects whose own words are to be marked in prompts.
@@ -35,25 +36,45 @@ impl Marks {
     }
 
     /// A prompt in which these words are marked.
-    pub fn prompt(&self, text: impl Into<String>) -> PromptSpec {
+    pub fn prompt(&self, text: impl Into<WeightedText>) -> PromptSpec {
         PromptSpec {
             text: text.into(),
             marks: self.clone(),
+            in_chunks: false,
         }
     }
 }
 
-/// A prompt: its text, and which subjects' words are marked in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A prompt: its text, the weights of its words, and which subjects' words are marked in it.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PromptSpec {
-    text: String,
+    text: WeightedText,
     marks: Marks,
+    in_chunks: bool,
 }
 
 impl PromptSpec {
     /// The text.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
+        self.text.text()
+    }
+
+    /// The text with its weights.
+    pub fn weighted(&self) -> &WeightedText {
         &self.text
+    }
+
+    /// Whether a text that is longer than the model's is embedded in chunks of that length, and not cut.
+    pub fn is_in_chunks(&self) -> bool {
+        self.in_chunks
+    }
+
+    /// The same prompt, embedded in chunks if `yes` and it is too long, else cut.
+    pub fn in_chunks(self, yes: bool) -> Self {
+        Self {
+            in_chunks: yes,
+            ..self
+        }
     }
 
     /// Whose words are marked in it.
@@ -68,7 +89,7 @@ impl PromptSpec {
             return Vec::new();
         }
         let phrases: Vec<&str> = subjects.iter().chain(others).map(String::as_str).collect();
-        let mut spans = phrases_in(&self.text, &phrases);
+        let mut spans = phrases_in(self.text(), &phrases);
         spans.truncate(subjects.len());
         spans
     }
@@ -77,6 +98,13 @@ impl PromptSpec {
 /// No words are marked.
 impl From<&str> for PromptSpec {
     fn from(text: &str) -> Self {
+        Marks::default().prompt(text)
+    }
+}
+
+/// No words are marked.
+impl From<WeightedText> for PromptSpec {
+    fn from(text: WeightedText) -> Self {
         Marks::default().prompt(text)
     }
 }

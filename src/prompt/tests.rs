@@ -290,3 +290,36 @@ fn long_prompts_and_many_subjects_take_time_in_proportion() {
         start.elapsed()
     );
 }
+
+/// A token has its noun's weight, what is put in has 1, and articles are fitted inside and outside of brackets.
+#[test]
+fn subjects_are_placed_among_weights() {
+    let both = [("dog", "sks"), ("owl", "abc")];
+    for (prompt, subjects, expected) in [
+        (
+            "a photo of a (dog:1.3)",
+            &both[..1],
+            "a photo of a (sks dog:1.3)",
+        ),
+        ("(an [dog])", &both[..1], "(a :1.1)sks dog"),
+        (
+            "a photo (in a park:1.2)",
+            &both[..1],
+            "a photo of a sks dog (in a park:1.2)",
+        ),
+        (r"a \(dog\)", &both[..1], r"a \(sks dog\)"),
+        (
+            "a (dog:1.3) in a park",
+            &both,
+            "a (sks dog:1.3) and an abc owl in a park",
+        ),
+        ("a (owl:1.3) asleep", &both[1..], "an (abc owl:1.3) asleep"),
+        ("(a sks dog:0.5)", &both[..1], "(a sks dog:0.5)"),
+    ] {
+        let marked = WeightedText::parse(prompt).unwrap();
+        let placed = place_weighted(&marked, subjects);
+        assert_eq!(placed.to_string(), expected, "{prompt}");
+        assert_eq!(placed.text(), place_subjects(marked.text(), subjects));
+        assert_eq!(place_weighted(&placed, subjects), placed);
+    }
+}

@@ -13,6 +13,6 @@ mod timesteps;
 pub use attend_excite::AttendExcite;
 pub(crate) use noise::Generator;
 pub use samplers::Sampler;
-pub(crate) use samplers::{Step, sample};
+pub(crate) use samplers::{Start, Step, sample};
 pub use schedule::Prediction;
 pub(crate) use schedule::ScheduleConfig;

@@ -62,8 +62,8 @@ fn weights_that_change_in_use_are_noticed() {
                 sampler: "ddim".parse().unwrap(),
                 steps: 1,
                 guidance: 1.0,
-                negative: None,
                 size: Some(cones::Size::square(16)),
+                ..SampleOptions::default()
             };
             model.check_unchanged().unwrap();
             model.draw("a dog", &options, &[1], |_| Ok(())).unwrap();

@@ -175,9 +175,9 @@ fn bad_input_is_named() {
             &["no/such"],
         ),
         (
-            &["generate", "a dog", "-o", "out.jpg"],
+            &["generate", "a dog", "-o", "out.gif"],
             2,
-            &["out.jpg", ".png"],
+            &["out.gif", ".png"],
         ),
         (
             &["generate", "a dog", "--device", "tpu"],

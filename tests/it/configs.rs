@@ -71,8 +71,8 @@ impl Variants {
             sampler: sampler.parse().unwrap(),
             steps: 2,
             guidance: 7.5,
-            negative: None,
             size: Some(cones::Size::square(16)),
+            ..SampleOptions::default()
         };
         let drawn =
             load(&folder).and_then(|model| model.draw("a red dog", &options, &[1], |_| Ok(())));

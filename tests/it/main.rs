@@ -1,14 +1,17 @@
 //! All tests that need files, processes or whole models, in one binary, so that candle is linked once.
 
 mod alloc;
+mod beginnings;
 mod broken_files;
 mod changed;
 mod cli;
 mod commands;
 mod configs;
 mod devices;
+mod doctor;
 mod effect;
 mod eval;
+mod export;
 mod faults;
 mod finite;
 mod foreign;
@@ -29,6 +32,8 @@ mod names;
 mod no_model;
 mod outputs;
 mod photos;
+mod pictures_again;
+mod prompts;
 mod published;
 mod readme;
 mod resume;

@@ -126,8 +126,9 @@ fn a_picture_of_each_published_shape_is_that_of_diffusers() {
             sampler: text("sampler").parse().unwrap(),
             steps: number("steps") as usize,
             guidance: settings["guidance"].as_f64().unwrap(),
-            negative: Some(text("negative").to_owned()),
+            negative: Some(text("negative").into()),
             size: Some(cones::Size::square(number("size") as usize)),
+            ..SampleOptions::default()
         };
         let drawn = pipeline
             .draw(text("prompt"), &options, &[number("seed")], |_| Ok(()))

@@ -267,9 +267,13 @@ pub(super) fn home() -> Option<PathBuf> {
     }
 }
 
-/// The folder of the cache, by the variables of huggingface_hub in its order; `None` where nothing says.
+/// The folder of the cache, by `CONES_CACHE`, else by the variables of huggingface_hub in its order; `None` where
+/// nothing says.
 pub(super) fn root() -> Option<PathBuf> {
-    match variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
+    match variable("CONES_CACHE")
+        .or_else(|| variable("HF_HUB_CACHE"))
+        .or_else(|| variable("HUGGINGFACE_HUB_CACHE"))
+    {
         Some(cache) => place(&cache),
         None => Some(home()?.join("hub")),
     }

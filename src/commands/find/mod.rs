@@ -7,10 +7,11 @@ mod shard;
 
 use std::path::Path;
 
+use anyhow::Context;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
 use cones::find::{BLOCKS, ClassImages, FindPlan, Found, find, find_part, risks, searched};
 use cones::index::Subject;
-use cones::{LeftOut, escaped};
+use cones::{LeftOut, Photos, Size, escaped};
 use serde_json::json;
 
 use super::class_images;
@@ -62,6 +63,9 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     };
     let photos = photos::read(photos, keep, &ui)?;
     let mut pipeline = load(global, &ui)?;
+    if let Some(folder) = &args.crops {
+        write_crops(folder, &photos, pipeline.size())?;
+    }
     if global.model == POCKET && !POCKET_NOUNS.contains(&subject.noun.to_lowercase().as_str()) {
         ui.warn(&format!(
             "model `{POCKET}` is a small one that knows no `{}`: it draws {}; give another with --model",
@@ -163,6 +167,21 @@ fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Resul
         saved.write(path, &found.scores_file()?);
     }
     Ok(saved)
+}
+
+/// Writes what the model sees of each photo: `1-NAME.png`.
+fn write_crops(folder: &Path, photos: &Photos, size: Size) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("--crops: cannot make the folder `{}`", name(folder)))?;
+    for (number, photo) in (1..).zip(photos) {
+        let stem = photo.path().file_stem().map(|stem| name(Path::new(stem)));
+        let file = folder.join(format!("{number}-{}.png", stem.unwrap_or_default()));
+        photo
+            .at_size(size)?
+            .write_png(&file, None)
+            .context("--crops")?;
+    }
+    Ok(())
 }
 
 /// That no scores of another run are lost, where they may not be.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use cones::pipeline::Concept;
-use cones::prompt::fold;
+use cones::prompt::{PromptSpec, fold};
 use cones::{AttentionOptions, Drawing, Pipeline, escaped};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::cli::GenerateArgs;
 pub(crate) fn options(
     args: &GenerateArgs,
     pipeline: &Pipeline,
-    prompt: &str,
+    prompt: &PromptSpec,
     concepts: &[Concept],
 ) -> anyhow::Result<AttentionOptions> {
     let mut names = HashSet::new();
@@ -32,7 +32,7 @@ pub(crate) fn options(
     let excite = match &args.attend_excite {
         None => Vec::new(),
         Some(words) if words.is_empty() => {
-            Concept::names_in(prompt, concepts).map_err(|subject| {
+            Concept::names_in(prompt.text(), concepts).map_err(|subject| {
                 anyhow!(
                     "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other \
                      words, or leave out --raw-prompt",
@@ -124,7 +124,7 @@ pub(crate) fn write_heat(
     let written = words.iter().zip(&drawing.heat).map(|(word, heat)| {
         let path = heat_path(path, word);
         let (picture, range) = heat.over(&drawing.picture);
-        saved.write(&path, &picture.to_png(&path, None)?);
+        saved.write(&path, &picture.to_file(&path, None)?);
         Ok(Heat::new(word, path, range))
     });
     written.collect()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cones::Pipeline;
 use cones::index::NeuronIndex;
-use cones::pipeline::Concept;
+use cones::pipeline::{Concept, ShutOptions};
 use cones::prompt::Marks;
 
 use super::super::{distinct, read_index};
@@ -58,7 +58,12 @@ pub(super) fn shut(
         }
     }
     let indices: Vec<&NeuronIndex> = concepts.iter().map(|c| &c.index).collect();
-    let (marks, idle) = pipeline.shut_together(&indices, args.layers.as_ref(), args.force)?;
+    let options = ShutOptions {
+        layers: args.layers.as_ref(),
+        conflicts: args.force,
+        strength: args.strength,
+    };
+    let (marks, idle) = pipeline.shut_together(&indices, options)?;
     for idle in idle {
         ui.warn(&format!(
             "`{}` has no neurons in these layers: it changes nothing",

@@ -1,22 +1,24 @@
-//! `cones generate`: a prompt and concepts to pictures.
+//! `cones generate`: prompts and concepts to pictures.
 
 mod attention;
 mod concepts;
+pub(crate) mod from;
+mod prompts;
 mod report;
 mod series;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
-use cones::pipeline::{Concept, Drawn};
-use cones::{Error, Progress, SampleOptions, escaped};
+use anyhow::{Context, bail};
+use cones::picture::labelled_sheet;
+use cones::pipeline::{Drawn, Stage};
+use cones::{Error, Init, Picture, Progress, SampleOptions, Size, escaped};
 
-use self::attention::Heat;
 use self::concepts::{concepts, shut};
-use self::report::{Report, kept};
+use self::report::{Drawing, Report, kept};
 use self::series::Series;
 use super::outputs;
 use super::outputs::{Outputs, Saved};
@@ -26,13 +28,232 @@ use crate::report::memory;
 use crate::report::memory::Budget;
 use crate::report::ui::Ui;
 
+/// What stands behind the name of a picture that is not done.
+const PREVIEW: &str = "-preview";
+/// As many as one picture of them has room for.
+const MOST_IN_GRID: usize = 1500;
+
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
     let files = args.concepts();
-    let paths = paths(&args.output, global.seed, args.count)?;
-    let mut outputs = Outputs::beside(&files);
-    for (_, path) in &paths {
+    let prompts = prompts::read(args)?;
+    let mut pictures = pictures(&args.output, prompts.each.len(), global.seed, args.count)?;
+    let grid = args.grid.then(|| with_suffix(&args.output, "-grid"));
+    check_outputs(args, &files, &pictures, grid.as_deref())?;
+    let (files, concepts) = concepts(files, &ui)?;
+    let mut pipeline = load(global, &ui)?;
+    if let Some(path) = args.from.as_ref().filter(|_| !args.force) {
+        from::check_model(
+            &from::read(path)?,
+            &pipeline.fingerprint()?,
+            pipeline.name(),
+        )?;
+    }
+    let marks = shut(&mut pipeline, &concepts, args, &ui)?;
+    let specs = prompts::placed(&prompts, &concepts, (&marks, &pipeline), args, &ui)?;
+    let size = args.size.unwrap_or_else(|| pipeline.size());
+    let init = args.init.as_deref().map(|path| init(path, size, args));
+    let (init, source) = init.transpose()?.unzip();
+    let options = SampleOptions {
+        negative: prompts.negative,
+        size: args.size,
+        init,
+        ..args.sampling.options(pipeline.sample_options())
+    };
+    let attention = specs
+        .iter()
+        .map(|spec| attention::options(args, &pipeline, spec, &concepts));
+    let attention = attention.collect::<anyhow::Result<Vec<_>>>()?;
+    let excite = attention
+        .iter()
+        .any(|attention| !attention.excite.is_empty());
+    for attention in attention
+        .iter()
+        .filter(|attention| !attention.excite.is_empty())
+    {
+        ui.detail(&format!(
+            "attend-and-excite: {}",
+            attention.excite.join(", ")
+        ));
+    }
+    if pipeline.is_far_from_trained(size) {
+        let own = pipeline.size();
+        ui.warn(&format!(
+            "{size} is far from the {own} pixels that the model was trained on: it may draw things many times \
+             or in part"
+        ));
+    }
+    let budget = Budget::new(args.memory.bytes);
+    let needs = pipeline.plan_drawing(&options, args.count, excite, budget.bytes())?;
+    budget.check(&needs, &ui)?;
+    if args.memory.dry_run {
+        let what = format!(
+            "{}: {}, {} of `{}` each",
+            escaped(&name(&args.output)),
+            count(pictures.len(), "picture"),
+            count(options.steps, "step"),
+            options.sampler
+        );
+        return memory::dry_run(global, &ui, &what, &needs, &[]);
+    }
+    // A PNG is hardly smaller than a tenth of its pixels.
+    let least = size.pixels() as u64 * 3 / 10;
+    outputs::room(
+        pictures
+            .iter()
+            .map(|picture| (picture.path.as_path(), least)),
+    )?;
+    ui.detail(&memory::line(&needs));
+    let hashes = match args.no_metadata {
+        true => Vec::new(),
+        false => model_hashes(global)?,
+    };
+    let drawn = |number: usize, seed| Drawn {
+        pipeline: &pipeline,
+        prompt: &specs[number],
+        options: &options,
+        seed,
+        concepts: &concepts,
+        strength: args.strength,
+        layers: args.layers.as_ref(),
+        excited: &attention[number].excite,
+        init: source.as_deref(),
+        zoom: args.zoom,
+        hashes: &hashes,
+    };
+    let plan = || {
+        series::plan(
+            &drawn(0, pictures[0].seed),
+            &specs,
+            size,
+            pictures.len(),
+            args,
+        )
+    };
+    let mut series = Series::open(&ui, args, &pictures, plan)?;
+    let mut meter = ui.meter("drawing");
+    let (start, mut passes) = (Instant::now(), 0);
+    let saved = RefCell::new(Saved::default());
+    let (mut done, mut cells) = (Ok(()), Vec::new());
+    for (number, (spec, attention)) in specs.iter().zip(&attention).enumerate() {
+        let all = number * args.count..(number + 1) * args.count;
+        // A grid shows every picture, so that they are all drawn for it.
+        let left: Vec<usize> = all
+            .filter(|at| grid.is_some() || series.lacks(*at))
+            .collect();
+        let seeds: Vec<u64> = left.iter().map(|at| pictures[*at].seed).collect();
+        let progress = |p: Progress| {
+            passes = p.total * specs.len();
+            // After a picture that could not be written there is no use in drawing more.
+            match saved.borrow().all_well() {
+                true => meter.set(number * p.total + p.done, passes, "passes"),
+                false => Err(Error::Interrupted),
+            }
+        };
+        let mut next = left.iter();
+        let each = |stage| {
+            let drawing = match stage {
+                Stage::Preview { number, picture } => {
+                    // Nothing depends on it: where it cannot be written, drawing goes on.
+                    let path = with_suffix(&pictures[left[number]].path, PREVIEW);
+                    let picture = picture.enlarged(args.zoom)?.to_file(&path, None)?;
+                    let _ = cones::atomic_write(&path, &picture);
+                    return Ok(());
+                }
+                Stage::Done(drawing) => drawing,
+            };
+            let Some(&at) = next.next() else {
+                return Ok(());
+            };
+            let Drawing {
+                path, seed, heat, ..
+            } = &mut pictures[at];
+            let metadata = match args.no_metadata {
+                true => None,
+                false => Some(drawn(number, *seed).metadata(&drawing.picture)?),
+            };
+            let mut saved = saved.borrow_mut();
+            let large = drawing.picture.enlarged(args.zoom)?;
+            saved.write(path, &large.to_file(path, metadata.as_ref())?);
+            if args.preview.is_some() {
+                let _ = std::fs::remove_file(with_suffix(path, PREVIEW));
+            }
+            if grid.is_some() {
+                cells.push(drawing.picture.clone());
+            }
+            *heat = attention::write_heat(path, &attention.heat, &drawing, &mut saved)?;
+            if saved.all_well() {
+                series.add(at, path, heat);
+            }
+            Ok(())
+        };
+        done = pipeline.draw_showing(
+            spec,
+            &options,
+            attention,
+            &seeds,
+            args.preview,
+            progress,
+            each,
+        );
+        if done.is_err() {
+            break;
+        }
+    }
+    meter.finish();
+    let mut saved = saved.into_inner();
+    for (at, picture) in pictures.iter_mut().enumerate() {
+        if picture.heat.is_empty() {
+            picture.heat = series.heat(at, &picture.path, &args.heatmap);
+        }
+    }
+    series.end(done.is_ok() && saved.all_well());
+    if let Some(grid) = grid.as_ref().filter(|_| !cells.is_empty()) {
+        let sheet = sheet(&cells, &pictures[..args.count], specs.len())?;
+        saved.write(grid, &sheet.to_file(grid, None)?);
+    }
+    if !saved.all_well() {
+        return saved.finish();
+    }
+    match done {
+        Err(Error::Interrupted) => {
+            return Err(Error::Interrupted).context(kept(&saved, pictures.len()));
+        }
+        other => other?,
+    }
+    let report = Report {
+        model: pipeline.name(),
+        files: &files,
+        concepts: &concepts,
+        prompts: &specs,
+        options: &options,
+        strength: args.strength,
+        size,
+        excited: &attention,
+        pictures: &pictures,
+        grid: grid.as_deref(),
+        seconds_per_step: start.elapsed().as_secs_f64() / passes.max(1) as f64,
+    };
+    match global.json {
+        true => ui.json(&report.json()),
+        false => ui.result(&report.text()),
+    }
+}
+
+/// That everything can be written.
+fn check_outputs(
+    args: &GenerateArgs,
+    concepts: &[PathBuf],
+    pictures: &[Drawing],
+    grid: Option<&Path>,
+) -> anyhow::Result<()> {
+    let inputs = [&args.prompts, &args.from, &args.init];
+    let mut outputs = Outputs::beside(concepts.iter().chain(inputs.into_iter().flatten()));
+    for Drawing { path, .. } in pictures {
         outputs = outputs.file("--output", path);
+        if args.preview.is_some() {
+            outputs = outputs.file("--preview", with_suffix(path, PREVIEW));
+        }
         // That words differ in their files is said of the words.
         let maps: BTreeSet<PathBuf> = args
             .heatmap
@@ -43,160 +264,75 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             outputs = outputs.file("--heatmap", map);
         }
     }
+    if let Some(grid) = grid {
+        if pictures.len() > MOST_IN_GRID {
+            let found = pictures.len();
+            bail!("--grid: expected at most {MOST_IN_GRID} pictures, found {found}");
+        }
+        outputs = outputs.file("--grid", grid);
+    }
     outputs.check()?;
-    outputs.spare_indices()?;
-    let (files, concepts) = concepts(files, &ui)?;
-    let mut pipeline = load(global, &ui)?;
-    let marks = shut(&mut pipeline, &concepts, args, &ui)?;
-    let prompt = match args.raw_prompt {
-        true => args.prompt.clone(),
-        false => Concept::place(&args.prompt, &concepts),
-    };
-    if prompt != args.prompt {
-        ui.note(&format!("prompt: {prompt}"));
-    }
-    for phrase in marks.missing_in(&prompt) {
-        ui.warn(&format!(
-            "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change nothing"
-        ));
-    }
-    for text in [Some(&prompt), args.negative.as_ref()]
-        .into_iter()
-        .flatten()
-    {
-        let cut = pipeline.tokenizer().truncated(text)?;
-        if cut > 0 {
-            ui.warn(&format!(
-                "the last {cut} tokens of \"{text}\" do not fit into the model's text length and are cut"
-            ));
-        }
-    }
-    let options = SampleOptions {
-        negative: args.negative.clone(),
-        size: args.size,
-        ..args.sampling.options(pipeline.sample_options())
-    };
-    let attention = attention::options(args, &pipeline, &prompt, &concepts)?;
-    if !attention.excite.is_empty() {
-        ui.detail(&format!(
-            "attend-and-excite: {}",
-            attention.excite.join(", ")
-        ));
-    }
-    let size = options.size.unwrap_or_else(|| pipeline.size());
-    if pipeline.is_far_from_trained(size) {
-        let own = pipeline.size();
-        ui.warn(&format!(
-            "{size} is far from the {own} pixels that the model was trained on: it may draw things many times \
-             or in part"
-        ));
-    }
-    let budget = Budget::new(args.memory.bytes);
-    let excite = !attention.excite.is_empty();
-    let needs = pipeline.plan_drawing(&options, paths.len(), excite, budget.bytes())?;
-    budget.check(&needs, &ui)?;
-    if args.memory.dry_run {
-        let what = format!(
-            "{}: {}, {} of `{}` each",
-            escaped(&name(&args.output)),
-            count(paths.len(), "picture"),
-            count(options.steps, "step"),
-            options.sampler
-        );
-        return memory::dry_run(global, &ui, &what, &needs, &[]);
-    }
-    // A PNG is hardly smaller than a tenth of its pixels.
-    let least = size.pixels() as u64 * 3 / 10;
-    outputs::room(paths.iter().map(|(_, path)| (path.as_path(), least)))?;
-    ui.detail(&memory::line(&needs));
-    let drawn = |seed| Drawn {
-        pipeline: &pipeline,
-        prompt: &prompt,
-        options: &options,
-        seed,
-        concepts: &concepts,
-        layers: args.layers.as_ref(),
-        excited: &attention.excite,
-    };
-    let plan = || series::plan(&drawn(paths[0].0), size, paths.len(), args);
-    let mut series = Series::open(&ui, args, &paths, plan)?;
-    let left: Vec<&(u64, PathBuf)> = paths.iter().filter(|(s, _)| series.lacks(*s)).collect();
-    let seeds: Vec<u64> = left.iter().map(|(seed, _)| *seed).collect();
-    let mut meter = ui.meter("drawing");
-    let (start, mut passes) = (Instant::now(), 0);
-    let saved = RefCell::new(Saved::default());
-    let mut heat: BTreeMap<u64, Vec<Heat>> = BTreeMap::new();
-    let progress = |p: Progress| {
-        passes = p.total;
-        // After a picture that could not be written there is no use in drawing more.
-        match saved.borrow().all_well() {
-            true => meter.set(p.done, p.total, "passes"),
-            false => Err(Error::Interrupted),
-        }
-    };
-    let spec = marks.prompt(&prompt);
-    let done = pipeline.draw_each(spec, &options, &attention, &seeds, progress, |drawing| {
-        let (seed, path) = left[heat.len()];
-        let metadata = match args.no_metadata {
-            true => None,
-            false => Some(drawn(*seed).metadata(&drawing.picture)?),
-        };
-        let mut saved = saved.borrow_mut();
-        saved.write(path, &drawing.picture.to_png(path, metadata.as_ref())?);
-        let maps = attention::write_heat(path, &attention.heat, &drawing, &mut saved)?;
-        if saved.all_well() {
-            series.add(*seed, path, &maps);
-        }
-        heat.insert(*seed, maps);
-        Ok(())
-    });
-    meter.finish();
-    let saved = saved.into_inner();
-    let maps = |(seed, path): &(u64, PathBuf)| {
-        let drawn = heat.remove(seed);
-        drawn.unwrap_or_else(|| series.heat(*seed, path, &attention.heat))
-    };
-    let heat: Vec<Vec<Heat>> = paths.iter().map(maps).collect();
-    series.end(done.is_ok() && saved.all_well());
-    if !saved.all_well() {
-        return saved.finish();
-    }
-    match done {
-        Err(Error::Interrupted) => {
-            return Err(Error::Interrupted).context(kept(&saved, paths.len()));
-        }
-        other => other?,
-    }
-    let report = Report {
-        model: pipeline.name(),
-        files: &files,
-        concepts: &concepts,
-        prompt: &prompt,
-        options: &options,
-        size,
-        excited: &attention.excite,
-        pictures: &paths,
-        heat: &heat,
-        seconds_per_step: start.elapsed().as_secs_f64() / passes.max(1) as f64,
-    };
-    match global.json {
-        true => ui.json(&report.json()),
-        false => ui.result(&report.text()),
-    }
+    outputs.spare_indices()
 }
 
-/// For each picture its seed and its file: `out.png`, or `out-SEED.png` where there are several.
-fn paths(output: &Path, seed: u64, count: usize) -> anyhow::Result<Vec<(u64, PathBuf)>> {
-    (0..count as u64)
-        .map(|i| {
-            let seed = seed
-                .checked_add(i)
-                .context("--seed: expected a number that leaves room for --count more")?;
-            let path = match count {
-                1 => output.to_owned(),
-                _ => with_suffix(output, &format!("-{seed}")),
-            };
-            Ok((seed, path))
+/// The picture to begin with, and its SHA-256.
+fn init(path: &Path, size: Size, args: &GenerateArgs) -> anyhow::Result<(Init, String)> {
+    let picture = Picture::read(path, size).context("--init")?;
+    let init = Init {
+        picture,
+        strength: args.init_strength,
+    };
+    Ok((init, cones::file_sha256(path)?))
+}
+
+/// All pictures: a row for each prompt, under the seeds of the first.
+fn sheet(cells: &[Picture], first: &[Drawing], prompts: usize) -> cones::Result<Picture> {
+    let rows: Vec<Vec<Picture>> = cells
+        .chunks(first.len().max(1))
+        .map(<[Picture]>::to_vec)
+        .collect();
+    let seeds: Vec<u64> = first.iter().map(|picture| picture.seed).collect();
+    let lines: Vec<u64> = match prompts {
+        1 => Vec::new(),
+        _ => (1..=rows.len() as u64).collect(),
+    };
+    labelled_sheet(&rows, &seeds, &lines)
+}
+
+/// Of a single file what the web UI calls it by: the beginning of its SHA-256.
+fn model_hashes(global: &Global) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let path = Path::new(&global.model);
+    if global.model == cones::checkpoint::POCKET || !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let hash = cones::file_sha256(path)?;
+    Ok(vec![("Model hash", hash[..10].to_owned())])
+}
+
+/// The pictures of all prompts, each with its prompt, seed and file: `out.png`, `out-SEED.png` where there are several,
+/// `out-LINE-SEED.png` of several prompts.
+fn pictures(
+    output: &Path,
+    prompts: usize,
+    seed: u64,
+    count: usize,
+) -> anyhow::Result<Vec<Drawing>> {
+    let each = (0..prompts).flat_map(|prompt| (0..count as u64).map(move |i| (prompt, i)));
+    each.map(|(prompt, i)| {
+        let seed = seed
+            .checked_add(i)
+            .context("--seed: expected a number that leaves room for --count more")?;
+        let path = match (prompts, count) {
+            (1, 1) => output.to_owned(),
+            (1, _) => with_suffix(output, &format!("-{seed}")),
+            _ => with_suffix(output, &format!("-{}-{seed}", prompt + 1)),
+        };
+        Ok(Drawing {
+            prompt,
+            seed,
+            path,
+            heat: Vec::new(),
         })
-        .collect()
+    })
+    .collect()
 }

@@ -1,9 +1,10 @@
 //! What `cones generate` says of the pictures that it drew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cones::pipeline::Concept;
-use cones::{SampleOptions, Size, escaped};
+use cones::prompt::PromptSpec;
+use cones::{AttentionOptions, SampleOptions, Size, escaped};
 use serde_json::{Value, json};
 
 use super::super::outputs::Saved;
@@ -11,32 +12,45 @@ use super::super::{count, name};
 use super::attention::Heat;
 use crate::report::ui::peak_memory;
 
+/// A picture to draw.
+pub(super) struct Drawing {
+    /// The number of its prompt.
+    pub(super) prompt: usize,
+    pub(super) seed: u64,
+    pub(super) path: PathBuf,
+    /// The heat maps that were written of it.
+    pub(super) heat: Vec<Heat>,
+}
+
 /// Pictures, and how they were drawn.
 pub(super) struct Report<'a> {
     pub(super) model: &'a str,
     pub(super) files: &'a [PathBuf],
     pub(super) concepts: &'a [Concept],
-    pub(super) prompt: &'a str,
+    pub(super) prompts: &'a [PromptSpec],
     pub(super) options: &'a SampleOptions,
+    pub(super) strength: f64,
     pub(super) size: Size,
-    /// The words of attend-and-excite.
-    pub(super) excited: &'a [String],
-    /// The seed and the file of each.
-    pub(super) pictures: &'a [(u64, PathBuf)],
-    /// The heat maps of each.
-    pub(super) heat: &'a [Vec<Heat>],
+    /// The words of attend-and-excite, for each prompt.
+    pub(super) excited: &'a [AttentionOptions],
+    pub(super) pictures: &'a [Drawing],
+    pub(super) grid: Option<&'a Path>,
     pub(super) seconds_per_step: f64,
 }
 
 impl Report<'_> {
+    fn prompt(&self, number: usize) -> String {
+        self.prompts[number].weighted().to_string()
+    }
+
     pub(super) fn json(&self) -> Value {
         let images: Vec<_> = self
             .pictures
             .iter()
-            .zip(self.heat)
-            .map(|((seed, path), heat)| {
-                let heat: Vec<_> = heat.iter().map(Heat::json).collect();
-                json!({"path": name(path), "seed": seed, "heatmaps": heat})
+            .map(|picture| {
+                let heat: Vec<_> = picture.heat.iter().map(Heat::json).collect();
+                let prompt = self.prompt(picture.prompt);
+                json!({"path": name(&picture.path), "seed": picture.seed, "prompt": prompt, "heatmaps": heat})
             })
             .collect();
         let concepts: Vec<_> = self
@@ -47,15 +61,17 @@ impl Report<'_> {
             .collect();
         json!({
             "images": images,
+            "grid": self.grid.map(name),
             "model": self.model,
             "concepts": concepts,
-            "prompt": self.prompt,
-            "negative": self.options.negative,
+            "prompt": self.prompt(0),
+            "negative": self.options.negative.as_ref().map(ToString::to_string),
+            "strength": self.strength,
             "sampler": self.options.sampler.to_string(),
             "steps": self.options.steps,
             "guidance": self.options.guidance,
             "size": self.size.to_string(),
-            "attend_excite": self.excited,
+            "attend_excite": self.excited[0].excite,
             "seconds_per_step": self.seconds_per_step,
             "peak_memory_bytes": peak_memory(),
         })
@@ -63,10 +79,14 @@ impl Report<'_> {
 
     pub(super) fn text(&self) -> String {
         let mut lines: Vec<String> = Vec::new();
-        for ((seed, path), heat) in self.pictures.iter().zip(self.heat) {
+        for Drawing {
+            seed, path, heat, ..
+        } in self.pictures
+        {
             lines.push(format!("{} (seed {seed})", escaped(&name(path))));
             lines.extend(heat.iter().map(Heat::line));
         }
+        lines.extend(self.grid.map(|path| escaped(&name(path))));
         lines.join("\n")
     }
 }

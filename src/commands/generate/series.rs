@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use cones::find::{ModelIs, Record, record_of};
 use cones::pipeline::Drawn;
+use cones::prompt::PromptSpec;
 use cones::{Error, Picture, Size, file_sha256};
 use serde::{Deserialize, Serialize};
 
 use super::super::unfinished::Unfinished;
 use super::attention::{Heat, heat_path};
+use super::report::Drawing;
 use crate::cli::GenerateArgs;
 use crate::report::ui::Ui;
 
 /// The pictures of a run, and what is kept of which of them are drawn. A single picture is there or not.
 pub(super) struct Series<'a> {
     unfinished: Option<Unfinished<'a>>,
-    drawn: BTreeMap<u64, Entry>,
+    drawn: BTreeMap<usize, Entry>,
     count: usize,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Series<'a> {
     pub(super) fn open(
         ui: &'a Ui,
         args: &GenerateArgs,
-        pictures: &[(u64, PathBuf)],
+        pictures: &[Drawing],
         plan: impl FnOnce() -> anyhow::Result<Record>,
     ) -> anyhow::Result<Self> {
         let count = pictures.len();
@@ -65,15 +67,13 @@ impl<'a> Series<'a> {
         let (unfinished, kept) =
             Unfinished::open(ui, &args.output, plan()?, args.restart, most as u64)?;
         if let Some(kept) = kept {
-            let drawn: BTreeMap<u64, Entry> = serde_json::from_slice(&kept.contents)
+            let drawn: BTreeMap<usize, Entry> = serde_json::from_slice(&kept.contents)
                 .context("the unfinished series is damaged: begin again with `--restart`")?;
-            let is_there = |seed: u64, entry: &Entry| {
-                let picture = pictures.iter().find(|(of, _)| *of == seed);
-                picture.is_some_and(|(_, path)| entry.is_at(path, &args.heatmap))
+            let is_there = |at: usize, entry: &Entry| {
+                let picture = pictures.get(at);
+                picture.is_some_and(|picture| entry.is_at(&picture.path, &args.heatmap))
             };
-            let drawn = drawn
-                .into_iter()
-                .filter(|(seed, entry)| is_there(*seed, entry));
+            let drawn = drawn.into_iter().filter(|(at, entry)| is_there(*at, entry));
             series.drawn = drawn.collect();
             ui.note(&format!("going on at {}", series.done()));
         }
@@ -87,12 +87,12 @@ impl<'a> Series<'a> {
     }
 
     /// Whether a picture has to be drawn.
-    pub(super) fn lacks(&self, seed: u64) -> bool {
-        !self.drawn.contains_key(&seed)
+    pub(super) fn lacks(&self, at: usize) -> bool {
+        !self.drawn.contains_key(&at)
     }
 
     /// Takes note that a picture was written.
-    pub(super) fn add(&mut self, seed: u64, path: &Path, heat: &[Heat]) {
+    pub(super) fn add(&mut self, at: usize, path: &Path, heat: &[Heat]) {
         // What cannot be read again is drawn again.
         let Some(entry) = self
             .unfinished
@@ -101,7 +101,7 @@ impl<'a> Series<'a> {
         else {
             return;
         };
-        self.drawn.insert(seed, entry);
+        self.drawn.insert(at, entry);
         self.keep(false);
     }
 
@@ -117,8 +117,8 @@ impl<'a> Series<'a> {
     }
 
     /// The maps of the pictures that are there, as they were drawn.
-    pub(super) fn heat(&self, seed: u64, path: &Path, words: &[String]) -> Vec<Heat> {
-        let entry = self.drawn.get(&seed);
+    pub(super) fn heat(&self, at: usize, path: &Path, words: &[String]) -> Vec<Heat> {
+        let entry = self.drawn.get(&at);
         let maps = words
             .iter()
             .zip(entry.into_iter().flat_map(|entry| &entry.heat));
@@ -170,6 +170,7 @@ impl Entry {
 /// What the pictures of a series depend on: all that the first one's metadata say, and what is written beside it.
 pub(super) fn plan(
     first: &Drawn,
+    prompts: &[PromptSpec],
     size: Size,
     count: usize,
     args: &GenerateArgs,
@@ -179,7 +180,14 @@ pub(super) fn plan(
     let options = first.options;
     let concepts = first.concepts.iter().map(|concept| concept.sha256.as_str());
     let more = [
-        ("prompt", first.prompt.to_owned()),
+        (
+            "prompts",
+            prompts
+                .iter()
+                .map(PromptSpec::text)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ),
         ("negative prompt", format!("{:?}", options.negative)),
         ("sampler", options.sampler.to_string()),
         ("steps", options.steps.to_string()),

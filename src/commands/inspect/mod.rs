@@ -1,6 +1,7 @@
 //! `cones inspect`: what is in an index; how far several overlap, against chance.
 
 mod overlap;
+mod picture;
 mod report;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use cones::index::{NeuronIndex, OverlapReport};
 use serde_json::{Value, json};
 
 use self::overlap::{describe_overlap, overlap_json};
+use self::picture::Drawn;
 use self::report::{describe, summary_json};
 use super::outputs::{Outputs, Saved};
 use super::{name, read_index};
@@ -24,9 +26,14 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
         outputs.check()?;
         outputs.spare_indices()?;
     }
+    let is_picture = |path: &&PathBuf| cones::picture::is_picture(path);
+    let pictures: Vec<&PathBuf> = args.indices.iter().filter(is_picture).collect();
+    let pictures = pictures.into_iter().map(|path| Drawn::read(path));
+    let pictures = pictures.collect::<anyhow::Result<Vec<_>>>()?;
     let indices = args
         .indices
         .iter()
+        .filter(|path| !is_picture(path))
         .map(|path| Ok((path.clone(), read_index(path)?)))
         .collect::<anyhow::Result<Vec<(PathBuf, NeuronIndex)>>>()?;
     if (args.plain.is_some() || args.dump) && indices.len() != 1 {
@@ -75,7 +82,8 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
             .iter()
             .map(|(a, b, report)| overlap_json(a, b, report))
             .collect();
-        return ui.json(&json!({"indices": files, "overlaps": overlaps}));
+        let pictures: Vec<Value> = pictures.iter().map(Drawn::json).collect();
+        return ui.json(&json!({"indices": files, "overlaps": overlaps, "pictures": pictures}));
     }
     let mut text = String::new();
     for (path, index) in &indices {
@@ -83,6 +91,9 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
     }
     for (a, b, report) in &pairs {
         describe_overlap(&mut text, a, b, report)?;
+    }
+    for picture in &pictures {
+        picture.describe(&mut text)?;
     }
     ui.result(text.trim_end())
 }

@@ -42,6 +42,23 @@ impl<'a> Outputs<'a> {
         self
     }
 
+    /// A folder to write into, which may not be there yet, and what an exported network is in it.
+    pub(crate) fn folder(self, option: &'static str, path: &Path) -> anyhow::Result<Self> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                let files = ["config.json", "diffusion_pytorch_model.safetensors"];
+                Ok(files
+                    .iter()
+                    .fold(self, |all, file| all.file(option, path.join(file))))
+            }
+            Ok(_) => bail!(
+                "{option}: expected a folder, found the file `{}`",
+                name(path)
+            ),
+            Err(_) => takes_files(option, folder_of(path)).map(|_| self),
+        }
+    }
+
     /// That every file can be written: it has a folder that takes files, is none itself, is no input, and not
     /// another's.
     ///

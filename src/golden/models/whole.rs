@@ -105,11 +105,12 @@ pub(crate) fn whole_pictures_are_equal() {
                 sampler: settings["sampler"].as_str().unwrap().parse().unwrap(),
                 steps: number("steps") as usize,
                 guidance: settings["guidance"].as_f64().unwrap(),
-                negative: Some(settings["negative"].as_str().unwrap().to_owned()),
+                negative: Some(settings["negative"].as_str().unwrap().into()),
                 size: Some(Size::new(
                     number("width") as usize,
                     number("height") as usize,
                 )),
+                ..SampleOptions::default()
             };
             let seeds: Vec<u64> = settings["seeds"]
                 .as_array()

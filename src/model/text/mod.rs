@@ -1,5 +1,6 @@
 //! Text encoders and their tokenizer: prompts to embeddings.
 
+pub(in crate::model) mod chunks;
 pub(in crate::model) mod encoder;
 pub(in crate::model) mod layers;
 pub(in crate::model) mod projection;

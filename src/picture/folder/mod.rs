@@ -114,7 +114,7 @@ fn in_folder(folder: &Path) -> Result<PhotoList> {
             of if of.is_dir() => "folder",
             of if !of.is_file() => "special file",
             _ => match file::kind(&path) {
-                Ok(Kind::Png | Kind::Jpeg) => {
+                Ok(kind) if kind.is_read(&path) => {
                     photos.files.push(path);
                     continue;
                 }

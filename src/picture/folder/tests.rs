@@ -78,9 +78,9 @@ fn what_is_left_out_is_counted_by_kind_and_named_once() {
         ("c.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
         ("d.heif", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"),
         ("e.avif", b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf"),
-        ("f.jpg", b"RIFF\x24\0\0\0WEBPVP8 "),
-        ("g.gif", b"GIF89a"),
-        ("h.bmp", b"BM6"),
+        ("f.jp2", b"\0\0\0\x0cjP  "),
+        ("g.psd", b"8BPS"),
+        ("h.jxl", b"\xff\x0a"),
         ("i.dng", b"II*\0"),
         ("j.mov", b"\0\0\0\x14ftypqt  \0\0\0\0qt  "),
         ("k.md", b"# my dog"),
@@ -90,8 +90,8 @@ fn what_is_left_out_is_counted_by_kind_and_named_once() {
     let twice = [dir.path().to_owned(), dir.path().join(".")];
     assert_eq!(
         list_images(&twice).unwrap().left_out_note().unwrap(),
-        "2 photos; left out 1 AVIF, 1 BMP, 1 GIF, 2 HEIC, 1 TIFF, 1 WebP, 1 empty file, 1 folder, 1 other file, 1 \
-         video: c.heic, d.heif, e.avif, f.jpg, g.gif, and 6 more"
+        "2 photos; left out 1 AVIF, 2 HEIC, 1 JPEG 2000, 1 JPEG XL, 1 PSD, 1 TIFF, 1 empty file, 1 folder, 1 other \
+         file, 1 video: c.heic, d.heif, e.avif, f.jp2, g.psd, and 6 more"
     );
 }
 

@@ -53,7 +53,7 @@ impl Problem {
 }
 
 impl Picture {
-    /// Reads a PNG or JPEG as a picture of exactly this size.
+    /// Reads a PNG, JPEG, WebP, BMP, TIFF or GIF (its first picture) as a picture of exactly this size.
     ///
     /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around
     /// its centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles
@@ -66,7 +66,7 @@ impl Picture {
         fitted(Cow::Owned(decoded_again(path)?.0), size)
     }
 
-    /// Reads a PNG or JPEG at the size that it has, or at a half or a quarter of it where it has more pixels than are
+    /// Reads such a file at the size that it has, or at a half or a quarter of it where it has more pixels than are
     /// decoded whole; otherwise like [`Picture::read`].
     ///
     /// # Errors
@@ -163,6 +163,9 @@ fn decode(bytes: &[u8], kind: Kind) -> Result<DynamicImage, Problem> {
 
 /// Refuses what decoders would pass over or panic at.
 pub(super) fn check(bytes: &[u8], kind: Kind) -> Result<(), Problem> {
+    if !matches!(kind, Kind::Png | Kind::Jpeg) {
+        return Ok(());
+    }
     if kind == Kind::Jpeg {
         // The decoder would fill what is missing with grey and say nothing.
         return match jpeg_is_whole(bytes) {
@@ -185,6 +188,10 @@ pub(super) fn check(bytes: &[u8], kind: Kind) -> Result<(), Problem> {
 fn whole(bytes: &[u8], kind: Kind) -> Result<Option<DynamicImage>, Problem> {
     let format = match kind {
         Kind::Jpeg => ImageFormat::Jpeg,
+        Kind::WebP => ImageFormat::WebP,
+        Kind::Bmp => ImageFormat::Bmp,
+        Kind::Gif => ImageFormat::Gif,
+        Kind::Tiff => ImageFormat::Tiff,
         _ => ImageFormat::Png,
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -193,6 +200,18 @@ fn whole(bytes: &[u8], kind: Kind) -> Result<Option<DynamicImage>, Problem> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
+    if !matches!(kind, Kind::Png | Kind::Jpeg) {
+        let decoder = reader.into_decoder()?;
+        let (width, height) = decoder.dimensions();
+        if width > MAX_SIDE || height > MAX_SIDE || decoder.total_bytes() > MAX_BYTES {
+            let problem = format!(
+                "{} of {width}x{height} pixels: expected a smaller one",
+                kind.name()
+            );
+            return Err(Problem::TooLarge(problem));
+        }
+        return Ok(Some(DynamicImage::from_decoder(decoder)?));
+    }
     let (width, height) = claimed(bytes, kind).unwrap_or_default();
     if width > MAX_SIDE || height > MAX_SIDE {
         let problem = format!("expected at most {MAX_SIDE} pixels a side, found {width}x{height}");
@@ -212,6 +231,9 @@ fn whole(bytes: &[u8], kind: Kind) -> Result<Option<DynamicImage>, Problem> {
 
 /// Width and height by the file's header.
 pub(super) fn claimed(bytes: &[u8], kind: Kind) -> Option<(u32, u32)> {
+    if !matches!(kind, Kind::Png | Kind::Jpeg) {
+        return None;
+    }
     if kind == Kind::Jpeg {
         let (_, frame) = segments(bytes).find(|(marker, _)| is_frame(*marker))?;
         let side = |at: usize| {

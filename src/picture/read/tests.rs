@@ -186,12 +186,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[test]
 fn other_formats_are_named_with_the_way_out() {
-    for bytes in [
-        &b"RIFF\x24\0\0\0WEBPVP8 "[..],
-        b"GIF89a\x01\0\x01\0",
-        b"hello",
-        b"",
-    ] {
+    for bytes in [&b"8BPS"[..], b"II*\0\x08\0\0\0", b"hello", b""] {
         let error = Picture::read(written(bytes).path(), Size::new(4, 2)).unwrap_err();
         assert_eq!(error.hint(), Some("convert it to PNG or JPEG"), "{error}");
     }
@@ -205,4 +200,43 @@ fn sixteen_bits_and_grey_become_rgb() {
     grey.save(file.path()).unwrap();
     let picture = Picture::read(file.path(), Size::new(2, 1)).unwrap();
     assert_eq!(picture.rgb(), [0, 0, 0, 255, 255, 255]);
+}
+
+/// What the decoders of other formats give is what was written, turned as TIFF says; and what is cut off is an error.
+#[test]
+fn other_formats_are_read() {
+    use image::ImageFormat::{Bmp, Gif, Tiff, WebP};
+    let pixels: Vec<u8> = (0..6 * 4 * 3).map(|i| (i * 37 % 251) as u8).collect();
+    let image = RgbImage::from_raw(6, 4, pixels).unwrap();
+    for (format, ending) in [
+        (WebP, ".webp"),
+        (Bmp, ".bmp"),
+        (Tiff, ".tiff"),
+        (Gif, ".gif"),
+    ] {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(image.clone())
+            .write_to(&mut bytes, format)
+            .unwrap();
+        let bytes = bytes.into_inner();
+        let file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let picture = Picture::read_whole(file.path()).unwrap();
+        assert_eq!((picture.width(), picture.height()), (6, 4), "{ending}");
+        let apart = picture
+            .rgb()
+            .iter()
+            .zip(image.as_raw())
+            .map(|(a, b)| a.abs_diff(*b))
+            .max();
+        // A GIF has 256 colours, which are enough here; what it writes them as may round.
+        assert!(
+            apart <= Some(if format == Gif { 8 } else { 0 }),
+            "{ending}: {apart:?}"
+        );
+        for end in [bytes.len() / 2, bytes.len() / 3, 20] {
+            std::fs::write(file.path(), &bytes[..end]).unwrap();
+            assert!(Picture::read_whole(file.path()).is_err(), "{ending}: {end}");
+        }
+    }
 }

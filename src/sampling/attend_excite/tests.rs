@@ -117,6 +117,8 @@ fn run(settings: &AttendExcite, index: usize, start: f32) -> (usize, f32) {
         index,
         total: 50,
         timestep: 0.0,
+        signal: 1.0,
+        noise: 0.0,
     };
     let mut calls = 0;
     let mut latents = [start];
@@ -157,6 +159,8 @@ fn the_schedule_is_the_authors() {
             index,
             total,
             timestep: 0.0,
+            signal: 1.0,
+            noise: 0.0,
         })
     };
     assert_eq!((size(0, 1), size(0, 50)), (20.0, 20.0));

@@ -19,7 +19,7 @@ mod unipc;
 use std::fmt;
 use std::str::FromStr;
 
-use super::schedule::ScheduleConfig;
+use super::schedule::{Prediction, ScheduleConfig};
 use crate::{Error, Result};
 use method::{Fresh, Method, Plan, sized};
 
@@ -126,10 +126,6 @@ pub(crate) enum Start {
     /// At noise: unit normals.
     Noise(Vec<f32>),
     /// At a picture with noise on it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no command draws from a picture yet")
-    )]
     Picture {
         /// The latents of the picture.
         latents: Vec<f32>,
@@ -191,6 +187,20 @@ pub(crate) struct Step {
     pub total: usize,
     /// The timestep the model is asked about, within 0..1000; Euler's and Heun's steps ask for fractions too.
     pub timestep: f32,
+    /// How much of the latents that the model sees is picture.
+    pub signal: f32,
+    /// How much of them is noise.
+    pub noise: f32,
+}
+
+impl Step {
+    /// The picture's latents as the model sees them at this step: of latents `x` that it saw and its output `m`.
+    pub(crate) fn data(&self, prediction: Prediction, x: f32, m: f32) -> f32 {
+        match prediction {
+            Prediction::Epsilon => (x - self.noise * m) / self.signal,
+            Prediction::Velocity => self.signal * x - self.noise * m,
+        }
+    }
 }
 
 /// Runs `sampler` in so many steps, from where it starts to the latents of a picture.
@@ -217,14 +227,20 @@ pub(crate) fn sample<E: From<Error>>(
     let (mut x, first) = start.into().on(&plan, steps)?;
     let (n, calls) = (x.len(), plan.timesteps.len());
     for call in first..calls {
+        let (signal, level) = plan.levels[call];
+        let deviation = if plan.scaled {
+            (level * level + 1.0).sqrt()
+        } else {
+            1.0
+        };
         let step = Step {
             index: call - first,
             total: calls - first,
             timestep: plan.timesteps[call],
+            signal: signal / deviation,
+            noise: level / deviation,
         };
         let m = if plan.scaled {
-            let (_, sigma) = plan.levels[call];
-            let deviation = (sigma * sigma + 1.0).sqrt();
             let scaled: Vec<f32> = x.iter().map(|x| x / deviation).collect();
             let mut seen = scaled.clone();
             let m = denoise(&step, &mut seen)?;

@@ -85,17 +85,29 @@ impl Tokenizer {
     /// If the text cannot be split into tokens.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
         let words = self.tokenize(prompt)?;
-        let kept = self.kept(words.len());
-        let padding = vec![self.pad; self.length - kept.len() - 2];
-        let ids = [&[self.start], &words[kept], &[self.end]].concat();
-        Ok(match self.padding {
+        Ok(self.framed(&words[self.kept(words.len())]))
+    }
+
+    /// Words between start and end, filled up to the fixed length; there are no more than fit.
+    pub(crate) fn framed(&self, words: &[u32]) -> Vec<u32> {
+        let padding = vec![self.pad; self.length - words.len() - 2];
+        let ids = [&[self.start], words, &[self.end]].concat();
+        match self.padding {
             Side::Left => [padding, ids].concat(),
             Side::Right => [ids, padding].concat(),
-        })
+        }
+    }
+
+    /// Where the first of `count` words is in [`Tokenizer::framed`]: behind the start token.
+    pub(crate) fn first_place(&self, count: usize) -> usize {
+        match self.padding {
+            Side::Left => self.length - count - 1,
+            Side::Right => 1,
+        }
     }
 
     /// Which of `count` words fit.
-    fn kept(&self, count: usize) -> Range<usize> {
+    pub(crate) fn kept(&self, count: usize) -> Range<usize> {
         let cut = (count + 2).saturating_sub(self.length);
         match self.truncation {
             Side::Left => cut..count,
@@ -120,39 +132,31 @@ impl Tokenizer {
     pub(crate) fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(unsplit)?;
         let ids = encoding.get_ids();
+        self.check_single(ids)?;
+        Ok(ids.to_vec())
+    }
+
+    /// [`Tokenizer::tokenize`], with the place of each token in the text, in bytes.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::tokenize`].
+    pub(crate) fn pieces(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode(text, false).map_err(unsplit)?;
+        self.check_single(encoding.get_ids())?;
+        let spans = encoding
+            .get_offsets()
+            .iter()
+            .map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(spans).collect())
+    }
+
+    fn check_single(&self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| self.several.contains(id)) {
             let token = self.inner.id_to_token(*id).unwrap_or_default();
             let expected = "no textual inversion of several vectors, which is not supported";
             return Err(Error::value("prompt", expected, format!("{token:?}")));
         }
-        Ok(ids.to_vec())
-    }
-
-    /// The places in [`Tokenizer::encode`]'s result of the tokens of stretches of the prompt, in bytes, in order and
-    /// none over another; those that are cut are left out.
-    ///
-    /// # Errors
-    /// If the text cannot be split into tokens.
-    pub(crate) fn positions(&self, prompt: &str, spans: &[Range<usize>]) -> Result<Vec<usize>> {
-        if spans.is_empty() {
-            return Ok(Vec::new());
-        }
-        let encoding = self.inner.encode(prompt, false).map_err(unsplit)?;
-        let offsets = encoding.get_offsets();
-        let kept = self.kept(offsets.len());
-        let before = match self.padding {
-            Side::Left => self.length - kept.len() - 2,
-            Side::Right => 0,
-        };
-        Ok(offsets[kept]
-            .iter()
-            .enumerate()
-            .filter(|(_, (start, end))| {
-                let span = spans.get(spans.partition_point(|span| span.end <= *start));
-                span.is_some_and(|span| span.start < *end)
-            })
-            .map(|(i, _)| before + 1 + i) // behind the start token
-            .collect())
+        Ok(())
     }
 }
 
