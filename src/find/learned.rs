@@ -6,7 +6,7 @@
 //! negative score at the current mask. [`round`](super::rounding) then makes the shares whole.
 //!
 //! With [`Scope::Words`] a mask acts on K and V of the subject's own words only, and all gradients come from there; there
-//! [`outputs`](super::outputs) say as much with fewer numbers, and are what `find` learns. The rest of the prompt, and
+//! outputs say as much with fewer numbers, and are what `find` learns. The rest of the prompt, and
 //! prompts without the words, meet the model as it is: no picture of the class is needed to keep them so.
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 //! output by −(w∘b)·x. Two things may have been learned:
 //!
 //! - by how much the outputs at the T words should change, δ_t, and how much the loss minds that they do not, h_t
-//!   ([`outputs`](super::outputs)). The set minimises E(b) = Σ_t h_t · mean over x of ((w∘b)·x + δ_t)², with the
+//!   (`outputs`). The set minimises E(b) = Σ_t h_t · mean over x of ((w∘b)·x + δ_t)², with the
 //!   embeddings x that word t has in prompts;
 //! - a soft mask z, of which the row's output is (w∘(1 − z))·x ([`learned`](super::learned)). The set minimises
 //!   E(b) = mean over x of ((w∘(b − z))·x)².

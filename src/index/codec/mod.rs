@@ -20,7 +20,7 @@
 //! 3. Ones fill the last byte. A run of ones without its zero is no gap, so the indices need no count: they end there.
 //!
 //! A set has one encoding only. Its divisor is the one that gives the fewest bits, the smaller one of equals; the
-//! padding is shorter than a byte. [`decode`] refuses everything else, so accepted bytes encode again to themselves.
+//! padding is shorter than a byte. Reading refuses everything else, so accepted bytes encode again to themselves.
 //!
 //! # Size
 //!
@@ -68,7 +68,7 @@ impl Coded {
     /// The set that these bytes are the encoding of, of at most `max_count` indices below `universe`.
     ///
     /// # Errors
-    /// As [`decode`].
+    /// If they are none.
     pub(crate) fn read(bytes: &[u8], universe: u64, max_count: usize) -> Result<Self> {
         check(std::iter::empty(), universe)?;
         let mut count = 0;
