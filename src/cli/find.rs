@@ -38,7 +38,7 @@ pub(crate) struct FindArgs {
     /// [default: learned: words; paper: prompt]
     #[arg(help_heading = METHOD, long, value_name = "SCOPE")]
     pub(crate) scope: Option<Scope>,
-    /// Steps [default: paper: the model's own, else 1000; learned: 125, with `--scope prompt` 500]
+    /// Steps [default: paper: the model's own, else 1000; learned: 250, with `--scope prompt` 500]
     #[arg(help_heading = METHOD, long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// Weight of the class pictures in the loss, where there are any [default: 1]
@@ -68,8 +68,8 @@ pub(crate) struct FindArgs {
     /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
     #[arg(help_heading = SAMPLING, long, alias = "accelerated", conflicts_with_all = ["rho", "batch"])]
     pub(crate) importance_sampling: bool,
-    /// Photos in a step, and as many pictures of the class if any [default: learned: 8; paper: one of each, as
-    /// published]
+    /// Photos in a step, and as many pictures of the class if any [default: learned: 4, with `--scope prompt` 8;
+    /// paper: one of each, as published]
     #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = batch)]
     pub(crate) batch: Option<usize>,
     /// The index to write [default: NOUN.idx]

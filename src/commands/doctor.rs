@@ -3,7 +3,6 @@
 use anyhow::Context;
 use cones::checkpoint::hub::Hub;
 use cones::escaped;
-use cones::find::learned;
 use cones::find::learned::Settings;
 use cones::index::Scope;
 use serde_json::json;
@@ -31,8 +30,8 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let steps = pipeline.time_steps()?;
     let options = pipeline.sample_options();
     let picture = steps.sampling * options.steps as f64;
-    let default_steps = Settings::of(Scope::Words).steps;
-    let find = steps.finding * (default_steps * learned::BATCH_SIZE) as f64;
+    let default = Settings::of(Scope::Words);
+    let find = steps.finding * (default.steps * default.batch_size) as f64;
     if global.json {
         return ui.json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -49,7 +48,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "prediction": pipeline.prediction_name(),
             "fingerprint": pipeline.fingerprint()?,
             "seconds_per_sampling_step": steps.sampling,
-            "seconds_per_find_step": steps.finding * learned::BATCH_SIZE as f64,
+            "seconds_per_find_step": steps.finding * default.batch_size as f64,
             "seconds_per_picture": picture,
             "seconds_per_find": find,
         }));
@@ -101,10 +100,10 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "find",
             format!(
                 "{} a step of {} photos, about {} for the default of {} steps",
-                time(steps.finding * learned::BATCH_SIZE as f64),
-                learned::BATCH_SIZE,
+                time(steps.finding * default.batch_size as f64),
+                default.batch_size,
                 time(find),
-                default_steps
+                default.steps
             ),
         ),
     ];

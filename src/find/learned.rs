@@ -50,7 +50,7 @@ impl Default for Options {
         let settings = Settings::of(Scope::Words);
         Self {
             steps: settings.steps,
-            batch_size: BATCH_SIZE,
+            batch_size: settings.batch_size,
             learning_rate: settings.learning_rate,
             prior_loss_weight: 1.0,
             sites: SiteSelection::CrossValues,
@@ -65,6 +65,8 @@ impl Default for Options {
 pub struct Settings {
     /// [`Options::steps`]
     pub steps: usize,
+    /// [`Options::batch_size`]
+    pub batch_size: usize,
     /// [`Options::learning_rate`]
     pub learning_rate: f64,
     /// The most neurons that rounding may shut.
@@ -77,12 +79,14 @@ impl Settings {
     pub const fn of(scope: Scope) -> Self {
         match scope {
             Scope::Words => Self {
-                steps: 125,
+                steps: 250,
+                batch_size: 4,
                 learning_rate: 0.1,
                 density: 0.1,
             },
             Scope::Prompt => Self {
                 steps: 500,
+                batch_size: 8,
                 learning_rate: 0.05,
                 density: 0.5,
             },
@@ -126,9 +130,6 @@ impl Options {
         )
     }
 }
-
-/// Default of [`Options::batch_size`].
-pub const BATCH_SIZE: usize = 8;
 
 /// Of a mask: arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
 /// gradients; and shares and moments that are on their way to a file.

@@ -51,7 +51,7 @@ fn learned(global: &Global, args: &FindArgs) -> learned::Options {
     let settings = Settings::of(args.scope());
     learned::Options {
         steps: args.steps.unwrap_or(settings.steps),
-        batch_size: args.batch.unwrap_or(learned::BATCH_SIZE),
+        batch_size: args.batch.unwrap_or(settings.batch_size),
         learning_rate: args.learning_rate.unwrap_or(settings.learning_rate),
         prior_loss_weight: args.prior_weight.unwrap_or(PRIOR_LOSS_WEIGHT),
         sites: args.sites(),
