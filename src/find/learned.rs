@@ -5,8 +5,8 @@
 //! neuron has a share z in [0, 1] of being shut; the model computes with θ∘(1 − z), and ∂L/∂z = −θ∘∂L/∂θ is the
 //! negative score at the current mask. [`round`](super::rounding) then makes the shares whole.
 //!
-//! With [`Scope::Words`] a mask acts on K and V of the subject's own words only, and all gradients come from there; there
-//! outputs say as much with fewer numbers, and are what `find` learns. The rest of the prompt, and
+//! With [`Scope::Words`] a mask acts on K and V of the subject's own words only, and all gradients come from there.
+//! Outputs say as much there with fewer numbers, and are what `find` learns. The rest of the prompt, and
 //! prompts without the words, meet the model as it is: no picture of the class is needed to keep them so.
 
 use std::collections::BTreeMap;
@@ -103,14 +103,6 @@ impl Options {
         }
     }
 
-    /// Arrays as large as all sites searched that are alive at once.
-    pub(super) fn arrays(&self) -> u64 {
-        match self.scope {
-            Scope::Prompt => ARRAYS,
-            Scope::Words => super::outputs::ARRAYS,
-        }
-    }
-
     /// The samples of step `k`.
     pub(super) fn batch(
         &self,
@@ -131,9 +123,9 @@ impl Options {
     }
 }
 
-/// Of a mask: arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
+/// Arrays as large as all sites searched that are alive at once: weights, masked weights, shares, two moments,
 /// gradients; and shares and moments that are on their way to a file.
-const ARRAYS: u64 = 9;
+pub(super) const ARRAYS: u64 = 9;
 
 /// Decay of the running mean of squared gradients.
 const BETA2: f32 = 0.99;

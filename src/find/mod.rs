@@ -74,8 +74,8 @@ use crate::{Error, Photos, Pipeline, Result};
 pub struct Found {
     /// The concept.
     pub index: NeuronIndex,
-    /// The scores of all neurons, or the soft mask, `[out, in]`; of what was learned at words, what each row should give
-    /// there: T changes of its output and how much the loss minds each, `[out, 2·T]`.
+    /// The scores of all neurons, or the soft mask, `[out, in]`; at words what each row should give there: T changes of
+    /// its output, and how much the loss minds each, `[out, 2·T]`.
     pub scores: BTreeMap<Site, Vec<f32>>,
     /// What the steps did.
     pub steps: Vec<Step>,

@@ -7,7 +7,7 @@ use super::class_images::ClassImages;
 use super::loss::rows_at_once;
 use super::paper::BatchSampling;
 use super::prompts::prompts;
-use super::{learned, paper};
+use super::{learned, outputs, paper};
 use crate::index::{NeuronIndex, Provenance, Scope, SiteSelection, Subject};
 use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
 
@@ -187,7 +187,7 @@ impl FindPlan {
     pub fn fit(&self, pipeline: &mut Pipeline, photos: &Photos, budget: u64) -> MemoryEstimate {
         let (rows, arrays) = match &self.method {
             Method::Paper(options) => (options.batch_sampling.rows(), options.arrays()),
-            Method::Learned { mask, .. } => (mask.rows(), mask.arrays()),
+            Method::Learned { mask, .. } => (mask.rows(), arrays(mask.scope)),
         };
         let numbers = searched(pipeline, self.method.sites()) * arrays;
         let height = pipeline.size().height;
@@ -197,6 +197,14 @@ impl FindPlan {
         };
         let reading = Photos::memory([photos].into_iter().chain(class), height);
         fit(pipeline, rows, numbers, budget).reading(reading)
+    }
+}
+
+/// Arrays as large as all sites searched that are alive at once while something is learned.
+fn arrays(scope: Scope) -> u64 {
+    match scope {
+        Scope::Prompt => learned::ARRAYS,
+        Scope::Words => outputs::ARRAYS,
     }
 }
 

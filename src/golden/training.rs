@@ -1,4 +1,4 @@
-//! Soft masks, outputs at words and the tuning of values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
+//! Soft masks, outputs at words and tuned values equal PyTorch's, as `tests/golden/make_training.py` wrote them.
 #![expect(clippy::print_stdout, reason = "a comparison tells how near it came")]
 
 use std::collections::{BTreeMap, HashMap};

@@ -149,7 +149,8 @@ def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
     at = words_of(pipe, ids, settings["phrases"][0])[0, :, 0].nonzero()[:, 0]
     embeddings = pipe.text_encoder(ids)[0][0, at]
     change = {name: torch.zeros(len(m.weight), len(at)) for name, m in modules.items()}
-    unit = {name: torch.nn.functional.linear(embeddings, m.weight).square().mean().sqrt() for name, m in modules.items()}
+    own = {name: torch.nn.functional.linear(embeddings, m.weight) for name, m in modules.items()}
+    unit = {name: y.square().mean().sqrt() for name, y in own.items()}
     state = {name: [torch.zeros_like(c) for _ in range(3)] for name, c in change.items()}  # m, s, sum of squares
 
     def forward(name, module, x):

@@ -38,7 +38,17 @@ pub(super) fn fails(dir: &Path, args: &[&str], code: i32) -> String {
     let output = cones(dir, args);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "cones {args:?}: {stderr}");
-    assert!(output.stdout.is_empty(), "cones {args:?} wrote to stdout");
+    // With --json an error is an object too, once the options are understood.
+    match args.contains(&"--json") && code == 1 {
+        true => {
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                json(&told)["error"]["message"].is_string(),
+                "cones {args:?}: {told}"
+            );
+        }
+        false => assert!(output.stdout.is_empty(), "cones {args:?} wrote to stdout"),
+    }
     assert!(!stderr.contains("panicked"), "cones {args:?}: {stderr}");
     stderr
 }

@@ -61,7 +61,7 @@ impl Drop for Disk {
     }
 }
 
-const FIND: &str = "find --subject dog p --batch 1 --steps 8";
+const FIND: &str = "find --subject dog p --method paper --class-images q --steps 8";
 
 /// The disk takes the index, and not the state.
 #[test]

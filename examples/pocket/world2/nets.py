@@ -21,8 +21,8 @@ BETA_START, BETA_END, TRAIN_STEPS = 0.00085, 0.012, 1000
 
 
 class Words:
-    """Prompts to token ids, by the vocabulary and the merges of the model/ folder. Every word of the world is one token:
-    nouns, scenes, tints, and what shapes look like."""
+    """Prompts to token ids, by the vocabulary and the merges of the model/ folder. Every word of the world is one
+    token: nouns, scenes, tints, and what shapes look like."""
 
     def __init__(self, folder=None):
         folder = Path(folder or next(p for p in (HERE / "tokenizer", HERE / "model/tokenizer") if p.exists()))

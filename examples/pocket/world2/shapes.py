@@ -2,7 +2,7 @@
 
     python shapes.py --sheet shapes.png     shapes of every class, to look at
 
-FEATURES says what a class varies in; a shape is one value of each feature, and no caption names it. All objects are
+FEATURES says what a class varies in; a shape is one value of each feature, which some captions name. All objects are
 drawn by the functions below from polygons; no picture or font of others is used.
 """
 import argparse

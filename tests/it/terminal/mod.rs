@@ -32,7 +32,7 @@ const COMMANDS: &[(&str, i32)] = &[
     (EVAL, 1),
     ("generate dog --steps 1 --concepts no.idx", 1),
     ("generate dog -o no/x.png", 1),
-    ("generate dog -o x.jpg", 2),
+    ("generate dog -o x.gif", 2),
     ("generate dog --no-such-option", 2),
     ("no-such-command", 2),
     ("--help", 0),
