@@ -1,6 +1,6 @@
 """The pictures of the README: a concept found and drawn, beside what shutting as many random neurons draws.
 
-    python first_run.py [--cones ../../target/release] [--subject blue-guide-dog] [--out first-run.png]
+    python first_run.py [--cones ../../target/release] [--subject purple-panda] [--out first-run.png]
 
 needs the release binary and the example `random_control` beside it, and Pillow. Rows: the plain prompt; the prompt with
 the token; with the concept shut; with as many random neurons shut in each site. Columns: the scenes, with equal seeds.
@@ -30,7 +30,7 @@ def draw(cones, prompt, seed, folder, *extra):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cones", type=Path, default=HERE / "../../target/release", help="folder of the binaries")
-    parser.add_argument("--subject", default="blue-guide-dog")
+    parser.add_argument("--subject", default="purple-panda")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "first-run.png")
     options = parser.parse_args()

@@ -75,7 +75,8 @@ pub(crate) struct FindArgs {
     /// The index to write [default: NOUN.idx]
     #[arg(help_heading = OUTPUT, short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the score of every neuron (learned: its share in the mask), as safetensors, f32 [out, in] for each site:
+    /// Write the scores, as safetensors, f32 [out, in] for each site (learned: of each row what it should give at the
+    /// subject's T words and how much that matters, [out, 2T]; with `--scope prompt` the mask's shares, [out, in]):
     /// what --from-scores chooses from
     #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
@@ -98,7 +99,7 @@ pub(crate) struct FindArgs {
 pub(crate) enum Method {
     /// Algorithm 1 as published: the neurons whose shrinking lowers the loss most, by one gradient
     Paper,
-    /// A mask trained on the loss, then rounded: the same file
+    /// What K and V should give is trained on the loss, and the fewest neurons are shut that give it: the same file
     Learned,
 }
 

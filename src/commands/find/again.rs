@@ -58,7 +58,7 @@ pub(super) fn run(global: &Global, args: &FindArgs, ui: &Ui) -> anyhow::Result<(
 fn selection(args: &FindArgs, plan: &Provenance) -> anyhow::Result<Selection> {
     match (args.threshold, args.density) {
         (Some(_), _) if plan.method == "learned" => {
-            bail!("--threshold belongs to --method paper: the scores are of a learned mask")
+            bail!("--threshold belongs to --method paper: the scores are of a learned concept")
         }
         (Some(threshold), _) => Ok(Selection::Threshold(threshold)),
         (None, Some(density)) => Ok(Selection::Density(density)),

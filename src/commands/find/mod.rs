@@ -132,7 +132,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         &ui,
         match args.method {
             Method::Paper => "finding neurons",
-            Method::Learned => "learning a mask",
+            Method::Learned => "learning",
         },
     );
     let mut steps = Steps::open(meters, unfinished, plan.method.steps())?;
@@ -157,7 +157,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
 fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Result<Saved> {
     if let Some(error) = found.rounding_error {
         ui.detail(&format!(
-            "rounding the mask changes its effect on the text by {:.2} %",
+            "whole neurons leave {:.2} % of what was learned undone",
             100.0 * error
         ));
     }
