@@ -34,14 +34,6 @@ pub struct Prompt {
 
 impl Prompt {
     /// Puts a subject into a template: `{}` becomes its noun, and then the rule of [`place_subjects`] holds.
-    ///
-    /// ```
-    /// use cones::eval::Prompt;
-    ///
-    /// let prompt = Prompt::new("a photo of a {} in a park", "owl", "sks");
-    /// assert_eq!(prompt.used, "a photo of a sks owl in a park");
-    /// assert_eq!(prompt.described, "a photo of an owl in a park");
-    /// ```
     pub(crate) fn new(template: &str, noun: &str, token: &str) -> Self {
         let used = place_subjects(&template.replace("{}", noun), &[(noun, token)]);
         Self {
@@ -137,6 +129,13 @@ mod tests {
         assert_eq!((&*prompt.used, &*prompt.described), (used, described));
         // Nothing is left to take out.
         assert_eq!(without_token(&prompt.described, noun, token), described);
+    }
+
+    #[test]
+    fn a_template_takes_the_subject() {
+        let prompt = Prompt::new("a photo of a {} in a park", "owl", "sks");
+        assert_eq!(prompt.used, "a photo of a sks owl in a park");
+        assert_eq!(prompt.described, "a photo of an owl in a park");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn suffix(projection: Projection) -> &'static str {
 
 impl LayerSelection {
     /// Whether the selection has this site.
-    pub(crate) fn contains(&self, site: &Site) -> bool {
+    pub fn contains(&self, site: &Site) -> bool {
         self.patterns.iter().any(|pattern| pattern.contains(site))
     }
 

@@ -323,3 +323,12 @@ fn subjects_are_placed_among_weights() {
         assert_eq!(place_weighted(&placed, subjects), placed);
     }
 }
+
+#[test]
+fn words_are_found_whole() {
+    assert_eq!(
+        occurrences("A dog, a hotdog and the Dog's hat", "dog"),
+        [2..5, 24..27]
+    );
+    assert!(occurrences("a photo", " ").is_empty());
+}

@@ -13,13 +13,6 @@ use unicode_normalization::{
 
 /// Every place, in bytes, where a word or several with white space between them stand in a text, by the rule of
 /// [`prompt`](super); none over another.
-///
-/// ```
-/// use cones::prompt::occurrences;
-///
-/// assert_eq!(occurrences("A dog, a hotdog and the Dog's hat", "dog"), [2..5, 24..27]);
-/// assert!(occurrences("a photo", " ").is_empty());
-/// ```
 pub(crate) fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
     Folded::new(text).places(&fold(wanted)).collect()
 }
