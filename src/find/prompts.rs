@@ -68,6 +68,9 @@ pub(super) fn seen(
         return Seen::new(vec![Word::new(&embeddings, width)?]);
     };
     let marked: Vec<u8> = words.flatten_all()?.to_vec1()?;
+    // The first prompt is the one that the subject is learned with: it has the words once.
+    let first = &marked[..context.embedding().dim(1)?];
+    let count = first.iter().filter(|m| **m != 0).count().max(1);
     let marked: Vec<&[f32]> = embeddings
         .chunks_exact(width)
         .zip(marked)
@@ -75,7 +78,6 @@ pub(super) fn seen(
         .map(|(token, _)| token)
         .collect();
     // The subject's words stand together wherever they stand: every so many tokens, its first.
-    let count = words_of(pipeline, (subject, marks))?;
     let word = |t: usize| {
         let tokens: Vec<f32> = marked
             .iter()
@@ -86,15 +88,4 @@ pub(super) fn seen(
         Word::new(&tokens, width)
     };
     Seen::new((0..count).map(word).collect::<Result<_>>()?)
-}
-
-/// The number of tokens of the subject's words.
-fn words_of(pipeline: &Pipeline, (subject, marks): (&Subject, &Marks)) -> Result<usize> {
-    let [own, _] = prompts(subject);
-    let context = pipeline.embed(&[marks.prompt(own)])?;
-    let count = |words: &candle_core::Tensor| -> Result<usize> {
-        let marked: Vec<u8> = words.flatten_all()?.to_vec1()?;
-        Ok(marked.iter().filter(|m| **m != 0).count().max(1))
-    };
-    context.words().first().map_or(Ok(1), count)
 }

@@ -120,6 +120,19 @@ fn marks(settings: &Value) -> (Marks, Scope) {
     (Marks::new(phrases, Vec::new()), Scope::Words)
 }
 
+fn learned_options(settings: &Value, scope: Scope) -> learned::Options {
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    learned::Options {
+        steps: number("steps") as usize,
+        batch_size: number("half") as usize,
+        learning_rate: number("rate"),
+        prior_loss_weight: number("prior_weight"),
+        sites: SiteSelection::Cross,
+        scope,
+        seed: number("seed") as u64,
+    }
+}
+
 fn pipeline(model: &str) -> Pipeline {
     load(&golden_dir().join("models").join(model)).unwrap()
 }
@@ -137,20 +150,11 @@ fn soft_masks_at_words_are_equal() {
 fn soft_masks(kind: &str) {
     let golden = Golden::open();
     let settings = &golden.cases[kind];
-    let number = |key: &str| settings[key].as_f64().unwrap();
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let (marks, scope) = marks(settings);
         let data = data_of(&pipeline, &marks, settings).remove(0);
-        let options = learned::Options {
-            steps: number("steps") as usize,
-            batch_size: number("half") as usize,
-            learning_rate: number("rate"),
-            prior_loss_weight: number("prior_weight"),
-            sites: SiteSelection::Cross,
-            scope,
-            seed: number("seed") as u64,
-        };
+        let options = learned_options(settings, scope);
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let masks = learned::soft_mask(unet, schedule, &data, &options, None, |at| {
@@ -166,20 +170,11 @@ fn soft_masks(kind: &str) {
 fn outputs_at_words_are_equal() {
     let golden = Golden::open();
     let settings = &golden.cases["outputs"];
-    let number = |key: &str| settings[key].as_f64().unwrap();
     for model in MODELS {
         let mut pipeline = pipeline(model);
         let (marks, scope) = marks(settings);
         let data = data_of(&pipeline, &marks, settings).remove(0);
-        let options = learned::Options {
-            steps: number("steps") as usize,
-            batch_size: number("half") as usize,
-            learning_rate: number("rate"),
-            prior_loss_weight: 0.0,
-            sites: SiteSelection::Cross,
-            scope,
-            seed: number("seed") as u64,
-        };
+        let options = learned_options(settings, scope);
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let wanted = outputs::learn_outputs(unet, schedule, &data, &options, None, |at| {

@@ -63,16 +63,19 @@ impl Drop for Disk {
 
 const FIND: &str = "find --subject dog p --method paper --class-images q --steps 8";
 
+/// What [`FIND`] finds where nothing is wrong.
+fn undisturbed(dir: &Path) -> Vec<u8> {
+    let command = format!("{FIND} -o want.idx");
+    ok(dir, &command.split(' ').collect::<Vec<_>>());
+    fs::read(dir.join("want.idx")).unwrap()
+}
+
 /// The disk takes the index, and not the state.
 #[test]
 fn a_state_that_cannot_be_written_is_a_warning() {
     let dir = ready();
     let dir = dir.path();
-    ok(
-        dir,
-        &format!("{FIND} -o want.idx").split(' ').collect::<Vec<_>>(),
-    );
-    let want = fs::read(dir.join("want.idx")).unwrap();
+    let want = undisturbed(dir);
     let check = |(code, _, error): (Option<i32>, String, String), index: &Path, reason: &str| {
         assert_eq!(code, Some(0), "{error}");
         let warnings = error.matches("the work goes on, and would be lost").count();
@@ -147,11 +150,7 @@ fn a_disk_that_fills_leaves_no_half_file() {
 fn poor_surroundings() {
     let dir = ready();
     let dir = dir.path();
-    ok(
-        dir,
-        &format!("{FIND} -o want.idx").split(' ').collect::<Vec<_>>(),
-    );
-    let want = fs::read(dir.join("want.idx")).unwrap();
+    let want = undisturbed(dir);
     for (i, before) in [
         "ulimit -n 32",
         "ulimit -v 2000000",

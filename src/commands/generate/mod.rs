@@ -9,7 +9,9 @@ mod series;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -104,10 +106,6 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             .map(|picture| (picture.path.as_path(), least)),
     )?;
     ui.detail(&memory::line(&needs));
-    let hashes = match args.no_metadata {
-        true => Vec::new(),
-        false => model_hashes(global)?,
-    };
     let drawn = |number: usize, seed| Drawn {
         pipeline: &pipeline,
         prompt: &specs[number],
@@ -119,7 +117,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         excited: &attention[number].excite,
         init: source.as_deref(),
         zoom: args.zoom,
-        hashes: &hashes,
+        hashes: &[],
     };
     let plan = || {
         series::plan(
@@ -131,6 +129,10 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         )
     };
     let mut series = Series::open(&ui, args, &pictures, plan)?;
+    // Gigabytes to read, which no step waits for: only what the first picture says needs it.
+    let file = PathBuf::from(&global.model);
+    let mut hashing = (!args.no_metadata).then(|| thread::spawn(move || model_hashes(&file)));
+    let mut hashes = Vec::new();
     let mut meter = ui.meter("drawing");
     let (start, mut passes) = (Instant::now(), 0);
     let saved = RefCell::new(Saved::default());
@@ -168,9 +170,18 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             let Drawing {
                 path, seed, heat, ..
             } = &mut pictures[at];
+            if let Some(hashing) = hashing.take() {
+                hashes = hashing
+                    .join()
+                    .unwrap_or_else(|panic| resume_unwind(panic))?;
+            }
+            let said = Drawn {
+                hashes: &hashes,
+                ..drawn(number, *seed)
+            };
             let metadata = match args.no_metadata {
                 true => None,
-                false => Some(drawn(number, *seed).metadata(&drawing.picture)?),
+                false => Some(said.metadata(&drawing.picture)?),
             };
             let mut saved = saved.borrow_mut();
             let large = drawing.picture.enlarged(args.zoom)?;
@@ -300,9 +311,8 @@ fn sheet(cells: &[Picture], first: &[Drawing], prompts: usize) -> cones::Result<
 }
 
 /// Of a single file what the web UI calls it by: the beginning of its SHA-256.
-fn model_hashes(global: &Global) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let path = Path::new(&global.model);
-    if global.model == cones::checkpoint::POCKET || !path.is_file() {
+fn model_hashes(path: &Path) -> cones::Result<Vec<(&'static str, String)>> {
+    if path == Path::new(cones::checkpoint::POCKET) || !path.is_file() {
         return Ok(Vec::new());
     }
     let hash = cones::file_sha256(path)?;
