@@ -31,6 +31,11 @@ def sample_size(model):
     return json.loads((Path(model) / "unet/config.json").read_text())["sample_size"]
 
 
+def variant(model):
+    """`fp16` where the folder has nothing else."""
+    return None if (Path(model) / "unet/diffusion_pytorch_model.safetensors").exists() else "fp16"
+
+
 class CardMemory:
     """The most of a GPU's memory that was in use while this ran, above what was in use before."""
 
@@ -54,16 +59,18 @@ class CardMemory:
         self.watcher.join()
 
 
-def torch_part(model, part, repeats, device, dtype):
+def torch_part(model, part, repeats, device, dtype, batch):
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     start = time.perf_counter()
     dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype]
     if part == "decode":
-        network = AutoencoderKL.from_pretrained(model, subfolder="vae")
+        files = {"torch_dtype": torch.float32, "variant": variant(model)}
+        network = AutoencoderKL.from_pretrained(model, subfolder="vae", **files)
         side, channels = sample_size(model), network.config.latent_channels
     else:
-        network = UNet2DConditionModel.from_pretrained(model, subfolder="unet", torch_dtype=dtype)
+        files = {"torch_dtype": dtype, "variant": variant(model)}
+        network = UNet2DConditionModel.from_pretrained(model, subfolder="unet", **files)
         side, channels = network.config.sample_size, network.config.in_channels
     network = network.eval().requires_grad_(False).to(device)
     load_seconds = time.perf_counter() - start
@@ -73,8 +80,13 @@ def torch_part(model, part, repeats, device, dtype):
         x = randn(1, channels, side, side)
         run = lambda: network.decode(x).sample
     else:
-        x, context = randn(2, channels, side, side), randn(2, 77, network.config.cross_attention_dim)
-        run = lambda: network(x, 500, context).sample
+        x, context = randn(batch, channels, side, side), randn(batch, 77, network.config.cross_attention_dim)
+        added = {}
+        if network.config.addition_embed_type == "text_time":  # XL: a pooled embedding, and six numbers of sizes
+            pooled = network.config.projection_class_embeddings_input_dim - 6 * network.config.addition_time_embed_dim
+            sizes = torch.full((batch, 6), 8.0 * side, device=device, dtype=network.dtype)
+            added = {"added_cond_kwargs": {"text_embeds": randn(batch, pooled), "time_ids": sizes}}
+        run = lambda: network(x, 500, context, **added).sample
     if part == "step":
         for name, weight in network.named_parameters():
             weight.requires_grad_(".attn2.to_k." in name or ".attn2.to_v." in name)
@@ -109,6 +121,7 @@ def main():
     parser.add_argument("--bench", default="bench")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1, help="in each process")
+    parser.add_argument("--batch", type=int, default=2, help="pictures in a forward pass and a step")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="f32", choices=["f32", "f16", "bf16"], help="in which the UNet computes")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
@@ -116,12 +129,15 @@ def main():
     parser.add_argument("--torch-part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.torch_part:
-        return torch_part(options.model, options.torch_part, options.repeats, options.device, options.dtype)
+        return torch_part(options.model, options.torch_part, options.repeats, options.device, options.dtype,
+                          options.batch)
     print("| " + " | ".join(COLUMNS) + " |\n| --- |" + " ---: |" * 6)
     where = ["--device", options.device, "--dtype", options.dtype]
-    torch_command = [sys.executable, __file__, options.model, "--repeats", str(options.repeats), *where, "--torch-part"]
+    torch_command = [sys.executable, __file__, options.model, "--repeats", str(options.repeats),
+                     "--batch", str(options.batch), *where, "--torch-part"]
     bench = lambda part, repeats: measure(
-        [options.bench, options.model, part, str(repeats), options.device, options.dtype], options.device)
+        [options.bench, options.model, part, str(repeats), options.device, options.dtype, str(options.batch)],
+        options.device)
     table = {}
     for part in options.parts.split(","):
         ours, theirs = [], []

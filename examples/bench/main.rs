@@ -1,11 +1,11 @@
 //! Times one part of a model, in a process of its own, so that the peak of its memory is that part's.
 //!
-//!     cargo run --release --example bench -- MODEL load|forward|step|decode [REPEATS [cpu|cuda|metal [f32|f16|bf16]]]
+//!     cargo run --release --example bench -- MODEL PART [REPEATS [cpu|cuda|metal [f32|f16|bf16 [BATCH]]]]
 //!
-//! Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS (3), and `peak_memory_bytes`, of the memory
-//! that is not the device's. `load` is all that comes before the first step, with the prompt's embedding and its keys
-//! and values. The forward pass and the find step have a batch of two pictures at the model's size; `compare.py` runs
-//! PyTorch beside it.
+//! PART is `load`, `forward`, `step` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS
+//! (3), and `peak_memory_bytes`, of the memory that is not the device's. `load` is all that comes before the first
+//! step, with the prompt's embedding and its keys and values. The forward pass and the find step have BATCH (2)
+//! pictures at the model's size; `compare.py` runs PyTorch beside it.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     cones::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, part, rest @ ..] = arguments.as_slice() else {
-        bail!("usage: bench MODEL load|forward|step|decode [REPEATS [DEVICE [DTYPE]]]");
+        bail!("usage: bench MODEL load|forward|step|decode [REPEATS [DEVICE [DTYPE [BATCH]]]]");
     };
     let repeats: usize = rest
         .first()
@@ -40,12 +40,18 @@ fn main() -> Result<()> {
         "bf16" => DType::BF16,
         other => bail!("expected f32, f16 or bf16, found `{other}`"),
     };
+    let batch: usize = rest
+        .get(3)
+        .map_or(Ok(2), |text| text.parse())
+        .context("BATCH is a whole number")?;
     let start = Instant::now();
     let source = Source::open(Path::new(model).to_str().context("MODEL is no text")?)?;
     let mut pipeline = Pipeline::load(&source, &device)?;
     pipeline.compute_in(dtype);
     let load_seconds = start.elapsed().as_secs_f64();
-    let mut passes = Passes::new(&pipeline, &["", "a photo of a dog in the snow"])?;
+    let prompts = ["a photo of a dog in the snow", ""];
+    let prompts: Vec<&str> = prompts.into_iter().cycle().take(batch).collect();
+    let mut passes = Passes::new(&pipeline, &prompts)?;
     let seconds = match part.as_str() {
         "load" => {
             passes.precompute_kv()?;
