@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let prompt = Concept::place(prompt, &concepts);
     let pictures = pipeline.draw(
         marks.prompt(&prompt),
-        &pipeline.sample_options(),
+        &pipeline.sample_options(&concepts),
         &[0],
         |_| Ok(()),
     )?;

@@ -82,6 +82,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--guidance-of-several", type=float, default=4.0, help="of prompts with several subjects")
     parser.add_argument("--identifier-strength", type=float, default=IDENTIFIER_STRENGTH)
     parser.add_argument("--only-clip", action="store_true")
     options = parser.parse_args()
@@ -106,7 +107,8 @@ def main():
     shutil.copytree(options.work / "tokenizer", options.out / "tokenizer")
     write_json(options.out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(options.out / "model_index.json", MODEL_INDEX)
-    defaults = {"steps": options.steps, "guidance": options.guidance, "find_steps": FIND_STEPS}
+    defaults = {"steps": options.steps, "guidance": options.guidance,
+                "guidance_of_several": options.guidance_of_several, "find_steps": FIND_STEPS}
     write_json(options.out / "cones.json", defaults)
     pack_clip(options.work, options.out)
     forget_folders(options.out)

@@ -21,9 +21,10 @@ pub(crate) struct FindArgs {
     #[arg(help_heading = INPUT, long, required_unless_present = "from_scores", value_name = "NOUN",
         value_parser = words)]
     pub(crate) subject: Option<String>,
-    /// The rare word that stands for the subject in prompts
-    #[arg(help_heading = INPUT, long, default_value = "sks", value_name = "WORD", value_parser = words)]
-    pub(crate) token: String,
+    /// The rare word that stands for the subject in prompts [default: sks, or the first of zwx, ohwx, qev that no other
+    /// index of this noun beside the output has]
+    #[arg(help_heading = INPUT, long, value_name = "WORD", value_parser = words)]
+    token: Option<String>,
     /// Pictures of the class at large, for `--method paper` and `--scope prompt` [default: drawn by the model, kept
     /// beside the index]
     #[arg(help_heading = INPUT, long, value_name = "DIR")]
@@ -170,6 +171,13 @@ impl FindArgs {
     pub(crate) fn output(&self) -> PathBuf {
         let part = self.scores.clone().filter(|_| self.shards.shard.is_some());
         part.unwrap_or_else(|| self.index_of(self.subject()).unwrap_or_default())
+    }
+
+    /// The token, or nothing where one is to be chosen. Parts of a find are made on many machines, which need not have
+    /// the same indices.
+    pub(crate) fn token(&self) -> Option<&str> {
+        let shared = self.shards.shard.map(|_| "sks");
+        self.token.as_deref().or(shared)
     }
 
     /// The index to write, of this subject.

@@ -10,7 +10,9 @@ use cones::index::LayerSelection;
 use super::MemoryArgs;
 use super::headings::{INPUT, METHOD, OUTPUT, SAMPLING};
 use super::sampling::SamplingArgs;
-use super::values::{at_least_one, files, picture, picture_count, share, size, words, zoom};
+use super::values::{
+    at_least_one, best_of, files, picture, picture_count, share, size, words, zoom,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -75,6 +77,11 @@ pub(crate) struct GenerateArgs {
     /// How many pictures; picture i has seed SEED + i
     #[arg(help_heading = SAMPLING, long, default_value_t = 1, value_name = "N", value_parser = picture_count)]
     pub(crate) count: usize,
+    /// Draw one of N seeds, that which most promises to show every subject, by where a quarter of the steps attends to
+    /// them: picture i is one of the N seeds from SEED + i·N on
+    #[arg(help_heading = SAMPLING, long, requires = "concepts", conflicts_with = "prompts", value_name = "N",
+        value_parser = best_of)]
+    pub(crate) best_of: Option<usize>,
     /// Write where the picture attends to these words of the prompt, as OUT-heat-WORD.png
     #[arg(help_heading = OUTPUT, long, value_delimiter = ',', value_name = "WORD,...", value_parser = words)]
     pub(crate) heatmap: Vec<String>,

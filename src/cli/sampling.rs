@@ -15,7 +15,8 @@ pub(crate) struct SamplingArgs {
     /// Sampling steps [default: the model's own, else 50]
     #[arg(help_heading = SAMPLING, long, value_name = "N", value_parser = at_least_one)]
     steps: Option<usize>,
-    /// How closely to follow the prompt [default: the model's own, else 7.5]
+    /// How closely to follow the prompt [default: the model's own, which may be another for several
+    /// subjects; else 7.5]
     #[arg(help_heading = SAMPLING, long = "guidance-scale", alias = "guidance", allow_negative_numbers = true,
         value_name = "SCALE", value_parser = finite_f64)]
     guidance: Option<f64>,

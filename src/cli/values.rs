@@ -119,6 +119,10 @@ pub(super) fn picture_count(text: &str) -> Result<usize, String> {
     in_range(text, 1, 10_000)
 }
 
+pub(super) fn best_of(text: &str) -> Result<usize, String> {
+    in_range(text, 2, 64)
+}
+
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     in_range(text, 1, MAX_THREADS)
 }

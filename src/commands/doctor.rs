@@ -28,7 +28,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let cache = name(&hub.cache);
     let pipeline = load(global, &ui)?;
     let steps = pipeline.time_steps()?;
-    let options = pipeline.sample_options();
+    let options = pipeline.sample_options(&[]);
     let picture = steps.sampling * options.steps as f64;
     let default = Settings::of(Scope::Words);
     let find = steps.finding * (default.steps * default.batch_size) as f64;

@@ -67,7 +67,7 @@ impl ClassCache {
         if let Some(known) = self.folder.get() {
             return Ok(known);
         }
-        let options = pipeline.sample_options();
+        let options = pipeline.sample_options(&[]);
         let negative = options.negative.as_ref().map(WeightedText::text);
         let drawn_by = pipeline.identity(&[&self.prompt, negative.unwrap_or_default()])?;
         let all = format!("{drawn_by}\n{}\n{options:?}", self.prompt);
@@ -112,7 +112,7 @@ impl ClassCache {
         }
         let folder = self.folder(pipeline)?;
         std::fs::create_dir_all(folder).map_err(Error::io("write class pictures into", folder))?;
-        let options: SampleOptions = pipeline.sample_options();
+        let options: SampleOptions = pipeline.sample_options(&[]);
         let seeds: Vec<u64> = missing.iter().map(|(seed, _)| *seed).collect();
         let mut left = missing.iter();
         pipeline.draw_each(

@@ -93,12 +93,14 @@ impl Default for ShutOptions<'_> {
 }
 
 impl Pipeline {
-    /// How the model draws best: its own settings, or those of Stable Diffusion.
-    pub fn sample_options(&self) -> SampleOptions {
+    /// How the model draws the subjects of concepts best: its own settings, or those of Stable Diffusion.
+    pub fn sample_options(&self, concepts: &[Concept]) -> SampleOptions {
         let (own, general) = (self.defaults, SampleOptions::default());
+        let several = Concept::subjects(concepts).len() > 1;
+        let of_several = own.guidance_of_several.filter(|_| several);
         SampleOptions {
             steps: own.steps.unwrap_or(general.steps),
-            guidance: own.guidance.unwrap_or(general.guidance),
+            guidance: of_several.or(own.guidance).unwrap_or(general.guidance),
             ..general
         }
     }

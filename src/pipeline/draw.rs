@@ -4,11 +4,11 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::attention::{Attention, AttentionOptions, Drawing};
+use super::denoise_run::DenoiseRun;
 use super::options::{Init, Progress, SampleOptions, Stage};
-use crate::model::{AttentionStore, Conditioning, SizeIds};
+use crate::model::SizeIds;
 use crate::prompt::PromptSpec;
-use crate::sampling::{Generator, Start, Step, sample};
-use crate::{Error, HeatMap, Picture, Result, Size};
+use crate::{Error, Picture, Result, Size};
 
 /// Latent pixels in one pass of the UNet: as many as one picture of Stable Diffusion 1.x has. Small pictures are drawn
 /// several at a time, up to [`MAX_BATCH`]: few enough that the first are there soon, and little is lost to an
@@ -122,33 +122,8 @@ impl Pipeline {
         mut progress: impl FnMut(Progress) -> Result<()>,
         mut each: impl FnMut(Stage) -> Result<()>,
     ) -> Result<()> {
-        let (prompt, size) = (prompt.into(), self.latent_size(options.size)?);
-        self.check_marks(&prompt)?;
-        if !options.guidance.is_finite() {
-            return Err(Error::value("guidance", "a number", options.guidance));
-        }
-        self.schedule.check(options.sampler, options.steps)?;
-        let attention = Attention::new(self, &prompt, attention)?;
-        let guided = options.guidance > 1.0;
-        let context = match guided {
-            true => self.embed_guided(options.negative.as_ref(), prompt)?,
-            false => self.embed(&[prompt])?,
-        };
-        let init = options
-            .init
-            .as_ref()
-            .map(|init| self.init_latents(init, options));
-        let canvas = DenoiseRun {
-            pipeline: self,
-            options,
-            init: init.transpose()?,
-            context: context
-                .for_sizes(SizeIds::uncut(options.size.unwrap_or_else(|| self.size())))?,
-            guided,
-            size,
-            attention,
-        };
-        let batch = Self::batch(size);
+        let canvas = self.denoise_run(prompt.into(), options, attention)?;
+        let batch = Self::batch(canvas.size);
         let batches = seeds.len().div_ceil(batch);
         let (mut done, mut first) = (0, 0);
         for seeds in seeds.chunks(batch) {
@@ -181,6 +156,41 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// What all pictures of a prompt are drawn with, checked.
+    pub(super) fn denoise_run<'a>(
+        &'a self,
+        prompt: PromptSpec,
+        options: &'a SampleOptions,
+        attention: &AttentionOptions,
+    ) -> Result<DenoiseRun<'a>> {
+        let size = self.latent_size(options.size)?;
+        self.check_marks(&prompt)?;
+        if !options.guidance.is_finite() {
+            return Err(Error::value("guidance", "a number", options.guidance));
+        }
+        self.schedule.check(options.sampler, options.steps)?;
+        let attention = Attention::new(self, &prompt, attention)?;
+        let guided = options.guidance > 1.0;
+        let context = match guided {
+            true => self.embed_guided(options.negative.as_ref(), prompt)?,
+            false => self.embed(&[prompt])?,
+        };
+        let init = options
+            .init
+            .as_ref()
+            .map(|init| self.init_latents(init, options));
+        Ok(DenoiseRun {
+            pipeline: self,
+            options,
+            init: init.transpose()?,
+            context: context
+                .for_sizes(SizeIds::uncut(options.size.unwrap_or_else(|| self.size())))?,
+            guided,
+            size,
+            attention,
+        })
     }
 
     /// How many pictures with latents of this size are drawn at a time.
@@ -224,134 +234,4 @@ impl Pipeline {
         self.pages.vae.release();
         Picture::from_planar(&pixels, w as u32, h as u32)
     }
-}
-
-/// What all pictures of one prompt are drawn with.
-struct DenoiseRun<'a> {
-    pipeline: &'a Pipeline,
-    options: &'a SampleOptions,
-    /// Latents `[c, h, w]` to begin with, and the share of the steps.
-    init: Option<(Vec<f32>, f64)>,
-    /// The negative prompt, if guided, and the prompt.
-    context: Conditioning,
-    guided: bool,
-    /// Of the latents.
-    size: Size,
-    attention: Attention,
-}
-
-impl DenoiseRun<'_> {
-    /// Runs the sampler: latents `[b, c, h, w]`, one row for each seed, and the heat of each word in each. After every
-    /// so many steps but the last, `show` gets the latents `[1, c, h, w]` that the model sees in each row.
-    fn sample(
-        &self,
-        seeds: &[u64],
-        every: Option<usize>,
-        mut progress: impl FnMut(usize, usize) -> Result<()>,
-        mut show: impl FnMut(usize, &Tensor) -> Result<()>,
-    ) -> Result<(Tensor, Vec<Vec<HeatMap>>)> {
-        let Pipeline {
-            unet,
-            schedule,
-            device,
-            ..
-        } = self.pipeline;
-        let Size { width, height } = self.size;
-        let shape = (seeds.len(), unet.channels(), height, width);
-        let each = shape.1 * shape.2 * shape.3;
-        let mut generators: Vec<Generator> =
-            seeds.iter().map(|&seed| Generator::new(seed)).collect();
-        let mut draw = || {
-            generators
-                .iter_mut()
-                .flat_map(|g| g.randn(each))
-                .collect::<Vec<f32>>()
-        };
-        let start = match &self.init {
-            None => Start::Noise(draw()),
-            Some((latents, strength)) => Start::Picture {
-                latents: latents.repeat(seeds.len()),
-                noise: draw(),
-                strength: *strength,
-            },
-        };
-        let mut heat = vec![vec![HeatMap::new(); self.attention.heat.len()]; seeds.len()];
-        let context = unet.precompute_kv(&self.context.repeat(seeds.len())?)?; // negative rows first, as in diffusers
-        let prompt = unet.precompute_kv(&self.context.narrow(usize::from(self.guided), 1)?)?;
-        let denoise = |step: &Step, x: &mut [f32]| -> Result<Vec<f32>> {
-            for latents in x.chunks_exact_mut(each) {
-                let one = (1, shape.1, shape.2, shape.3);
-                self.attention
-                    .excite(unet, &prompt, one, step, latents, || {
-                        progress(step.index, step.total)
-                    })?;
-            }
-            unet.check_finite(|| at("latents", step), x)?;
-            let seen = Tensor::from_slice(&*x, shape, device)?;
-            let output = self.predict(step, &seen, &context, &mut heat)?;
-            progress(step.index + 1, step.total)?;
-            let done = step.index + 1;
-            if every.is_some_and(|every| done.is_multiple_of(every)) && done < step.total {
-                let rows = x.chunks_exact(each).zip(output.chunks_exact(each));
-                for (row, (x, m)) in rows.enumerate() {
-                    let data = x.iter().zip(m);
-                    let data = data.map(|(x, m)| step.data(schedule.prediction(), *x, *m));
-                    let one = (1, shape.1, shape.2, shape.3);
-                    show(
-                        row,
-                        &Tensor::from_vec(data.collect::<Vec<f32>>(), one, device)?,
-                    )?;
-                }
-            }
-            Ok(output)
-        };
-        let latents = sample(
-            self.options.sampler,
-            schedule,
-            self.options.steps,
-            start,
-            denoise,
-            || Ok(draw()),
-        )?;
-        unet.check_finite(|| "latents after the last step".to_owned(), &latents)?;
-        Ok((Tensor::from_vec(latents, shape, device)?, heat))
-    }
-
-    /// The model's output for latents `x: [b, c, h, w]`, guided; adds to the heat of each word in each row.
-    fn predict(
-        &self,
-        step: &Step,
-        x: &Tensor,
-        context: &Conditioning,
-        heat: &mut [Vec<HeatMap>],
-    ) -> Result<Vec<f32>> {
-        let (unet, rows) = (&self.pipeline.unet, x.dim(0)?);
-        let input = if self.guided {
-            Tensor::cat(&[x, x], 0)?
-        } else {
-            x.clone()
-        };
-        let timesteps = vec![step.timestep; input.dim(0)?];
-        let mut store = AttentionStore::new(input.dim(0)? - rows); // of the prompt's rows
-        let output = if self.attention.heat.is_empty() {
-            unet.forward(&input, &timesteps, context)?
-        } else {
-            unet.forward_recording(&input, &timesteps, context, &mut store)?
-        };
-        let output = if self.guided {
-            let (without, with) = (output.narrow(0, 0, rows)?, output.narrow(0, rows, rows)?);
-            (&without + ((with - &without)? * self.options.guidance)?)?
-        } else {
-            output
-        };
-        let output: Vec<f32> = output.flatten_all()?.to_vec1()?;
-        unet.check_finite(|| at("output", step), &output)?;
-        self.attention.collect(&store, heat)?;
-        Ok(output)
-    }
-}
-
-/// What numbers of a step are called in errors.
-pub(super) fn at(what: &str, step: &Step) -> String {
-    format!("{what} at step {} of {}", step.index + 1, step.total)
 }

@@ -2,7 +2,9 @@
 
 mod attention;
 mod check;
+mod choose;
 mod concept;
+mod denoise_run;
 mod draw;
 mod drawn;
 mod fit;
@@ -47,6 +49,8 @@ pub struct Defaults {
     pub steps: Option<usize>,
     /// Guidance scale.
     pub guidance: Option<f64>,
+    /// Guidance scale of prompts with several subjects.
+    pub guidance_of_several: Option<f64>,
     /// Steps of `find`.
     pub find_steps: Option<usize>,
 }
@@ -150,6 +154,7 @@ impl Pipeline {
         let defaults = Defaults {
             steps: keys.setting("steps", 1..=1_000_000)?,
             guidance: keys.setting("guidance", 0.0..=1e6)?,
+            guidance_of_several: keys.setting("guidance_of_several", 0.0..=1e6)?,
             find_steps: keys.setting("find_steps", 1..=1_000_000)?,
         };
         keys.finish()?;

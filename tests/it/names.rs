@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::cli::{cones, fails, find_learned, json, ok};
+use crate::cli::{cones, fails, find_learned, golden, json, ok};
 use crate::outputs::ready;
 
 #[test]
@@ -223,4 +223,46 @@ fn former_names_of_options_are_taken() {
         now,
         draw(["--negative", "blue", "--guidance", "3"], "before.png")
     );
+}
+
+#[test]
+fn a_second_subject_of_a_noun_takes_the_next_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let photos = golden("photos/subject");
+    let model = golden("models/sd1-f32");
+    let find = |output: &str| {
+        let command = format!("find --subject dog --steps 1 -o {output} --json --model");
+        let mut args: Vec<&str> = command.split(' ').collect();
+        args.extend([model.as_str(), photos.as_str()]);
+        cones(dir, &args)
+    };
+    let token = |output: &str| {
+        let found = find(output);
+        let said = String::from_utf8(found.stderr).unwrap();
+        assert!(found.status.success(), "{said}");
+        let report = json(&String::from_utf8(found.stdout).unwrap());
+        (report["token"].as_str().unwrap().to_owned(), said)
+    };
+    // What cannot be read and what is of another noun takes none.
+    fs::write(dir.join("broken.idx"), "x").unwrap();
+    find_learned(dir, "cat", "1", &[]);
+    assert_eq!(token("a.idx").0, "sks");
+    let (second, said) = token("b.idx");
+    assert_eq!(second, "zwx");
+    assert!(
+        said.contains("`zwx dog`") && said.contains("`a.idx` is already `sks dog`"),
+        "{said}"
+    );
+    // The file that is written does not count.
+    assert_eq!(token("b.idx").0, "zwx");
+    assert_eq!(token("a.idx").0, "sks");
+    assert_eq!(token("c.idx").0, "ohwx");
+    assert_eq!(token("d.idx").0, "qev");
+    let error = String::from_utf8(find("e.idx").stderr).unwrap();
+    assert!(
+        error.contains("--token") && error.contains("sks, zwx, ohwx, qev"),
+        "{error}"
+    );
+    assert!(!dir.join("e.idx").exists());
 }

@@ -287,3 +287,88 @@ fn pictures_are_enlarged_shown_and_put_on_a_sheet() {
     let error = fails(dir, &["generate", "a dog", "--count", "2000", "--grid"], 1);
     assert!(error.contains("--grid: expected at most"), "{error}");
 }
+
+/// A chosen seed draws what it draws without a choice; which ones are chosen depends on the prompt alone.
+#[test]
+fn the_best_of_several_seeds_is_drawn() {
+    let dir = ready();
+    let dir = dir.path();
+    let drawn = |extra: &[&str]| {
+        let args = [
+            "generate",
+            "a photo",
+            "--concepts",
+            "a.idx,b.idx",
+            "--steps",
+            "4",
+            "--json",
+        ];
+        let report = json(&ok(dir, &[&args[..], extra].concat()));
+        let pictures = report["images"].as_array().unwrap().clone();
+        let one = |picture: &serde_json::Value| {
+            let path = picture["path"].as_str().unwrap().to_owned();
+            (path, picture["seed"].as_u64().unwrap())
+        };
+        pictures.iter().map(one).collect::<Vec<_>>()
+    };
+    let several = drawn(&[
+        "--seed",
+        "10",
+        "--best-of",
+        "3",
+        "--count",
+        "3",
+        "-o",
+        "x.png",
+    ]);
+    assert_eq!(several.len(), 3);
+    for ((path, seed), first) in several.iter().zip([10, 13, 16]) {
+        assert!((first..first + 3).contains(seed), "{several:?}");
+        assert_eq!(*path, format!("x-{seed}.png"));
+        drawn(&["--seed", &seed.to_string(), "-o", "again.png"]);
+        assert_eq!(bytes(dir, path), bytes(dir, "again.png"));
+    }
+    // Not always the first, or the last.
+    assert!(
+        several
+            .iter()
+            .zip([10, 13, 16])
+            .any(|((_, seed), first)| *seed != first)
+    );
+    assert!(
+        several
+            .iter()
+            .zip([12, 15, 18])
+            .any(|((_, seed), last)| *seed != last)
+    );
+    let one = drawn(&["--seed", "10", "--best-of", "3", "-o", "y.png"]);
+    assert_eq!(one, [("y.png".to_owned(), several[0].1)]);
+    let files = fs::read_dir(dir).unwrap().filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with(['x', 'y'])
+    });
+    assert_eq!(files.count(), 4);
+    for (wrong, code, part) in [
+        (&["a dog", "--best-of", "2"][..], 2, "--concepts"),
+        (
+            &["a dog", "--best-of", "1", "--concepts", "a.idx"],
+            2,
+            "--best-of",
+        ),
+        (
+            &[
+                "a park",
+                "--raw-prompt",
+                "--best-of",
+                "2",
+                "--concepts",
+                "a.idx",
+            ],
+            1,
+            "`sks dog`",
+        ),
+    ] {
+        let error = fails(dir, &[&["generate"], wrong].concat(), code);
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -88,7 +88,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
             ));
         }
     }
-    let options = args.sampling.options(pipeline.sample_options());
+    let options = args.sampling.options(pipeline.sample_options(&[]));
     let whole = photos.iter().map(Photo::whole);
     let shown_count = args.sheet.as_ref().map_or(0, |_| COLUMNS);
     let pictures = (global.seed, args.count, shown_count);

@@ -4,13 +4,13 @@ mod again;
 mod arguments;
 mod array;
 mod shard;
+mod token;
 
 use std::path::Path;
 
 use anyhow::Context;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
 use cones::find::{BLOCKS, ClassImages, FindPlan, Found, find, find_part, risks, searched};
-use cones::index::Subject;
 use cones::{LeftOut, Photos, Size, escaped};
 use serde_json::json;
 
@@ -31,11 +31,8 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     if !args.shards.from_scores.is_empty() {
         return again::run(global, args, &ui);
     }
-    let subject = Subject {
-        noun: args.subject().to_owned(),
-        token: args.token.clone(),
-    };
     let output = args.output();
+    let subject = token::subject(args.subject(), args.token(), &output, &ui)?;
     let given = args.class_images.iter().filter(|_| args.needs_class());
     let given = given.map(|folder| photos::list(std::slice::from_ref(folder), &ui));
     let class = given.collect::<anyhow::Result<Vec<_>>>()?.pop();

@@ -31,16 +31,7 @@ pub(crate) fn options(
     }
     let excite = match &args.attend_excite {
         None => Vec::new(),
-        Some(words) if words.is_empty() => {
-            Concept::names_in(prompt.text(), concepts).map_err(|subject| {
-                anyhow!(
-                    "--attend-excite: expected `{}` or `{}` in the prompt, found neither; name other \
-                     words, or leave out --raw-prompt",
-                    subject.phrase(),
-                    subject.noun
-                )
-            })?
-        }
+        Some(words) if words.is_empty() => subjects("--attend-excite", prompt, concepts)?,
         Some(words) => words.clone(),
     };
     if args.attend_excite.is_some() && excite.is_empty() {
@@ -62,6 +53,24 @@ pub(crate) fn options(
         heat: args.heatmap.clone(),
         excite,
         ..AttentionOptions::default()
+    })
+}
+
+/// What the prompt calls the subjects of concepts.
+///
+/// # Errors
+/// If it does not name one of them.
+pub(super) fn subjects(
+    option: &str,
+    prompt: &PromptSpec,
+    concepts: &[Concept],
+) -> anyhow::Result<Vec<String>> {
+    Concept::names_in(prompt.text(), concepts).map_err(|subject| {
+        anyhow!(
+            "{option}: expected `{}` or `{}` in the prompt, found neither; leave out --raw-prompt",
+            subject.phrase(),
+            subject.noun
+        )
     })
 }
 

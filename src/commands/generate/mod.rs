@@ -1,6 +1,7 @@
 //! `cones generate`: prompts and concepts to pictures.
 
 mod attention;
+mod choose;
 mod concepts;
 pub(crate) mod from;
 mod prompts;
@@ -39,7 +40,9 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
     let files = args.concepts();
     let prompts = prompts::read(args)?;
-    let mut pictures = pictures(&args.output, prompts.each.len(), global.seed, args.count)?;
+    let seeds = seeds(global.seed, args.count * args.best_of.unwrap_or(1))?;
+    // Of all that may be drawn.
+    let mut pictures = pictures(args, prompts.each.len(), &seeds);
     let grid = args.grid.then(|| with_suffix(&args.output, "-grid"));
     check_outputs(args, &files, &pictures, grid.as_deref())?;
     let (files, concepts) = concepts(files, &ui)?;
@@ -60,7 +63,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         negative: prompts.negative,
         size: args.size,
         init,
-        ..args.sampling.options(pipeline.sample_options())
+        ..args.sampling.options(pipeline.sample_options(&concepts))
     };
     let attention = specs
         .iter()
@@ -106,6 +109,10 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             .map(|picture| (picture.path.as_path(), least)),
     )?;
     ui.detail(&memory::line(&needs));
+    if let Some(of) = args.best_of {
+        let chosen = choose::seeds(&pipeline, &specs[0], &options, &concepts, (&seeds, of), &ui)?;
+        pictures.retain(|picture| chosen.contains(&picture.seed));
+    }
     let drawn = |number: usize, seed| Drawn {
         pipeline: &pipeline,
         prompt: &specs[number],
@@ -124,7 +131,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             &drawn(0, pictures[0].seed),
             &specs,
             size,
-            pictures.len(),
+            (pictures.len(), seeds[0]),
             args,
         )
     };
@@ -260,7 +267,11 @@ fn check_outputs(
 ) -> anyhow::Result<()> {
     let inputs = [&args.prompts, &args.from, &args.init];
     let mut outputs = Outputs::beside(concepts.iter().chain(inputs.into_iter().flatten()));
-    for Drawing { path, .. } in pictures {
+    // What is to be one of several seeds has one name.
+    let one = pictures
+        .first()
+        .filter(|_| args.count == 1 && args.best_of.is_some());
+    for Drawing { path, .. } in one.map_or(pictures, std::slice::from_ref) {
         outputs = outputs.file("--output", path);
         if args.preview.is_some() {
             outputs = outputs.file("--preview", with_suffix(path, PREVIEW));
@@ -276,8 +287,8 @@ fn check_outputs(
         }
     }
     if let Some(grid) = grid {
-        if pictures.len() > MOST_IN_GRID {
-            let found = pictures.len();
+        let found = pictures.len() / args.best_of.unwrap_or(1);
+        if found > MOST_IN_GRID {
             bail!("--grid: expected at most {MOST_IN_GRID} pictures, found {found}");
         }
         outputs = outputs.file("--grid", grid);
@@ -319,30 +330,26 @@ fn model_hashes(path: &Path) -> cones::Result<Vec<(&'static str, String)>> {
     Ok(vec![("Model hash", hash[..10].to_owned())])
 }
 
+/// One seed for each picture that may be drawn of a prompt.
+fn seeds(first: u64, count: usize) -> anyhow::Result<Vec<u64>> {
+    let last = first.checked_add(count as u64);
+    let last = last.context("--seed: expected a number that leaves room for all pictures")?;
+    Ok((first..last).collect())
+}
+
 /// The pictures of all prompts, each with its prompt, seed and file: `out.png`, `out-SEED.png` where there are several,
 /// `out-LINE-SEED.png` of several prompts.
-fn pictures(
-    output: &Path,
-    prompts: usize,
-    seed: u64,
-    count: usize,
-) -> anyhow::Result<Vec<Drawing>> {
-    let each = (0..prompts).flat_map(|prompt| (0..count as u64).map(move |i| (prompt, i)));
-    each.map(|(prompt, i)| {
-        let seed = seed
-            .checked_add(i)
-            .context("--seed: expected a number that leaves room for --count more")?;
-        let path = match (prompts, count) {
-            (1, 1) => output.to_owned(),
-            (1, _) => with_suffix(output, &format!("-{seed}")),
-            _ => with_suffix(output, &format!("-{}-{seed}", prompt + 1)),
-        };
-        Ok(Drawing {
-            prompt,
-            seed,
-            path,
-            heat: Vec::new(),
-        })
-    })
-    .collect()
+fn pictures(args: &GenerateArgs, prompts: usize, seeds: &[u64]) -> Vec<Drawing> {
+    let each = (0..prompts).flat_map(|prompt| seeds.iter().map(move |&seed| (prompt, seed)));
+    let drawing = |(prompt, seed)| Drawing {
+        prompt,
+        seed,
+        path: match (prompts, args.count) {
+            (1, 1) => args.output.clone(),
+            (1, _) => with_suffix(&args.output, &format!("-{seed}")),
+            _ => with_suffix(&args.output, &format!("-{}-{seed}", prompt + 1)),
+        },
+        heat: Vec::new(),
+    };
+    each.map(drawing).collect()
 }

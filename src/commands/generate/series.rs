@@ -172,7 +172,7 @@ pub(super) fn plan(
     first: &Drawn,
     prompts: &[PromptSpec],
     size: Size,
-    count: usize,
+    (count, seed): (usize, u64),
     args: &GenerateArgs,
 ) -> anyhow::Result<Record> {
     let (width, height) = (size.width as u32, size.height as u32);
@@ -193,7 +193,8 @@ pub(super) fn plan(
         ("steps", options.steps.to_string()),
         ("guidance", options.guidance.to_string()),
         ("size", size.to_string()),
-        ("seed", first.seed.to_string()),
+        ("seed", seed.to_string()),
+        ("best of", args.best_of.unwrap_or(1).to_string()),
         ("count", count.to_string()),
         ("concepts", concepts.collect::<Vec<_>>().join(",")),
         ("heatmap", args.heatmap.join(",")),

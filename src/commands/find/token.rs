@@ -1,0 +1,92 @@
+//! The token of a subject that was given none: the first that no other subject of its noun has in the same folder.
+
+use std::path::{Path, PathBuf};
+
+use cones::index::{NeuronIndex, Subject};
+use cones::prompt::fold;
+
+use super::super::{Advice, name};
+use crate::report::ui::Ui;
+
+/// What the field's papers and guides call subjects by.
+const TOKENS: [&str; 4] = ["sks", "zwx", "ohwx", "qev"];
+/// The most files of a folder that are looked at.
+const MOST: usize = 1000;
+
+/// A subject of this noun that prompts tell apart from those of the indices beside `output`, if no token is given.
+///
+/// `output` itself does not count: it is to be replaced, or refused.
+///
+/// # Errors
+/// If all tokens are taken.
+pub(super) fn subject(
+    noun: &str,
+    token: Option<&str>,
+    output: &Path,
+    ui: &Ui,
+) -> anyhow::Result<Subject> {
+    let with = |token: &str| Subject {
+        noun: noun.to_owned(),
+        token: token.to_owned(),
+    };
+    if let Some(token) = token {
+        return Ok(with(token));
+    }
+    let others = beside(output);
+    let taken = |token: &&str| {
+        let key = fold(&with(token).phrase());
+        others.iter().find(|(_, phrase)| fold(phrase) == key)
+    };
+    match TOKENS.iter().find(|token| taken(token).is_none()) {
+        Some(free) => {
+            if let Some((path, phrase)) = taken(&TOKENS[0]).filter(|_| *free != TOKENS[0]) {
+                ui.note(&format!(
+                    "this is `{free} {noun}`: `{}` is already `{phrase}`",
+                    name(path)
+                ));
+            }
+            Ok(with(free))
+        }
+        None => Err(Advice::error(
+            format!(
+                "--token: expected one, as indices beside `{}` have {} for `{noun}`, found none",
+                name(output),
+                TOKENS.join(", ")
+            ),
+            "give a word that means nothing to the model",
+        )),
+    }
+}
+
+/// The indices in the folder of `output`, in order of their names, with the phrase of each subject. What cannot be read
+/// is another command's to complain of.
+fn beside(output: &Path) -> Vec<(PathBuf, String)> {
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let own = output.file_name();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| match folder == Path::new(".") {
+            true => entry.file_name().into(),
+            false => entry.path(),
+        })
+        .filter(|path| path.extension().is_some_and(|ending| ending == "idx"))
+        .filter(|path| path.file_name() != own)
+        .take(MOST)
+        .collect();
+    files.sort();
+    let phrases = files.into_iter().filter_map(|path| {
+        let index = NeuronIndex::read(&path).ok()?;
+        let subjects = index.provenance().subjects.clone();
+        Some(
+            subjects
+                .into_iter()
+                .map(move |s| (path.clone(), s.phrase())),
+        )
+    });
+    phrases.flatten().collect()
+}
