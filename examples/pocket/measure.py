@@ -3,14 +3,16 @@
     python measure.py --work WORK --cones BIN/cones --control BIN/examples/random_control
     python measure.py --work WORK --cones BIN/cones --variants
     python measure.py --work WORK --table
+    python measure.py --work WORK --cones BIN/cones --others
     python measure.py --work WORK --cones BIN/cones --sheet several.png
 
 where BIN is ../../target/release, after `cargo build --release --examples`.
 
 For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
 values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py.
-Then unions of two, three and four subjects, untouched, with `merge --tune 50` and with `--attend-excite`; a picture
-counts when every subject of the prompt is in it, each with its variant and hue. `--variants` measures other settings of
+Then unions of two, three and four subjects, untouched, with `merge --tune 50`, with `--attend-excite` and with
+`--best-of 4`; a picture counts when every subject of the prompt is in it, each with its variant and hue. `--others`
+measures unions of six subjects on which nothing was tuned. `--variants` measures other settings of
 `find` on the same subjects instead. WORK keeps the indices, and results.json what is measured already; a run that was
 interrupted goes on.
 """
@@ -31,10 +33,13 @@ import world
 
 HERE = Path(__file__).parent
 SINGLE = ["blue-guide-dog", "green-jeep", "purple-panda", "blue-tulip", "green-tabby", "purple-mallard"]
-TOKENS = dict(zip(SINGLE, world.IDENTIFIERS * 2))
-SEVERAL = [SINGLE[:2], SINGLE[2:4], SINGLE[4:], SINGLE[:3], SINGLE[3:], SINGLE[:4], SINGLE[2:]]
+OTHERS = ["blue-hut", "green-coffee-cup", "green-top-hat", "purple-basketball", "red-angelfish", "red-hare"]
+TOKENS = dict(zip(SINGLE + OTHERS, world.IDENTIFIERS * 3))
 SUBJECTS = json.loads((HERE / "subjects/subjects.json").read_text())
-SEVERAL_OPTIONS = ["--guidance", "4"]  # of 1.8, 2.5, 4, 5.5 and 7.5 the best on three subjects
+WAYS = {  # to draw several subjects: from which file, with which options
+    "plain": (None, []), "union": ("union", []), "tuned": ("tuned", []),
+    "attend-excite": ("union", ["--attend-excite"]), "best of 4": ("union", ["--best-of", "4"]),
+}
 FINE_TUNING = ["--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on the guide dog and the jeep
 VARIANTS = {
     "learned, keys too": ("learned", ["--sites", "cross"]),
@@ -44,6 +49,13 @@ VARIANTS = {
     "paper, self-attention": ("paper", ["--sites", "self"]),
     "paper, all attention": ("paper", ["--sites", "all"]),
 }
+
+
+def unions(names):
+    return [names[:2], names[2:4], names[4:], names[:3], names[3:], names[:4], names[2:]]
+
+
+SEVERAL = unions(SINGLE)
 
 
 class CrowdJudge:
@@ -78,6 +90,12 @@ class CrowdJudge:
               f"of {count} with the classes' usual looks {invented}")
 
 
+def run(cones, *arguments):
+    """What a command of cones reports."""
+    command = [cones, *map(str, arguments), "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 class Bench:
     def __init__(self, options):
         self.cones, self.control = options.cones, options.control
@@ -87,8 +105,7 @@ class Bench:
         self.judges, self.crowd = (judge.ObjectJudge(), judge.SceneJudge()), CrowdJudge()
 
     def run(self, *arguments):
-        command = [self.cones, *map(str, arguments), "--json"]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return run(self.cones, *arguments)
 
     def save(self):
         self.path.write_text(json.dumps(self.results, indent=1))
@@ -140,23 +157,23 @@ class Bench:
             kept = judge.draw(self.cones, [f"a photo of a {noun} {s}" for s in world.SCENES], str(concept), folder)
         return judge.measure(self.judges, SUBJECTS[name], own, kept)
 
-    def several(self, names):
+    def several(self, names, ways):
         key = " + ".join(names)
         rows = self.results["several"].setdefault(key, {})
-        if "attend-excite" in rows:
+        if all(way in rows for way in ways):
             return
         files = [self.work / f"{name}.learned.idx" for name in names]
         stem = f"union-{len(names)}-{names[0]}"
-        union, tuned = self.work / f"{stem}.idx", self.work / f"{stem}.tuned.idx"
-        overlap = self.run("merge", *files, "-o", union)
-        images = [f"--images={SUBJECTS[n]['class']}={HERE / 'subjects' / n}" for n in names]
-        self.run("merge", *files, "--tune", 50, *images, "-o", tuned)
-        rows["overlap"] = overlap.get("overlap")
-        rows["bytes"] = [union.stat().st_size, tuned.stat().st_size]
-        for title, concept, extra in [("plain", None, []), ("union", union, []), ("tuned", tuned, []),
-                                      ("attend-excite", union, ["--attend-excite"])]:
-            rows[title] = self.judge_several(names, concept, extra)
-            print(key, title, rows[title], flush=True)
+        concepts = {None: None, "union": self.work / f"{stem}.idx", "tuned": self.work / f"{stem}.tuned.idx"}
+        self.run("merge", *files, "-o", concepts["union"])
+        if "tuned" in ways:
+            images = [f"--images={SUBJECTS[n]['class']}={HERE / 'subjects' / n}" for n in names]
+            self.run("merge", *files, "--tune", 50, *images, "-o", concepts["tuned"])
+        rows["bytes"] = [concepts["union"].stat().st_size, sum(file.stat().st_size for file in files)]
+        for way in ways:
+            concept, extra = WAYS[way]
+            rows[way] = rows.get(way) or self.judge_several(names, concepts[concept], extra)
+            print(key, way, rows[way], flush=True)
             self.save()
 
     def judge_several(self, names, concept, extra):
@@ -166,7 +183,7 @@ class Bench:
                 concepts = ["--concepts", concept] if concept else []
                 self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene,
                          "-o", f"{folder}/p.png",
-                         *SEVERAL_OPTIONS, *concepts, *extra, prompt_of(names, scene))
+                         *concepts, *extra, prompt_of(names, scene))
                 for path in sorted(Path(folder).glob("*.png")):
                     picture = np.asarray(Image.open(path).convert("RGB"))
                     present = self.crowd.present(picture, names)
@@ -193,7 +210,7 @@ def sheet(work, cones, out):
             pictures += [blank] * (most - len(names))
             for i, scene in enumerate(world.SCENES):
                 concept = work / f"union-{len(names)}-{names[0]}.idx"
-                extra = [*SEVERAL_OPTIONS, "--concepts", concept]
+                extra = ["--concepts", concept]
                 pictures.append(first_run.draw(cones, prompt_of(names, scene), 100 * i, folder, *extra))
     world.sheet(pictures, most + len(world.SCENES)).save(out)
 
@@ -216,15 +233,18 @@ def table(results):
         counts = " | ".join(f"{median(c):g}" for c in columns)
         print(f"| {title} ({len(subjects)}) | {counts} |",
               f"{100 * median('density'):.0f} % | {median('bytes'):,.0f} B |")
-    print("\n| subjects in one picture | plain model | union | after `--tune 50` | with `--attend-excite` |")
-    print("| --- |" + " ---: |" * 4)
-    for count in (2, 3, 4):
-        sets = [rows for key, rows in results["several"].items()
-                if key.count(" + ") == count - 1 and "attend-excite" in rows]
-        share = lambda title: sum(s[title]["all right"] for s in sets) / sum(s[title]["pictures"] for s in sets)
-        if sets:
-            shares = [f"{share(title):.0%}" for title in ["plain", "union", "tuned", "attend-excite"]]
-            print(f"| {count} | " + " | ".join(shares) + " |")
+    print("\n| subjects in one picture | way | pictures | all classes | all right | right, each | file, of its parts' |")
+    print("| --- | --- |" + " ---: |" * 5)
+    for title, of in [("", SEVERAL), (" others", unions(OTHERS))]:
+        for count, way in [(count, way) for count in (2, 3, 4) for way in WAYS]:
+            sets = [results["several"].get(" + ".join(names), {}) for names in of if len(names) == count]
+            sets = [rows for rows in sets if way in rows]
+            total = lambda what: sum(rows[way][what] for rows in sets)
+            if sets:
+                pictures = total("pictures")
+                shares = [f"{total(what) / pictures:.0%}" for what in ("classes", "all right", "right")]
+                union, parts = map(sum, zip(*(rows["bytes"] for rows in sets)))
+                print(f"| {count}{title} | {way} | {pictures} | " + " | ".join(shares) + f" | {union / parts:.2f} |")
 
 
 def main():
@@ -234,6 +254,7 @@ def main():
     parser.add_argument("--control", default="random_control")
     parser.add_argument("--per-scene", type=int, default=4, help="pictures of several subjects in each scene")
     parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--others", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--sheet", type=Path, metavar="PNG",
                         help="pictures of several subjects, from the unions in WORK")
@@ -252,10 +273,17 @@ def main():
             for name in SINGLE:
                 bench.variant(title, name)
         return
+    if options.others:
+        for name in OTHERS:
+            if not (options.work / f"{name}.learned.idx").exists():
+                bench.find(name, "learned")
+        for names in unions(OTHERS):
+            bench.several(names, ["plain", "union", "best of 4"])
+        return
     for name in SINGLE:
         bench.single(name)
     for names in SEVERAL:
-        bench.several(names)
+        bench.several(names, list(WAYS))
 
 
 if __name__ == "__main__":
