@@ -43,12 +43,12 @@ def find(model, noun, token, scope, out) -> pathlib.Path:
     return path
 
 
-def mine(model, indices, guidance, negative, count, out) -> np.ndarray:
+def mine(model, indices, guidance, negative, count, out, more=()) -> np.ndarray:
     concepts = [part for index in indices for part in ("--concepts", index)]
     against = ["--negative-prompt", negative] if negative else []
     run("generate", "--model", model, *concepts, "--raw-prompt", PROMPT, *against,
         "--steps", STEPS, "--seed", SEED, "--count", count, "--sampler", "ddim", "--guidance-scale", guidance,
-        "-o", out / "out.png")
+        "-o", out / "out.png", *more)
     files = [out / "out.png"] if count == 1 else [out / f"out-{SEED + i}.png" for i in range(count)]
     return np.stack([np.asarray(Image.open(file)) for file in files])
 
@@ -98,6 +98,11 @@ def check(name, out) -> bool:
             say("no negative prompt", apart(mine(folder, indices, 7.5, "", 1, out), theirs(pipe, 7.5, None, 1)))
         concepts.undo()
         say("undone", apart(plain, theirs(pipe, 7.5, NEGATIVE, 1)))
+    for what, indices in rows[:2]:
+        concepts = shut(pipe, *map(str, indices), strength=0.5)
+        half = mine(folder, indices, 7.5, NEGATIVE, 1, out, ["--strength", 0.5])
+        say(f"{what}, by a half", apart(half, theirs(pipe, 7.5, NEGATIVE, 1)))
+        concepts.undo()
     run("export", "--model", folder, *whole, "--as", "diffusers", "-o", out / "unet")
     pipe.unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
     drawn = theirs(pipe, 7.5, NEGATIVE, 1)
