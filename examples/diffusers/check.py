@@ -3,8 +3,8 @@
     python examples/diffusers/check.py target/release/cones        (exit status 1 if anything is further apart)
 
 On the miniature models of tests/golden: Stable Diffusion 1, 2 and XL. Two concepts at once, of scope `words`, of scope
-`prompt`, and one of each, with a negative prompt, with several pictures, without guidance; undone, the plain picture;
-and what `cones export` wrote, loaded by diffusers.
+`prompt`, and one of each, merged to one file, with tuned values, by a half, with a negative prompt, with several
+pictures, without guidance; undone, the plain picture; and what `cones export` wrote, loaded by diffusers.
 """
 
 import pathlib
@@ -86,8 +86,13 @@ def check(name, out) -> bool:
 
     words = [find(folder, *concept, "words", out) for concept in (("dog", "sks"), ("cat", "zwx"))]
     whole = [find(folder, *concept, "prompt", out) for concept in (("dog", "sks"), ("cat", "zwx"))]
+    one, tuned = [out / "merged.idx"], [out / "tuned.idx"]
+    run("merge", *words, "-o", *one)
+    run("merge", *words, "-o", *tuned, "--model", folder, "--tune", 1, "--batch", 1,
+        "--images", f"dog={GOLDEN / 'photos/subject'}", "--images", f"cat={GOLDEN / 'photos/subject'}")
     plain = theirs(pipe, 7.5, NEGATIVE, 1)
-    rows = (("two at words", words), ("two in the whole prompt", whole), ("one of each", [words[0], whole[1]]))
+    rows = (("two at words", words), ("two in the whole prompt", whole), ("one of each", [words[0], whole[1]]),
+            ("merged to one file", one), ("tuned", tuned))
     for what, indices in rows:
         concepts = shut(pipe, *map(str, indices))
         drawn = theirs(pipe, 7.5, NEGATIVE, 1)

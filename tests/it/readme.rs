@@ -167,7 +167,18 @@ fn every_command_works() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// The test above would see it.
+/// The commands in the table beside others, in its order.
+#[test]
+fn every_command_of_the_table_works() {
+    let text = std::fs::read_to_string(repository().join("examples/README.md")).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let commands: Vec<&str> = quoted.filter(|c| c.starts_with("cones ")).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    let complaints = check(&format!("```console\n{}\n```\n", commands.join("\n")), &[]);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The tests above would see it.
 #[test]
 fn wrong_commands_are_seen() {
     let wrong = [
