@@ -84,17 +84,15 @@ def fill(module, seed):
 
 def make(kind, path):
     """Writes a single file, as ComfyUI's node Save Checkpoint does."""
-    with torch.no_grad():
-        family = small(kind)(dict(use_checkpoint=False, image_size=32, in_channels=4, out_channels=4, legacy=False,
-                                  use_spatial_transformer=True, use_temporal_attention=False,
-                                  use_temporal_resblock=False, dtype=torch.float32, **DOWN, **UNETS[kind]))
-        model = family.get_model({}, device="cpu")
-        target = family.clip_target()
-        clip = comfy.sd.CLIP(target, model_options=TEXTS)
-        vae = comfy.ldm.models.autoencoder.AutoencoderKL(**VAE)
-        for seed, module in enumerate((model.diffusion_model, clip.cond_stage_model, vae)):
-            fill(module, seed)
-        tensors = model.state_dict_for_saving(clip.get_sd(), vae.state_dict())
+    family = small(kind)(dict(use_checkpoint=False, image_size=32, in_channels=4, out_channels=4, legacy=False,
+                              use_spatial_transformer=True, use_temporal_attention=False,
+                              use_temporal_resblock=False, dtype=torch.float32, **DOWN, **UNETS[kind]))
+    model = family.get_model({}, device="cpu")
+    clip = comfy.sd.CLIP(family.clip_target(), model_options=TEXTS)
+    vae = comfy.ldm.models.autoencoder.AutoencoderKL(**VAE)
+    for seed, module in enumerate((model.diffusion_model, clip.cond_stage_model, vae)):
+        fill(module, seed)
+    tensors = model.state_dict_for_saving(clip.get_sd(), vae.state_dict())
     comfy.utils.save_torch_file({name: t.contiguous() for name, t in tensors.items()}, str(path))
 
 
@@ -236,6 +234,7 @@ def check(kind, out) -> bool:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
     results = []
     for kind in UNETS:
         with tempfile.TemporaryDirectory() as folder:
