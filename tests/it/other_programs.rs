@@ -1,5 +1,4 @@
 //! What `examples/` has for other programs.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 
