@@ -176,11 +176,9 @@ fn every_command_of_the_table_works() {
     let rows = text.lines().filter(|line| line.starts_with("| "));
     let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
     let mut count = 0;
-    for command in quoted.flat_map(commands) {
-        let mut words = words(command);
-        if words.remove(0) != "cones" {
-            continue;
-        }
+    let quoted = quoted.flat_map(commands);
+    for command in quoted.filter(|command| command.starts_with("cones ")) {
+        let mut words = words(command).split_off(1);
         let few: &[&str] = match (words[0].as_str(), command.contains(" --from ")) {
             ("eval", _) => continue,
             ("find", _) => &["--steps", "9"],
