@@ -3,8 +3,8 @@
     python examples/diffusers/check.py target/release/cones        (exit status 1 if anything is further apart)
 
 On the miniature models of tests/golden: Stable Diffusion 1, 2 and XL. Two concepts at once, of scope `words`, of scope
-`prompt`, and one of each, with a negative prompt, with several pictures, without guidance; undone, the plain picture;
-and what `cones export` wrote, loaded by diffusers.
+`prompt`, and one of each, merged to one file, with tuned values, by a half, with a negative prompt, with several
+pictures, without guidance; undone, the plain picture; and what `cones export` wrote, loaded by diffusers.
 """
 
 import pathlib
@@ -43,12 +43,12 @@ def find(model, noun, token, scope, out) -> pathlib.Path:
     return path
 
 
-def mine(model, indices, guidance, negative, count, out) -> np.ndarray:
+def mine(model, indices, guidance, negative, count, out, more=()) -> np.ndarray:
     concepts = [part for index in indices for part in ("--concepts", index)]
     against = ["--negative-prompt", negative] if negative else []
     run("generate", "--model", model, *concepts, "--raw-prompt", PROMPT, *against,
         "--steps", STEPS, "--seed", SEED, "--count", count, "--sampler", "ddim", "--guidance-scale", guidance,
-        "-o", out / "out.png")
+        "-o", out / "out.png", *more)
     files = [out / "out.png"] if count == 1 else [out / f"out-{SEED + i}.png" for i in range(count)]
     return np.stack([np.asarray(Image.open(file)) for file in files])
 
@@ -86,8 +86,13 @@ def check(name, out) -> bool:
 
     words = [find(folder, *concept, "words", out) for concept in (("dog", "sks"), ("cat", "zwx"))]
     whole = [find(folder, *concept, "prompt", out) for concept in (("dog", "sks"), ("cat", "zwx"))]
+    one, tuned = [out / "merged.idx"], [out / "tuned.idx"]
+    run("merge", *words, "-o", *one)
+    run("merge", *words, "-o", *tuned, "--model", folder, "--tune", 1, "--batch", 1,
+        "--images", f"dog={GOLDEN / 'photos/subject'}", "--images", f"cat={GOLDEN / 'photos/subject'}")
     plain = theirs(pipe, 7.5, NEGATIVE, 1)
-    rows = (("two at words", words), ("two in the whole prompt", whole), ("one of each", [words[0], whole[1]]))
+    rows = (("two at words", words), ("two in the whole prompt", whole), ("one of each", [words[0], whole[1]]),
+            ("merged to one file", one), ("tuned", tuned))
     for what, indices in rows:
         concepts = shut(pipe, *map(str, indices))
         drawn = theirs(pipe, 7.5, NEGATIVE, 1)
@@ -98,6 +103,11 @@ def check(name, out) -> bool:
             say("no negative prompt", apart(mine(folder, indices, 7.5, "", 1, out), theirs(pipe, 7.5, None, 1)))
         concepts.undo()
         say("undone", apart(plain, theirs(pipe, 7.5, NEGATIVE, 1)))
+    for what, indices in rows[:2]:
+        concepts = shut(pipe, *map(str, indices), strength=0.5)
+        half = mine(folder, indices, 7.5, NEGATIVE, 1, out, ["--strength", 0.5])
+        say(f"{what}, by a half", apart(half, theirs(pipe, 7.5, NEGATIVE, 1)))
+        concepts.undo()
     run("export", "--model", folder, *whole, "--as", "diffusers", "-o", out / "unet")
     pipe.unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
     drawn = theirs(pipe, 7.5, NEGATIVE, 1)

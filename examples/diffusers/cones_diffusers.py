@@ -7,9 +7,9 @@
     concepts.undo()
 
 Neurons of scope `words` are shut at the subject's own words alone, wherever the prompt, or the negative one, has
-them; those of scope `prompt` in the whole prompt. Write the subjects as `concepts.phrases` says: `sks dog`. Words are
-put into no prompt here. Several prompts, several pictures of each, and guidance work as ever; embeddings in place of a
-prompt do not, for they do not say where the words are.
+them; those of scope `prompt` in the whole prompt; with `strength=0.5` by a half. Write the subjects as
+`concepts.phrases` says: `sks dog`. Words are put into no prompt here. Several prompts, several pictures of each, and
+guidance work as ever; embeddings in place of a prompt do not, for they do not say where the words are.
 
 What K and V give at the words is exchanged behind the layers `to_k` and `to_v`, so that every attention processor
 works. This file needs numpy, torch and diffusers, and reads an index by itself. It trusts the file to be one that
@@ -24,6 +24,8 @@ import unicodedata
 
 import numpy as np
 import torch
+
+# --------------------------------------------------- the same text in ../comfyui/cones_comfyui.py: a test compares
 
 
 def indices(data: bytes) -> list[int]:
@@ -69,6 +71,9 @@ class Index:
         return [" ".join(f"{s['token']} {s['noun']}".split()) for s in self.subjects]
 
 
+# --------------------------------------------------------------------------------------------------- end of that text
+
+
 def fold(text: str) -> str:
     """Texts are compared without regard to case, and to how white space and accents are written."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).lower()
@@ -102,7 +107,8 @@ def word_tokens(tokenizer, prompt: str, phrases: list[str]) -> np.ndarray:
 class Shut:
     """What `shut` did: `phrases` are the words of the subjects, and `undo()` takes everything back."""
 
-    def __init__(self, pipe, paths):
+    def __init__(self, pipe, paths, strength):
+        self.strength = strength
         self.pipe, self.hooks, self.stored, self.words = pipe, [], {}, None
         concepts = [Index(path) for path in paths]
         self.phrases = [phrase for c in concepts if c.at_words for phrase in c.phrases()]
@@ -118,15 +124,16 @@ class Shut:
         for concept in (c for c in concepts if not c.at_words):
             for name, (_, places, values, _) in concept.sites.items():
                 weight = layers[name.removesuffix(".weight")].weight
-                self.stored.setdefault(name, weight.detach().clone())
-                self._put(weight, places, values)
+                # What several concepts shut is shut once.
+                before = self.stored.setdefault(name, weight.detach().clone())
+                self._put(weight, places, values, before)
         own, number = {}, 0  # by site: the number of a subject, and its weight
         for concept in (c for c in concepts if c.at_words):
             for k in range(len(concept.subjects)):
                 for name, (_, places, values, owners) in concept.sites.items():
                     if len(owners[k]):
                         weight = layers[name.removesuffix(".weight")].weight.detach().clone()
-                        self._put(weight, places[owners[k]], values[owners[k]])
+                        self._put(weight, places[owners[k]], values[owners[k]], weight)
                         own.setdefault(name, []).append((number, weight))
                 number += 1
         for name, weights in own.items():
@@ -136,11 +143,11 @@ class Shut:
             self.encode = pipe.encode_prompt
             pipe.encode_prompt = self._encode
 
-    @staticmethod
     @torch.no_grad()
-    def _put(weight, places, values):
-        flat = torch.as_tensor(values, dtype=weight.dtype, device=weight.device)
-        weight.view(-1)[torch.as_tensor(places, device=weight.device)] = flat
+    def _put(self, weight, places, values, before):
+        places, values = (torch.as_tensor(part, device=weight.device) for part in (places, values))
+        old = before.view(-1)[places].float()
+        weight.view(-1)[places] = ((1 - self.strength) * old + self.strength * values).to(weight.dtype)
 
     def _encode(self, *args, **kwargs):
         """`encode_prompt`, noting where the words are."""
@@ -179,6 +186,6 @@ class Shut:
         self.hooks, self.stored = [], {}
 
 
-def shut(pipe, *paths: str) -> Shut:
-    """Shuts the neurons of these indices together."""
-    return Shut(pipe, paths)
+def shut(pipe, *paths: str, strength: float = 1.0) -> Shut:
+    """Shuts the neurons of these indices together, as far as `strength` says, from 0 to 1."""
+    return Shut(pipe, paths, strength)

@@ -49,7 +49,7 @@ impl Source {
     ) -> Result<()> {
         if index.provenance().scope == Scope::Words {
             let hint = "find it with `--scope prompt`, or use the index itself in that program: \
-                        `examples/diffusers/cones_diffusers.py` reads it";
+                        `examples/diffusers/cones_diffusers.py` and the nodes of `examples/comfyui` read it";
             let expected = "an index of scope `prompt`, which is a change of weights";
             let found = "one of scope `words`, whose neurons are shut at the subject's words alone";
             return Err(Error::file("export", expected, found, hint));

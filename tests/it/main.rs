@@ -30,6 +30,7 @@ mod methods;
 mod mutate;
 mod names;
 mod no_model;
+mod other_programs;
 mod outputs;
 mod photos;
 mod pictures_again;

@@ -167,7 +167,33 @@ fn every_command_works() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// The test above would see it.
+/// The commands in the table beside others, in its order. `eval` is in the README too.
+#[test]
+fn every_command_of_the_table_works() {
+    let text = std::fs::read_to_string(repository().join("examples/README.md")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(repository().join("examples"), dir.path().join("examples")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let mut count = 0;
+    let quoted = quoted.flat_map(commands);
+    for command in quoted.filter(|command| command.starts_with("cones ")) {
+        let mut words = words(command).split_off(1);
+        let few: &[&str] = match (words[0].as_str(), command.contains(" --from ")) {
+            ("eval", _) => continue,
+            ("find", _) => &["--steps", "9"],
+            ("generate", false) => &["--steps", "3"],
+            _ => &[],
+        };
+        words.splice(1..1, few.iter().map(|&word| word.to_owned()));
+        let done = run(dir.path(), &words);
+        assert!(done.is_ok(), "`{command}`: {}", done.unwrap_err());
+        count += 1;
+    }
+    assert!(count > 20, "{count} commands");
+}
+
+/// The tests above would see it.
 #[test]
 fn wrong_commands_are_seen() {
     let wrong = [
