@@ -11,7 +11,7 @@ pub(crate) struct Count {
     pub(crate) total: u64,
     pub(crate) rows: u64,
     pub(crate) touched: u64,
-    /// The neurons of each row, of matrices of one shape added up.
+    /// The neurons of each row, those of all sites added up.
     pub(crate) by_row: Vec<u64>,
 }
 

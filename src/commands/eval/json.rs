@@ -151,7 +151,11 @@ impl Report<'_> {
 }
 
 fn verdict(verdict: &Verdict) -> Value {
-    let check = |Check { of, answer, finding }: &Check| {
+    let check = |Check {
+                     of,
+                     answer,
+                     finding,
+                 }: &Check| {
         json!({"check": of, "answer": answer.to_string(), "finding": finding})
     };
     let all = verdict.measuring.iter().chain(&verdict.concept);

@@ -139,17 +139,9 @@ fn the_marks_of_a_page_are_the_numbers_of_the_json() {
     let photos = report["photos"].as_array().unwrap().len();
     assert_eq!(inside, photos + 4 * 4 + 4 * 3);
     for outside in [
-        "<script", "http://", "https://", "url(", "@import", "<link", " on",
+        "<script", "http://", "https://", "url(", "@import", "<link", "<iframe",
     ] {
-        let found = page.to_lowercase();
-        let found = found
-            .split(outside)
-            .nth(1)
-            .map(|rest| rest[..20.min(rest.len())].to_owned());
-        assert!(
-            found.is_none_or(|rest| outside == " on" && !rest.contains("=\"")),
-            "{outside}"
-        );
+        assert!(!page.contains(outside), "{outside}");
     }
     // Nothing tells where files are on this machine.
     for path in [dir.display().to_string(), golden("")] {
@@ -364,7 +356,7 @@ fn text_of_others_is_text() {
     std::fs::rename(dir.join("dog.idx"), dir.join(name)).unwrap();
     let prompts = "a {} </title><script>alert(\"1\")</script>\na {} & \u{1b}]0;x\n";
     std::fs::write(dir.join("p.txt"), prompts).unwrap();
-    let (_, page) = run(dir, &[name], &["--prompts", "p.txt", "--loss-draws", "0"]);
+    let (_, page) = run(dir, &[name], &["--prompts", "p.txt"]);
     assert!(page.contains("&lt;script&gt;alert(&quot;1&quot;)"));
     assert!(page.contains(r"&lt;b onload=x&gt;&amp;\u{1b}[2J\u{202e}.idx"));
     assert!(!page.contains("<script") && !page.contains("<b onload"));

@@ -211,7 +211,8 @@ pub(super) fn strip(id: &str, count: &Count) -> Markup {
     let sums: Vec<u64> = (0..stripes).map(of).collect();
     let most = sums.iter().copied().max().unwrap_or(0).max(1) as f64;
     html! {
-        svg.strip id=(id) viewBox=(format!("0 0 {} 12", 3 * stripes.max(1))) role="img" aria-label="neurons by row" {
+        svg.strip id=(id) viewBox=(format!("0 0 {} 12", 3 * stripes.max(1))) preserveAspectRatio="none" role="img"
+            aria-label="neurons by row" {
             @for (stripe, sum) in sums.iter().enumerate() {
                 @if *sum > 0 {
                     rect.stripe x=(3 * stripe) y="0" width="3" height="12"
