@@ -72,7 +72,7 @@ for line in sys.stdin:
     mean = lambda key: "%.4f" % shut[key]["mean"] if key in shut else "-"
     rows.append(row + [f"{index.stat().st_size:,}", "%.2f %%" % (100 * found["density"]), mean("clip_i"),
                        "%+.4f" % over["mean"], "%+.4f to %+.4f" % tuple(over["interval"]), mean("clip_t"),
-                       "yes" if found["brings_out_subject"] else "no"])
+                       found["verdict"]["answer"]])
 widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
 print(*("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows), sep="\n")
 ' "$2" >"$2/table.txt"

@@ -49,5 +49,6 @@ Examples:
 
 pub(super) const EVAL: &str = "\
 Examples:
-  cones eval dog.idx --images photos/ --sheet dog.png
+  cones eval dog.idx --images photos/ --report dog.html
+  cones eval dog.idx cat.idx --images dog=dogs/ --images cat=cats/ --report pets.html --csv pets.csv
   cones eval dog.idx --images photos/ --scores dog.safetensors --sweep 0.1%,1%,10%";

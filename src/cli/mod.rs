@@ -1,5 +1,6 @@
 //! The command line: what can be said, nothing done.
 
+mod eval;
 mod export;
 mod find;
 mod generate;
@@ -8,6 +9,7 @@ mod sampling;
 mod shards;
 mod values;
 
+pub(crate) use eval::EvalArgs;
 pub(crate) use export::{ExportArgs, Format};
 pub(crate) use find::{FindArgs, Method};
 pub(crate) use generate::GenerateArgs;
@@ -20,10 +22,9 @@ use cones::find::tuning;
 use cones::sampling::Prediction;
 
 use self::headings::{INPUT, MACHINE, METHOD, OUTPUT, SAMPLING};
-use self::sampling::SamplingArgs;
 use self::values::{
-    at_least_one, batch, bytes, density, device, non_negative, picture_count, png, prediction,
-    seed, threads, up_to_a_hundred, up_to_a_million, words,
+    at_least_one, batch, bytes, device, non_negative, picture_count, prediction, seed, threads,
+    words,
 };
 
 /// Find the few attention weights in which Stable Diffusion keeps a subject, and draw it by shutting them off.
@@ -157,10 +158,7 @@ impl Cli {
             Command::Find(args) => args.check(),
             Command::Generate(args) => args.check(),
             Command::Export(args) => args.check(),
-            Command::Eval(args) => args
-                .sheet
-                .as_ref()
-                .map_or(Ok(()), |path| png("--sheet", path)),
+            Command::Eval(args) => args.check(),
             Command::Merge(_)
             | Command::Inspect(_)
             | Command::Doctor
@@ -236,7 +234,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Measure what shutting a concept does, against the plain model and random neurons
     ///
-    /// Exit status 1 if pictures do not come nearer to the photos than both, beyond the interval.
+    /// Exit status 1 unless pictures come nearer to the photos than both, beyond the interval, and still show the class
+    /// and the scenes, and the encoder can tell.
     #[command(after_help = headings::EVAL)]
     Eval(EvalArgs),
     /// Say what there is to compute with, and how long a picture and a find take with it
@@ -342,57 +341,6 @@ pub(crate) struct InspectArgs {
     /// Print the indices as text, one line for each site
     #[arg(help_heading = OUTPUT, long)]
     pub(crate) dump: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalArgs {
-    /// The index to measure
-    #[arg(value_name = "INDEX")]
-    pub(crate) index: PathBuf,
-    /// Photos of the subject: a folder or a file; may be given several times
-    #[arg(help_heading = INPUT, long, required = true, value_name = "DIR")]
-    pub(crate) images: Vec<PathBuf>,
-    /// Which of a merged index's subjects the photos show
-    #[arg(help_heading = INPUT, long, value_name = "NOUN", value_parser = words)]
-    pub(crate) subject: Option<String>,
-    /// Prompts, one on each line, with `{}` for the subject; lines that begin with `#` are left out [default: eight
-    /// scenes]
-    #[arg(help_heading = INPUT, long, value_name = "FILE")]
-    pub(crate) prompts: Option<PathBuf>,
-    /// The scores for --sweep, as `find --scores` wrote them
-    #[arg(help_heading = INPUT, long, requires = "sweep", value_name = "FILE")]
-    pub(crate) scores: Option<PathBuf>,
-    /// A CLIP model in the transformers layout: a folder, or the hub id of one in the hub's cache [default: the model's
-    /// own `clip` folder]
-    #[arg(help_heading = INPUT, long, value_name = "DIR|ID")]
-    pub(crate) encoder: Option<String>,
-    /// Pictures of the class at large [default: drawn by the model, kept beside the index]
-    #[arg(help_heading = INPUT, long, value_name = "DIR")]
-    pub(crate) class_images: Option<PathBuf>,
-    /// Use an index that was found on another model
-    #[arg(help_heading = INPUT, long)]
-    pub(crate) force: bool,
-    /// Sets of random neurons to compare with, as many neurons in each site
-    #[arg(help_heading = METHOD, long, default_value_t = 1, value_name = "N", value_parser = up_to_a_hundred)]
-    pub(crate) controls: usize,
-    /// Noisy pictures to measure the loss on; 0 leaves the loss out
-    #[arg(help_heading = METHOD, long, default_value_t = 64, value_name = "N", value_parser = up_to_a_million)]
-    pub(crate) loss_draws: usize,
-    /// Measure these densities instead, each of the highest scores: `0.1%,1%,10%`
-    #[arg(help_heading = METHOD, long, requires = "scores", value_delimiter = ',', value_name = "SHARE,...",
-        value_parser = density)]
-    pub(crate) sweep: Vec<f64>,
-    /// Pictures under each condition, spread over the prompts; picture i has seed SEED + i
-    #[arg(help_heading = SAMPLING, long, default_value_t = 32, value_name = "N", value_parser = picture_count)]
-    pub(crate) count: usize,
-    #[command(flatten)]
-    pub(crate) sampling: SamplingArgs,
-    /// Measure again, also what an interrupted run of the same, kept in INDEX.eval-HASH.part, has measured
-    #[arg(help_heading = OUTPUT, long)]
-    pub(crate) restart: bool,
-    /// Write a picture: photos, then a row for each condition, a column for each of the first seeds
-    #[arg(help_heading = OUTPUT, long, value_name = "FILE.png")]
-    pub(crate) sheet: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -60,17 +60,27 @@ pub(super) fn files(list: &OsStr) -> Vec<PathBuf> {
     files
 }
 
-/// That a picture's name ends as it must: what is written is a PNG.
-pub(super) fn png(option: &str, path: &Path) -> Result<(), String> {
+/// That the name of a file ends as it must.
+pub(super) fn ending(option: &str, path: &Path, ending: &str) -> Result<(), String> {
     match path
         .extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
+        .is_some_and(|found| found.eq_ignore_ascii_case(ending))
     {
         true => Ok(()),
         false => Err(format!(
-            "{option}: expected a name that ends in .png, found `{}`",
+            "{option}: expected a name that ends in .{ending}, found `{}`",
             path.display()
         )),
+    }
+}
+
+/// `NAME=PATH` in its parts, or a path without a name; what exists is taken whole.
+pub(super) fn named(path: &Path) -> (Option<&str>, &Path) {
+    match path.to_str().and_then(|text| text.split_once('=')) {
+        Some((name, rest)) if !path.exists() && !name.trim().is_empty() && !rest.is_empty() => {
+            (Some(name.trim()), Path::new(rest))
+        }
+        _ => (None, path),
     }
 }
 
@@ -279,6 +289,23 @@ mod tests {
         }
         assert_eq!(files(OsStr::new("a,,b")).len(), 3);
         assert_eq!(files(OsStr::new("")), [PathBuf::new()]);
+    }
+
+    #[test]
+    fn a_path_may_have_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("a=b");
+        std::fs::write(&there, b"").unwrap();
+        assert_eq!(named(&there), (None, there.as_path()));
+        for (text, name, path) in [
+            ("dog=photos", Some("dog"), "photos"),
+            ("sks dog=a=b", Some("sks dog"), "a=b"),
+            ("photos", None, "photos"),
+            ("=photos", None, "=photos"),
+            ("dog=", None, "dog="),
+        ] {
+            assert_eq!(named(Path::new(text)), (name, Path::new(path)), "{text}");
+        }
     }
 
     #[test]

@@ -10,8 +10,7 @@ use super::metric::{differences, mean_of};
 use super::state::EvalState;
 use super::study::{Condition, Study};
 use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
-use crate::index::{NeuronIndex, random_control};
-use crate::picture::contact_sheet;
+use crate::index::{LayerSelection, NeuronIndex, random_control};
 use crate::prompt::Marks;
 use crate::{Picture, Pipeline, Result};
 
@@ -39,6 +38,8 @@ pub struct Measured {
     pub against_plain: Values,
     /// Shut less control.
     pub against_control: Values,
+    /// Shut less the dose before, where there is one.
+    pub against_previous: Option<Values>,
 }
 
 /// What is shut in a condition that is being measured, with the density of that.
@@ -82,23 +83,28 @@ pub struct Bench<'a> {
 }
 
 impl Dose {
-    /// An index as it is, or with scores the concepts of these densities in its place.
+    /// An index as it is, or with scores the concepts of these densities in its place; in some layers or in all.
     ///
     /// # Errors
-    /// If a score is not a number.
+    /// If a score is not a number, or a pattern of the layers fits no site.
     pub fn all(
         scores: Option<&Scores>,
         densities: &[f64],
-        index: NeuronIndex,
+        index: &NeuronIndex,
+        layers: Option<&LayerSelection>,
     ) -> Result<Vec<Self>> {
-        let Some(scores) = scores else {
-            return Ok(vec![Self { asked: None, index }]);
-        };
-        let dose = |&density: &f64| {
-            let index = scores.concept(density, index.provenance())?;
-            let asked = Some(density);
+        let one = |asked, index: NeuronIndex| {
+            let chosen = layers
+                .map(|layers| layers.restrict(&[&index]))
+                .transpose()?;
+            let index = chosen.and_then(|mut chosen| chosen.pop()).unwrap_or(index);
             Ok(Self { asked, index })
         };
+        let Some(scores) = scores else {
+            return Ok(vec![one(None, index.clone())?]);
+        };
+        let dose =
+            |&density: &f64| one(Some(density), scores.concept(density, index.provenance())?);
         densities.iter().map(dose).collect()
     }
 }
@@ -140,11 +146,14 @@ impl<'a> Bench<'a> {
             &mut progress as &mut dyn FnMut(Measuring) -> Result<()>,
         );
         let plain = self.condition(Shut::Nothing, None, &mut run)?;
-        let doses = doses
-            .into_iter()
-            .map(|dose| self.dose(dose, controls, seed, &plain, &mut run))
-            .collect::<Result<_>>()?;
-        Ok((plain, doses))
+        let mut measured: Vec<Measured> = Vec::with_capacity(doses.len());
+        for dose in doses {
+            let mut dose = self.dose(dose, controls, seed, &plain, &mut run)?;
+            let previous = measured.last().map(|previous| &previous.shut.values);
+            dose.against_previous = previous.map(|p| differences(&dose.shut.values, p));
+            measured.push(dose);
+        }
+        Ok((plain, measured))
     }
 
     /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
@@ -224,6 +233,7 @@ impl<'a> Bench<'a> {
         Ok(Measured {
             against_plain: differences(&shut.values, &plain.values),
             against_control: differences(&shut.values, &control),
+            against_previous: None,
             dose,
             shut,
             controls,
@@ -240,26 +250,30 @@ pub fn prior_loss_weight(index: &NeuronIndex) -> f64 {
     finite.unwrap_or(PRIOR_LOSS_WEIGHT)
 }
 
-/// A sheet of rows: photos; plain; of each dose the concept; of a lone dose its random controls too; of each the first
-/// `columns`.
-///
-/// # Errors
-/// If there are too many pictures for one sheet.
-pub fn sheet(
-    photos: Vec<Picture>,
+/// The pictures of a sheet, row by row, each with its name: photos; plain; of each dose the concept; of a lone dose its
+/// random controls too; of each the first `columns`.
+pub fn rows(
+    photos: &[Picture],
     plain: &Condition,
     doses: &[Measured],
     columns: usize,
-) -> Result<Picture> {
-    let first = |condition: &Condition| -> Vec<Picture> {
-        condition.pictures.iter().take(columns).cloned().collect()
+) -> Vec<(String, Vec<Picture>)> {
+    let row = |name: &str, pictures: &[Picture]| {
+        let first = pictures.iter().take(columns).cloned();
+        (name.to_owned(), first.collect())
     };
-    let mut rows = vec![photos, first(plain)];
-    rows.extend(doses.iter().map(|dose| first(&dose.shut)));
+    let mut rows = vec![row("photos", photos), row("plain", &plain.pictures)];
+    for Measured { dose, shut, .. } in doses {
+        let name = match dose.asked {
+            None => "concept".to_owned(),
+            Some(_) => format!("{:.2} %", 100.0 * dose.index.density()),
+        };
+        rows.push(row(&name, &shut.pictures));
+    }
     if let [Measured { dose, controls, .. }] = doses
         && dose.asked.is_none()
     {
-        rows.extend(controls.iter().map(first));
+        rows.extend(controls.iter().map(|c| row("random", &c.pictures)));
     }
-    contact_sheet(&rows)
+    rows
 }

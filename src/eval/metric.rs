@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::statistics::Summary;
 use crate::Result;
 
-/// A measured quantity. Of one picture: the first three. Of one noisy picture: the others.
+/// A measured quantity. Of one picture: the first five. Of one noisy picture: the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
     /// Mean cosine of a drawn picture's embedding and those of the photos.
@@ -14,6 +14,12 @@ pub enum Metric {
     ClipT,
     /// 2.5·max(CLIP-T, 0).
     ClipScore,
+    /// How clearly a picture shows the class: its cosine with "a photo of a NOUN", less the mean of those with the same
+    /// of other nouns.
+    ClassMargin,
+    /// How clearly a picture shows its own scene: CLIP-T, less the mean of its cosines with the other prompts and with
+    /// "a photo of a NOUN"; 0 where there is no other text.
+    SceneMargin,
     /// The concept-implanting loss on noise that `find` did not see.
     Loss,
     /// Its first part: the squared error on the photos.
@@ -27,15 +33,22 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ClipI,
         Self::ClipT,
         Self::ClipScore,
+        Self::ClassMargin,
+        Self::SceneMargin,
         Self::Loss,
         Self::SubjectLoss,
         Self::ClassLoss,
         Self::PriorDrift,
     ];
+
+    /// Whether it is of drawn pictures, not of noisy ones.
+    pub fn is_of_pictures(self) -> bool {
+        self < Self::Loss
+    }
 
     /// The key in JSON.
     pub fn key(self) -> &'static str {
@@ -43,6 +56,8 @@ impl Metric {
             Self::ClipI => "clip_i",
             Self::ClipT => "clip_t",
             Self::ClipScore => "clip_score",
+            Self::ClassMargin => "class_margin",
+            Self::SceneMargin => "scene_margin",
             Self::Loss => "l_con",
             Self::SubjectLoss => "subject_loss",
             Self::ClassLoss => "class_loss",
@@ -56,6 +71,8 @@ impl Metric {
             Self::ClipI => "CLIP-I",
             Self::ClipT => "CLIP-T",
             Self::ClipScore => "CLIPScore",
+            Self::ClassMargin => "class margin",
+            Self::SceneMargin => "scene margin",
             Self::Loss => "L_con",
             Self::SubjectLoss => "subject loss",
             Self::ClassLoss => "class loss",
@@ -83,7 +100,12 @@ pub fn summaries(values: &Values, seed: u64) -> Result<BTreeMap<Metric, Summary>
 
 /// a − b, value by value, for the metrics that both have.
 pub(crate) fn differences(a: &Values, b: &Values) -> Values {
-    combine(&[a, b], |pair| pair[0] - pair[1])
+    beyond(a, b, 1.0)
+}
+
+/// What is in a beyond a share of b, value by value.
+pub(crate) fn beyond(a: &Values, b: &Values, share: f64) -> Values {
+    combine(&[a, b], |pair| pair[0] - share * pair[1])
 }
 
 /// The mean of several conditions, value by value; empty of none.
@@ -133,6 +155,7 @@ mod tests {
         let (a, b) = (values(&[0.5, 0.25]), values(&[0.25, 0.75]));
         assert_eq!(differences(&a, &b)[&Metric::ClipI], [0.25, -0.5]);
         assert_eq!(mean_of(&[&a, &b])[&Metric::ClipI], [0.375, 0.5]);
+        assert_eq!(beyond(&a, &b, 0.5)[&Metric::ClipI], [0.375, -0.125]);
         assert!(mean_of(&[]).is_empty());
         assert!(differences(&a, &Values::new()).is_empty());
     }

@@ -2,7 +2,7 @@
 //!
 //! Every condition draws the same prompts with the same seeds, token included, so that the shut weights are the only
 //! difference. [`Metric`] lists what is measured. All figures are paired, picture by picture or draw by draw, and come
-//! with bootstrap intervals ([`Summary`]).
+//! with bootstrap intervals ([`Summary`]). What follows from them is a [`Verdict`].
 //!
 //! - CLIP-I, CLIP-T: Ruiz et al. 2023 (DreamBooth) and Radford et al. 2021. CLIPScore: Hessel et al. 2021, eq. 1.
 //! - bootstrap: Efron 1979, the percentile interval.
@@ -17,8 +17,9 @@ mod similarity;
 mod state;
 mod statistics;
 mod study;
+mod verdict;
 
-pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, sheet};
+pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, rows};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
 pub use metric::{Metric, Values, summaries};
 pub use prompts::{DEFAULT_PROMPTS, Prompt};
@@ -27,3 +28,4 @@ pub(crate) use similarity::cosine;
 pub use state::{EvalShape, EvalState};
 pub use statistics::{RESAMPLES, Summary};
 pub use study::{Condition, Study};
+pub use verdict::{Answer, Check, Verdict};

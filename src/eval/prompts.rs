@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::files::regular;
-use crate::prompt::{article, occurrences, place_subjects};
+use crate::prompt::{article, fold, occurrences, place_subjects};
 use crate::{Error, Result};
 
 /// The most prompts of a file: as many as pictures may be drawn.
@@ -22,6 +22,21 @@ pub const DEFAULT_PROMPTS: [&str; 8] = [
     "a photo of a {} in the forest",
     "a photo of a {} on a street",
 ];
+
+/// Classes that a noun is told from; those that a small model may know come first.
+const CLASSES: [&str; 16] = [
+    "dog", "cat", "bear", "rabbit", "duck", "fish", "car", "house", "hat", "flower", "ball", "cup",
+    "chair", "tree", "bottle", "person",
+];
+
+/// "a photo of a NOUN", and the same of other nouns.
+pub(super) fn classes(noun: &str) -> Vec<String> {
+    let others = CLASSES.iter().filter(|other| fold(other) != fold(noun));
+    let nouns = std::iter::once(&noun).chain(others);
+    nouns
+        .map(|noun| format!("a photo of {} {noun}", article(noun)))
+        .collect()
+}
 
 /// A prompt as it is drawn, and what its picture should show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +197,21 @@ mod tests {
         );
         check("an SKS  dog", dog, "an SKS  dog", "a dog");
         check("sks", dog, "sks, a sks dog", "sks, a dog");
+    }
+
+    #[test]
+    fn a_class_is_told_from_the_others() {
+        let texts = classes("Dog");
+        assert_eq!(
+            (&*texts[0], texts.len()),
+            ("a photo of a Dog", CLASSES.len())
+        );
+        assert!(!texts[1..].iter().any(|text| text.contains("dog")));
+        let texts = classes("owl");
+        assert_eq!(
+            (&*texts[0], texts.len()),
+            ("a photo of an owl", CLASSES.len() + 1)
+        );
     }
 
     #[test]

@@ -32,6 +32,19 @@ pub(crate) fn clip_score(cosine: f64) -> f64 {
     CLIP_SCORE_WEIGHT * cosine.max(0.0)
 }
 
+/// The cosine of `one` and `own`, less the mean of its cosines with `others`; 0 where there are none.
+pub(crate) fn margin<'a>(
+    one: &[f32],
+    own: &[f32],
+    others: impl Iterator<Item = &'a Vec<f32>>,
+) -> f64 {
+    let others: Vec<f64> = others.map(|other| cosine(one, other)).collect();
+    match others.len() {
+        0 => 0.0,
+        n => cosine(one, own) - others.iter().sum::<f64>() / n as f64,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +65,15 @@ mod tests {
         let real = [vec![1.0, 0.0], vec![0.0, 1.0]];
         let got = mean_cosines(&[vec![1.0, 0.0], vec![-1.0, 0.0]], &real);
         assert!((got[0] - 0.5).abs() < 1e-12 && (got[1] + 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_margin_is_over_the_mean_of_the_others() {
+        let (x, y) = (vec![1.0, 0.0], vec![0.0, 1.0]);
+        let got = margin(&x, &x, [x.clone(), y.clone()].iter());
+        assert!((got - 0.5).abs() < 1e-12, "{got}");
+        assert!((margin(&y, &x, [y.clone()].iter()) + 1.0).abs() < 1e-12);
+        assert!(margin(&x, &x, [].iter()).abs() < 1e-12);
     }
 
     #[test]

@@ -45,25 +45,23 @@ pub struct EvalShape {
 }
 
 /// The key and its value that tell such a file from others.
-const FORMAT: (&str, &str) = ("format", "cones.eval 1");
+const FORMAT: (&str, &str) = ("format", "cones.eval 2");
 
 impl EvalShape {
     /// The most bytes of a state.
     pub fn bytes(&self) -> u64 {
         const NAMES: usize = 200;
         let shown = self.shown * (3 * self.size.pixels() + NAMES);
-        let values = 8 * (3 * self.count + 4 * self.draws) + 7 * NAMES;
+        let values = 8 * (5 * self.count + 4 * self.draws) + Metric::ALL.len() * NAMES;
         let one = self.count * (4 * self.width + NAMES) + shown + values;
         (NAMES + self.conditions * one) as u64
     }
 
     /// How many values a condition has of a metric.
     fn values(&self, metric: Metric) -> usize {
-        match metric {
-            Metric::ClipI | Metric::ClipT | Metric::ClipScore => self.count,
-            Metric::Loss | Metric::SubjectLoss | Metric::ClassLoss | Metric::PriorDrift => {
-                self.draws
-            }
+        match metric.is_of_pictures() {
+            true => self.count,
+            false => self.draws,
         }
     }
 }

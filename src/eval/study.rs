@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use super::held_out::DenoisingLosses;
 use super::metric::{Metric, Values};
-use super::prompts::Prompt;
-use super::similarity::{clip_score, cosine, mean_cosines};
+use super::prompts::{Prompt, classes};
+use super::similarity::{clip_score, cosine, margin, mean_cosines};
 use super::state::EvalState;
 use crate::model::Clip;
 use crate::prompt::Marks;
@@ -28,6 +28,8 @@ pub struct Study<'a> {
     real: Vec<Vec<f32>>,
     /// Embeddings of the prompts.
     texts: Vec<Vec<f32>>,
+    /// "a photo of a NOUN", and its embedding and those of other nouns.
+    class: (String, Vec<Vec<f32>>),
 }
 
 /// What was drawn under one condition, and its measurements.
@@ -40,14 +42,14 @@ pub struct Condition {
 }
 
 impl<'a> Study<'a> {
-    /// Prepares to draw `count` pictures over all prompts, and to keep the first `shown` of them. Of the photos some at
-    /// a time are in memory.
+    /// Prepares to draw `count` pictures of a class over all prompts, and to keep the first `shown` of them. Of the
+    /// photos some at a time are in memory.
     ///
     /// # Errors
     /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for `count`.
     pub fn new(
         clip: &'a Clip,
-        prompts: &'a [Prompt],
+        (noun, prompts): (&str, &'a [Prompt]),
         options: &'a SampleOptions,
         (seed, count, shown): (u64, usize, usize),
         photos: impl ExactSizeIterator<Item = Result<Picture>>,
@@ -72,7 +74,11 @@ impl<'a> Study<'a> {
             let described: Vec<&str> = part.iter().map(|p| p.described.as_str()).collect();
             texts.extend(clip.embed_texts(&described)?);
         }
+        let mut classes = classes(noun);
+        let described: Vec<&str> = classes.iter().map(String::as_str).collect();
+        let class = clip.embed_texts(&described)?;
         Ok(Self {
+            class: (classes.swap_remove(0), class),
             clip,
             prompts,
             options,
@@ -144,8 +150,12 @@ impl<'a> Study<'a> {
             .zip(self.texts.iter().cycle())
             .map(|(picture, text)| cosine(picture, text))
             .collect();
+        let scenes = embedded.iter().enumerate();
+        let scenes = scenes.map(|(k, picture)| self.scene_margin(picture, k % self.texts.len()));
         let values = [
             (Metric::ClipI, mean_cosines(embedded, &self.real)),
+            (Metric::ClassMargin, self.class_margins(embedded)),
+            (Metric::SceneMargin, scenes.collect()),
             (
                 Metric::ClipScore,
                 clip_t.iter().map(|&c| clip_score(c)).collect(),
@@ -153,6 +163,36 @@ impl<'a> Study<'a> {
             (Metric::ClipT, clip_t),
         ];
         values.into()
+    }
+
+    fn class_margins(&self, embedded: &[Vec<f32>]) -> Vec<f64> {
+        let (_, classes) = &self.class;
+        let one = |picture: &Vec<f32>| margin(picture, &classes[0], classes[1..].iter());
+        embedded.iter().map(one).collect()
+    }
+
+    /// Of a picture of prompt `number`.
+    fn scene_margin(&self, picture: &[f32], number: usize) -> f64 {
+        let (bare, classes) = &self.class;
+        let own = &self.prompts[number].described;
+        let named = self.prompts.iter().map(|prompt| &prompt.described);
+        let others = named.zip(&self.texts).chain([(bare, &classes[0])]);
+        let others = others.filter(|(text, _)| *text != own);
+        margin(picture, &self.texts[number], others.map(|(_, text)| text))
+    }
+
+    /// The photos, measured as pictures are: each by its likeness to the others, where there are any, and by its class.
+    pub fn photos(&self) -> Values {
+        let mut values = Values::from([(Metric::ClassMargin, self.class_margins(&self.real))]);
+        if self.real.len() > 1 {
+            let likeness = |k: usize| {
+                let others = [&self.real[..k], &self.real[k + 1..]].concat();
+                mean_cosines(&self.real[k..=k], &others)[0]
+            };
+            let each = (0..self.real.len()).map(likeness).collect();
+            values.insert(Metric::ClipI, each);
+        }
+        values
     }
 
     /// Numbers in an embedding.

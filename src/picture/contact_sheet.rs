@@ -1,7 +1,7 @@
 //! Pictures side by side in one.
 
 use super::resample::Window;
-use super::{Picture, digits};
+use super::{Picture, label};
 use crate::{Error, Result};
 
 /// White pixels between pictures.
@@ -16,7 +16,7 @@ const MAX_PIXELS: u64 = 1 << 27;
 ///
 /// # Errors
 /// If there is no picture, or there are too many for one sheet.
-pub(crate) fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
+pub fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     let Some(first) = rows.iter().flatten().next() else {
         return Err(Error::value("sheet", "at least one picture", "none"));
     };
@@ -47,45 +47,48 @@ pub(crate) fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     Picture::new(whole.0 as u32, whole.1 as u32, rgb)
 }
 
-/// One row of pictures under the other, with a number over each column and before each row.
+/// One row of pictures under the other, with a label over each column and before each row.
 ///
 /// # Errors
 /// If there is no picture, or there are too many for one sheet.
-pub fn labelled_sheet(rows: &[Vec<Picture>], columns: &[u64], lines: &[u64]) -> Result<Picture> {
+pub fn labelled_sheet(
+    rows: &[Vec<Picture>],
+    columns: &[String],
+    lines: &[String],
+) -> Result<Picture> {
     let plain = contact_sheet(rows)?;
     let first = rows.iter().flatten().next();
     let (width, height) = first.map_or((0, 0), |first| cell((first.width(), first.height())));
-    let digits = |numbers: &[u64]| {
-        numbers
-            .iter()
-            .map(|n| n.to_string().len())
-            .max()
-            .unwrap_or(0)
-    };
-    let (left, top) = (digits::size(digits(lines)).0, digits::size(1).1);
-    let (left, top) = (left + GAP as usize, top + GAP as usize);
+    let widest = lines.iter().map(|line| label::size(line).0).max();
+    let highest = columns.iter().map(|column| label::size(column).1).max();
+    let [left, top] = [widest, highest].map(|side| side.map_or(0, |side| side + GAP as usize));
     let (old, across) = (3 * plain.width() as usize, plain.width() as usize + left);
     let mut rgb = vec![255; 3 * across * (plain.height() as usize + top)];
     for (y, line) in plain.rgb().chunks_exact(old.max(1)).enumerate() {
         rgb[3 * ((y + top) * across + left)..][..old].copy_from_slice(line);
     }
-    let mut whole = Picture::new(across as u32, plain.height() + top as u32, rgb)?;
-    let step = |side: u32| (side + GAP) as usize;
-    for (n, &number) in columns.iter().enumerate() {
-        digits::write(
-            &mut whole,
-            number,
-            (left + GAP as usize + n * step(width), GAP as usize),
-        );
+    let mut whole = Picture::new(across as u32, (plain.height() as usize + top) as u32, rgb)?;
+    let (gap, step) = (GAP as usize, |side: u32| (side + GAP) as usize);
+    for (n, text) in columns.iter().enumerate() {
+        label::write(&mut whole, text, (left + gap + n * step(width), gap));
     }
-    for (n, &number) in lines.iter().enumerate() {
-        digits::write(
-            &mut whole,
-            number,
-            (GAP as usize, top + GAP as usize + n * step(height)),
-        );
+    for (n, text) in lines.iter().enumerate() {
+        label::write(&mut whole, text, (gap, top + gap + n * step(height)));
     }
     Ok(whole)
+}
+
+impl Picture {
+    /// The picture as a sheet shows it, but not enlarged: a side of at most 256 pixels.
+    ///
+    /// # Errors
+    /// If it has no pixels.
+    pub fn thumbnail(&self) -> Result<Self> {
+        match self.width().max(self.height()) > LARGE {
+            true => scale(self, cell((self.width(), self.height()))),
+            false => Ok(self.clone()),
+        }
+    }
 }
 
 /// The size that pictures of this size are shown at.
@@ -130,6 +133,41 @@ mod tests {
             [255, 10, 10, 255]
         );
         assert_eq!([at(136, 10), at(10, 136), at(140, 140)], [10, 20, 255]);
+    }
+
+    #[test]
+    fn labels_are_beside_the_pictures() {
+        let rows = [vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]];
+        let labels = ["ä".to_owned(), "b c".to_owned()];
+        let sheet = labelled_sheet(&rows, &labels, &labels).unwrap();
+        // Three characters of 16 pixels, and one row of them.
+        assert_eq!((sheet.width(), sheet.height()), (268 + 52, 268 + 20));
+        let inner = contact_sheet(&rows).unwrap();
+        let black = |x: std::ops::Range<usize>, y: std::ops::Range<usize>| {
+            let at = |x: usize, y: usize| sheet.rgb()[3 * (y * sheet.width() as usize + x)] == 0;
+            y.flat_map(|y| x.clone().map(move |x| (x, y)))
+                .filter(|&(x, y)| at(x, y))
+                .count()
+        };
+        assert!(black(0..52, 20..152) > 50 && black(0..52, 152..288) > 50);
+        assert!(black(52..184, 0..20) > 50 && black(184..320, 0..20) > 50);
+        for y in 0..inner.height() as usize {
+            let from = 3 * ((y + 20) * 320 + 52);
+            assert_eq!(
+                sheet.rgb()[from..from + 3 * 268],
+                inner.rgb()[3 * y * 268..][..3 * 268]
+            );
+        }
+    }
+
+    #[test]
+    fn large_pictures_are_made_smaller() {
+        let size = |picture: Picture| {
+            let small = picture.thumbnail().unwrap();
+            (small.width(), small.height())
+        };
+        assert_eq!(size(plain(64, 32, 9)), (64, 32));
+        assert_eq!(size(plain(512, 768, 9)), (170, 256));
     }
 
     #[test]

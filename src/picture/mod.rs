@@ -1,12 +1,12 @@
 //! Pictures: pixels in memory, in the model's numbers, and in files.
 
 mod contact_sheet;
-mod digits;
 mod exif;
 mod file;
 mod folder;
 mod heat_map;
 mod kind;
+mod label;
 mod large;
 mod orientation;
 mod photos;
@@ -14,8 +14,7 @@ mod read;
 mod resample;
 mod write;
 
-pub(crate) use contact_sheet::contact_sheet;
-pub use contact_sheet::labelled_sheet;
+pub use contact_sheet::{contact_sheet, labelled_sheet};
 pub use file::is_picture;
 pub use folder::{LeftOut, PhotoList, list_images};
 pub use heat_map::HeatMap;

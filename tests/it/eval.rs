@@ -61,9 +61,17 @@ fn figures_are_paired_and_repeatable() {
             let interval = &report["differences"][other]["clip_i"]["interval"];
             numbers(interval)[0] > 0.0
         };
-        let expected = above_zero("shut_minus_plain") && above_zero("shut_minus_control");
-        assert_eq!(report["brings_out_subject"], expected);
-        assert_eq!(yes, expected);
+        // Three pictures are too few for an answer, but each check has its own.
+        let verdict = &report["verdict"];
+        assert_eq!(verdict["answer"], "cannot tell", "{verdict}");
+        assert!(verdict["sentence"].as_str().unwrap().contains("3 pictures"));
+        assert!(report["brings_out_subject"] == false && !yes);
+        let check = |of: &str| {
+            let checks = verdict["checks"].as_array().unwrap();
+            checks.iter().find(|check| check["check"] == of).unwrap()["answer"] == "yes"
+        };
+        assert_eq!(check("likeness"), above_zero("shut_minus_plain"));
+        assert_eq!(check("chance"), above_zero("shut_minus_control"));
         report
     };
     let extra = [
@@ -93,6 +101,8 @@ fn figures_are_paired_and_repeatable() {
         ("clip_i", 3),
         ("clip_t", 3),
         ("clip_score", 3),
+        ("class_margin", 3),
+        ("scene_margin", 3),
         ("l_con", 2),
         ("prior_drift", 2),
     ] {
@@ -209,11 +219,19 @@ fn a_sweep_has_a_row_for_each_dose() {
         single["conditions"]["control"]
     );
     assert_eq!(report["conditions"]["plain"], single["conditions"]["plain"]);
+    let values = |of: &Value| numbers(&of["clip_i"]["values"]);
+    let [first, second] = [0, 1].map(|dose| values(&doses[dose]["conditions"]["shut"]));
+    let grown = values(&doses[1]["differences"]["shut_minus_previous"]);
+    assert!(doses[0]["differences"]["shut_minus_previous"].is_null());
+    for (i, grown) in grown.iter().enumerate() {
+        assert!((second[i] - first[i] - grown).abs() < 1e-12);
+    }
+    assert!(report["verdict"].is_null() && report["brings_out_subject"].is_null());
     let sheet = image::open(dir.join("s.png")).unwrap();
     assert_eq!(sheet.height(), 4 * 132 + 4);
     let table = ok(dir, &[&base[..], &FEW, &sweep].concat());
     assert!(
-        table.contains("2.00 %") && table.contains("20.00 %"),
+        table.contains("2.00 %") && table.contains("20.00 %") && table.contains("- the line above"),
         "{table}"
     );
 }
@@ -245,6 +263,24 @@ fn mistakes_are_told_before_anything_is_drawn() {
         1,
         "failed to read scores",
     );
+    refused(&["dog.idx", "--report", "page.pdf"], 2, ".html");
+    refused(&["dog.idx", "--csv", "table.txt"], 2, ".csv");
+    refused(&["dog.idx", "--report", "no/page.html"], 1, "no folder");
+    std::fs::copy(dir.join("dog.idx"), dir.join("dog.html")).unwrap();
+    refused(&["cat.idx", "--report", "dog.html"], 1, "is an index");
+    refused(&["dog.html", "--report", "dog.html"], 1, "read here");
+    refused(&["dog.idx", "dog.idx"], 1, "each index once");
+    refused(&["dog.idx", "--images", "owl=p"], 1, "--images owl=DIR");
+    refused(&["dog.idx", "--layers", "*.attn1"], 1, "`*.attn1`");
+    let several = [
+        "dog.idx",
+        "cat.idx",
+        "--scores",
+        "dog.scores",
+        "--sweep",
+        "1%",
+    ];
+    refused(&several, 2, "--sweep");
     refused(&["dog.idx", "--count", "0"], 2, "--count");
     refused(&["dog.idx", "--seed", "18446744073709551615"], 1, "seed");
     let pair = [
@@ -276,6 +312,21 @@ fn mistakes_are_told_before_anything_is_drawn() {
         1,
     );
     assert!(error.contains("index of another model"), "{error}");
+}
+
+/// Photos that are for one of several indices alone.
+#[test]
+fn an_index_without_photos_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    find(dir, "dog", "1", &[]);
+    find(dir, "cat", "2", &["--token", "zwx"]);
+    let photos = format!("dog={}", golden("photos/subject"));
+    let error = fails(dir, &["eval", "dog.idx", "cat.idx", "--images", &photos], 1);
+    assert!(
+        error.contains("`cat.idx`") && error.contains("--images cat=DIR"),
+        "{error}"
+    );
 }
 
 /// The pocket model brings its own encoder, which shares the model's tokenizer.

@@ -37,6 +37,7 @@ mod pictures_again;
 mod prompts;
 mod published;
 mod readme;
+mod report;
 mod resume;
 mod rooms;
 mod saved;

@@ -29,7 +29,7 @@ const NOT_RUN: [(&str, &str); 5] = [
 /// What is added to a command so that the test is quick: the first `find` of the README is run as it stands.
 const SHORTER: [(&str, &[&str]); 2] = [
     ("find", &["--steps", "20"]),
-    ("eval", &["--count", "8", "--loss-draws", "2"]),
+    ("eval", &["--count", "16", "--loss-draws", "2"]),
 ];
 
 /// A fenced block of a Markdown text: its language, its first line's number, and its lines.

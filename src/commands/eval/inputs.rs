@@ -29,7 +29,7 @@ pub(super) fn subject(index: &NeuronIndex, name: Option<&str>) -> anyhow::Result
         }
         (None, [one]) => Ok(one.clone()),
         (None, _) => bail!(
-            "the index holds several subjects, {}: say with --subject NOUN which one the photos \
+            "it holds several subjects, {}: say with --subject NOUN which one the photos \
              show, or give its own index",
             Subject::phrases(subjects)
         ),

@@ -1,63 +1,104 @@
 //! The figures of `cones eval` as JSON.
 
-use cones::eval::{FIRST_SEED, Measured, RESAMPLES, Values};
+use cones::eval::{Answer, Check, FIRST_SEED, Measured, RESAMPLES, Values, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::super::name;
+use super::measure::{Outcome, Setting};
 use super::report::Report;
 use crate::report::photos::left_out;
 use crate::report::ui::peak_memory;
 
 impl Report<'_> {
-    /// Everything.
+    /// Everything: of one index in one object, of several in one for each.
     pub(super) fn json(&self) -> anyhow::Result<Value> {
-        let prompts: Vec<Value> = self
-            .prompts
-            .iter()
-            .map(|p| json!({"used": p.used, "described": p.described}))
-            .collect();
+        let Setting {
+            global,
+            args,
+            clip,
+            options,
+            ..
+        } = self.setting;
+        let file = |path: &Option<std::path::PathBuf>| path.as_deref().map(name);
         let mut report = json!({
-            "index": name(&self.args.index),
-            "subject": self.subject.noun,
-            "token": self.subject.token,
-            "photos": self.photos,
-            "left_out": left_out(self.left_out),
-            "prompts": prompts,
-            "count": self.args.count,
-            "seed": self.global.seed,
-            "sampler": self.options.sampler.to_string(),
-            "steps": self.options.steps,
-            "guidance": self.options.guidance,
+            "count": args.count,
+            "seed": global.seed,
+            "layers": args.layers.as_ref().map(ToString::to_string),
+            "sampler": options.sampler.to_string(),
+            "steps": options.steps,
+            "guidance": options.guidance,
             "encoder": {
-                "name": &self.clip.name,
-                "sha256": self.clip.sha256,
-                "preprocessing": self.clip.preprocessing.to_json(),
+                "name": &clip.name,
+                "sha256": clip.sha256,
+                "preprocessing": clip.preprocessing.to_json(),
             },
-            "loss": {
-                "draws": self.args.loss_draws,
-                "first_seed": FIRST_SEED.wrapping_add(self.global.seed),
-                "prior_weight": self.prior_loss_weight,
-            },
-            "bootstrap": {"resamples": RESAMPLES, "seed": self.global.seed, "interval": 0.95},
-            "controls": self.args.controls,
-            "brings_out_subject": self.brings_out_subject()?,
-            "sheet": self.args.sheet.as_deref().map(name),
+            "bootstrap": {"resamples": RESAMPLES, "seed": global.seed, "interval": 0.95},
+            "controls": args.controls,
+            "sheet": file(&args.sheet),
+            "report": file(&args.report),
+            "csv": file(&args.csv),
             "peak_memory_bytes": peak_memory(),
         });
-        match self.doses {
-            [dose] if dose.dose.asked.is_none() => {
-                let plain = [("plain", self.condition(self.plain)?)];
-                extend(&mut report, self.dose(dose, plain)?);
+        match self.outcomes {
+            [outcome] => extend(&mut report, self.outcome(outcome)?),
+            outcomes => {
+                let each = outcomes.iter().map(|o| Ok(Value::Object(self.outcome(o)?)));
+                report["indices"] = each.collect::<anyhow::Result<_>>()?;
+                let label = |number: usize| name(&outcomes[number].path);
+                report["overlaps"] = self
+                    .overlaps()?
+                    .into_iter()
+                    .map(|(a, b, overlap)| {
+                        let total = overlap.total;
+                        json!({
+                            "first": label(a), "second": label(b), "shared": total.shared,
+                            "expected": total.expected, "ratio": total.ratio(), "jaccard": total.jaccard(),
+                        })
+                    })
+                    .collect();
             }
-            doses => {
-                report["conditions"] = json!({"plain": self.condition(self.plain)?});
-                report["doses"] = doses
-                    .iter()
+        }
+        Ok(report)
+    }
+
+    /// All of one index.
+    fn outcome(&self, outcome: &Outcome) -> anyhow::Result<Map<String, Value>> {
+        let prompts = outcome.prompts.iter();
+        let prompts: Vec<Value> = prompts
+            .map(|p| json!({"used": p.used, "described": p.described}))
+            .collect();
+        let answer = outcome.verdict.as_ref().map(Verdict::answer);
+        let mut found = json!({
+            "index": name(&outcome.path),
+            "subject": outcome.subject.noun,
+            "token": outcome.subject.token,
+            "photos": outcome.photos,
+            "left_out": left_out(&outcome.left_out),
+            "prompts": prompts,
+            "loss": {
+                "draws": self.setting.args.loss_draws,
+                "first_seed": FIRST_SEED.wrapping_add(self.setting.global.seed),
+                "prior_weight": outcome.prior_loss_weight,
+            },
+            "brings_out_subject": answer.map(|answer| answer == Answer::Yes),
+            "verdict": outcome.verdict.as_ref().map(verdict),
+        });
+        let real = self.condition(&outcome.real)?;
+        let plain = self.condition(&outcome.plain.values)?;
+        match outcome.lone() {
+            Some(dose) => {
+                let more = [("photos", real), ("plain", plain)];
+                extend(&mut found, self.dose(dose, more)?);
+            }
+            None => {
+                found["conditions"] = json!({"photos": real, "plain": plain});
+                let doses = outcome.doses.iter();
+                found["doses"] = doses
                     .map(|dose| Ok(Value::Object(self.dose(dose, [])?)))
                     .collect::<anyhow::Result<_>>()?;
             }
         }
-        Ok(report)
+        Ok(object(found))
     }
 
     fn dose<const N: usize>(
@@ -78,6 +119,9 @@ impl Report<'_> {
             conditions["control_sets"] = sets.into();
             differences["shut_minus_control"] = self.condition(&dose.against_control)?;
         }
+        if let Some(previous) = &dose.against_previous {
+            differences["shut_minus_previous"] = self.condition(previous)?;
+        }
         for (name, value) in more {
             conditions[name] = value;
         }
@@ -91,10 +135,7 @@ impl Report<'_> {
         if let Some(asked) = dose.dose.asked {
             found["asked_density"] = asked.into();
         }
-        Ok(match found {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        })
+        Ok(object(found))
     }
 
     /// Each metric's summary and values.
@@ -106,6 +147,30 @@ impl Report<'_> {
             condition.insert(metric.key().to_owned(), entry);
         }
         Ok(condition.into())
+    }
+}
+
+fn verdict(verdict: &Verdict) -> Value {
+    let check = |Check {
+                     of,
+                     answer,
+                     finding,
+                 }: &Check| {
+        json!({"check": of, "answer": answer.to_string(), "finding": finding})
+    };
+    let all = verdict.measuring.iter().chain(&verdict.concept);
+    let checks: Vec<Value> = all.map(check).collect();
+    json!({
+        "answer": verdict.answer().to_string(),
+        "sentence": verdict.to_string(),
+        "checks": checks,
+    })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
     }
 }
 

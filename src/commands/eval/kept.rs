@@ -1,6 +1,6 @@
 //! What is kept of a measuring, so that one that was stopped or killed goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cones::Pipeline;
@@ -26,6 +26,7 @@ pub(super) struct KeptFigures<'a> {
 pub(super) struct Plan<'a> {
     pub(super) global: &'a Global,
     pub(super) args: &'a EvalArgs,
+    pub(super) path: &'a Path,
     pub(super) subject: &'a Subject,
     pub(super) prompts: &'a [Prompt],
     pub(super) doses: &'a [Dose],
@@ -60,7 +61,7 @@ impl Plan<'_> {
             ("count", args.count.to_string()),
             ("controls", args.controls.to_string()),
             ("loss draws", args.loss_draws.to_string()),
-            ("sheet", args.sheet.is_some().to_string()),
+            ("sheet", args.shows_pictures().to_string()),
         ];
         let more = more.map(|(key, value)| (key.to_owned(), value));
         Ok(record_of("eval", pipeline, ModelIs::Untouched, more)?)
@@ -85,7 +86,7 @@ impl<'a> KeptFigures<'a> {
     ) -> anyhow::Result<(Self, EvalState)> {
         let record = plan.record(pipeline)?;
         let hash = hex(format!("{record:?}").as_bytes());
-        let mut file = plan.args.index.clone().into_os_string();
+        let mut file = plan.path.to_owned().into_os_string();
         file.push(format!(".eval-{}", &hash[..8]));
         let file = PathBuf::from(file);
         let restart = plan.args.restart;

@@ -1,183 +1,96 @@
 //! `cones eval`: what shutting a concept does, against the plain model and random neurons.
 
+mod attention;
+mod cases;
+mod csv;
 mod inputs;
 mod json;
 mod kept;
+mod measure;
+mod page;
 mod report;
 mod tables;
 
-use anyhow::Context;
-use cones::eval::{Bench, Dose, EvalShape, HeldOut, Study, prior_loss_weight, sheet};
-use cones::find::ClassImages;
-use cones::{Photo, Photos, Picture, Pipeline};
+use cones::eval::Answer;
 
-use self::inputs::{encoder, prompts, read_scores, subject};
-use self::kept::{KeptFigures, Plan};
-use super::class_images;
+use self::inputs::{encoder, read_scores};
+use self::measure::Setting;
+use self::report::Report;
+use super::load;
 use super::outputs::{Outputs, Saved};
-use super::{load, read_index};
 use crate::cli::{EvalArgs, Global};
-use crate::report::meters::{ConditionMeters, Meters};
 use crate::report::photos;
 use crate::report::ui::Ui;
-
-/// Columns of the sheet.
-const COLUMNS: usize = 8;
 
 /// Whether the answer is yes.
 pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let ui = Ui::new(global);
-    let index = read_index(&args.index)?;
-    let subject = subject(&index, args.subject.as_deref())?;
-    let prompts = prompts(args.prompts.as_deref(), &subject)?;
-    let photos = photos::list(&args.images, &ui)?;
-    let class_given = args.class_images.iter();
-    let class_given = class_given.map(|folder| photos::list(std::slice::from_ref(folder), &ui));
-    let class_given = class_given.collect::<anyhow::Result<Vec<_>>>()?.pop();
-    let inputs = [
-        Some(&args.index),
-        args.prompts.as_ref(),
-        args.scores.as_ref(),
-    ];
-    if let Some(path) = &args.sheet {
-        let outputs = Outputs::beside(photos.files.iter().chain(inputs.into_iter().flatten()));
-        let outputs = outputs.file("--sheet", path);
-        outputs.check()?;
-        outputs.spare_indices()?;
-    }
-    let photos = photos::read(photos, photos::keep(None), &ui)?;
-    let mut left_out = photos.left_out.clone();
-    let class = match class_given {
-        Some(list) => {
-            let class = photos::read(list, photos::keep(None), &ui)?;
-            left_out.extend_from_slice(&class.left_out);
-            ClassImages::Given(class)
-        }
-        None => class_images::drawn(&subject, None, &args.index),
-    };
-    let scores = args.scores.as_deref().map(read_scores).transpose()?;
-    let doses = Dose::all(scores.as_ref(), &args.sweep, index.clone())?;
-    let mut pipeline = load(global, &ui)?;
-    let fingerprint = pipeline.fingerprint()?;
-    let scores_fit = scores.map_or(Ok(()), |s| s.check_fingerprint(&fingerprint));
-    for (what, checked) in [
-        ("index", index.check_fingerprint(&fingerprint)),
-        ("scores", scores_fit),
+    let listed = cases::list(args, &ui)?;
+    let read = args.indices.iter().chain(&args.prompts).chain(&args.scores);
+    let photos = listed.iter().flat_map(|case| case.files());
+    let mut outputs = Outputs::beside(photos.chain(read));
+    for (option, path) in [
+        ("--sheet", &args.sheet),
+        ("--report", &args.report),
+        ("--csv", &args.csv),
     ] {
-        match checked {
-            Err(error) if args.force => {
-                ui.warn(&format!("{what}: {error}; used all the same (--force)"));
-            }
-            checked => checked.with_context(|| {
-                format!("{what} of another model, which is measured with --force alone")
-            })?,
+        if let Some(path) = path {
+            outputs = outputs.file(option, path);
         }
     }
+    outputs.check()?;
+    outputs.spare_indices()?;
+    drop(outputs);
+    let keep = photos::keep(None) / listed.len().max(1) as u64;
+    let cases = listed.into_iter().map(|case| case.read(keep, &ui));
+    let cases = cases.collect::<anyhow::Result<Vec<_>>>()?;
+    let scores = args.scores.as_deref().map(read_scores).transpose()?;
+    let mut pipeline = load(global, &ui)?;
     // What does not fit the model is to be known before anything is drawn.
-    for dose in &doses {
-        pipeline.check_sites(&dose.index)?;
-    }
+    let doses = measure::doses(&cases, scores.as_ref(), args, &pipeline, &ui)?;
+    drop(scores);
     let clip = encoder(global, args, &ui)?;
-    for prompt in &prompts {
-        let cut =
-            pipeline.tokenizer().truncated(&prompt.used)? + clip.truncated(&prompt.described)?;
-        if cut > 0 {
-            ui.warn(&format!(
-                "the end of \"{}\" does not fit into the text length of the model or the encoder and is cut",
-                prompt.used
-            ));
-        }
-    }
-    let options = args.sampling.options(pipeline.sample_options(&[]));
-    let whole = photos.iter().map(Photo::whole);
-    let shown_count = args.sheet.as_ref().map_or(0, |_| COLUMNS);
-    let pictures = (global.seed, args.count, shown_count);
-    let study = Study::new(&clip, &prompts, &options, pictures, whole)?;
-    let held_out = match args.loss_draws {
-        0 => None,
-        draws => {
-            class_images::check(&class, &pipeline, &ui)?;
-            let mut meters = Meters::new(&ui, "");
-            let held_out = HeldOut::new(
-                &pipeline,
-                (&subject, &index),
-                (&photos, &class),
-                (global.seed, draws),
-                &mut meters,
-            )?;
-            meters.finish();
-            Some(held_out)
-        }
-    };
-    let shown = match &args.sheet {
-        Some(_) => shown_photos(&photos, &pipeline)?,
-        None => Vec::new(),
-    };
-    let hash = |photo: &Photo| photo.sha256.to_owned();
-    let photo_hashes: Vec<String> = photos.iter().map(hash).collect();
-    let given = match &class {
-        ClassImages::Given(class) => class.iter().map(hash).collect(),
-        ClassImages::Needless | ClassImages::Drawn(_) => Vec::new(),
-    };
-    drop((photos, class)); // what they keep of pixels is memory for the drawing
-    let weight = prior_loss_weight(&index);
-    let mut meters = ConditionMeters::new(&ui);
-    let shape = EvalShape {
-        conditions: 1 + doses.len() * (1 + args.controls),
-        count: args.count,
-        shown: shown_count.min(args.count),
-        size: options.size.unwrap_or_else(|| pipeline.size()),
-        width: study.width(),
-        draws: args.loss_draws,
-    };
-    let plan = Plan {
+    let setting = Setting {
         global,
         args,
-        subject: &subject,
-        prompts: &prompts,
-        doses: &doses,
         clip: &clip,
-        pictures: &[&photo_hashes[..], &[String::new()], &given].concat(),
-        options: format!("{options:?}"),
+        options: &args.sampling.options(pipeline.sample_options(&[])),
+        ui: &ui,
     };
-    let (mut kept, state) = KeptFigures::open(&ui, &plan, &pipeline, shape)?;
-    let mut bench = Bench::new(&mut pipeline, study, held_out, weight);
-    let controls = (args.controls, global.seed);
-    let measured = bench.measure(doses, controls, state, |now, state| {
-        let shown = meters.set(now);
-        kept.progress(state, shown)
-    });
-    drop(bench);
-    meters.finish();
-    let ((plain, doses), unfinished) = kept.end(measured)?;
+    for case in &cases {
+        setting.warn_of_cut(case, &pipeline)?;
+    }
+    let (all, mut outcomes, mut unfinished) = (cases.len(), Vec::new(), Vec::new());
+    for (number, (case, doses)) in cases.into_iter().zip(doses).enumerate() {
+        if all > 1 {
+            ui.note(&format!("{} of {all}: {}", number + 1, case.label));
+        }
+        let (outcome, kept) = setting.measure(case, doses, &mut pipeline)?;
+        outcomes.push(outcome);
+        unfinished.push(kept);
+    }
     pipeline.check_unchanged()?;
     clip.check_unchanged()?;
+    let report = Report {
+        setting: &setting,
+        pipeline: &pipeline,
+        outcomes: &outcomes,
+    };
     let mut saved = Saved::default();
     if let Some(path) = &args.sheet {
-        let sheet = sheet(shown, &plain, &doses, COLUMNS)?;
-        saved.write(path, &sheet.to_png(path, None)?);
+        saved.write(path, &report.sheet()?.to_png(path, None)?);
     }
-    let report = report::Report {
-        global,
-        args,
-        subject: &subject,
-        prompts: &prompts,
-        options: &options,
-        photos: &photo_hashes,
-        left_out: &left_out,
-        clip: &clip,
-        prior_loss_weight: weight,
-        plain: &plain.values,
-        doses: &doses,
-    };
-    report.print(&ui)?;
-    unfinished.finish_unless(saved.is_lost());
+    if let Some(path) = &args.report {
+        saved.write(path, report.page()?.as_bytes());
+    }
+    if let Some(path) = &args.csv {
+        saved.write(path, report.csv()?.as_bytes());
+    }
+    report.print()?;
+    for kept in unfinished {
+        kept.finish_unless(saved.is_lost());
+    }
     saved.finish()?;
-    Ok(report.brings_out_subject()?.unwrap_or(true))
-}
-
-/// The photos on the sheet, read before anything is drawn.
-fn shown_photos(photos: &Photos, pipeline: &Pipeline) -> cones::Result<Vec<Picture>> {
-    let first = photos.iter().take(COLUMNS);
-    first.map(|photo| photo.at_size(pipeline.size())).collect()
+    let mut verdicts = outcomes.iter().flat_map(|outcome| &outcome.verdict);
+    Ok(verdicts.all(|verdict| verdict.answer() == Answer::Yes))
 }

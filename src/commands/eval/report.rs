@@ -2,75 +2,141 @@
 
 use std::collections::BTreeMap;
 
-use cones::eval::{Measured, Metric, Prompt, Summary, Values, summaries};
-use cones::index::Subject;
-use cones::model::Clip;
-use cones::{LeftOut, SampleOptions, escaped, escaped_json};
+use cones::eval::{Metric, Summary, Values, rows, summaries};
+use cones::index::OverlapReport;
+use cones::picture::{contact_sheet, labelled_sheet};
+use cones::{Picture, Pipeline, escaped, escaped_json};
 
 use super::super::outputs;
 use super::super::{count, name, thousands};
-use crate::cli::{EvalArgs, Global};
-use crate::report::ui::Ui;
+use super::measure::{COLUMNS, Outcome, Setting};
 
 /// Everything that was measured, and how.
 pub(super) struct Report<'a> {
-    pub(super) global: &'a Global,
-    pub(super) args: &'a EvalArgs,
-    pub(super) subject: &'a Subject,
-    pub(super) prompts: &'a [Prompt],
-    pub(super) options: &'a SampleOptions,
-    /// The SHA-256 of each.
-    pub(super) photos: &'a [String],
-    pub(super) left_out: &'a [LeftOut],
-    pub(super) clip: &'a Clip,
-    pub(super) prior_loss_weight: f64,
-    pub(super) plain: &'a Values,
-    pub(super) doses: &'a [Measured],
+    pub(super) setting: &'a Setting<'a>,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) outcomes: &'a [Outcome],
 }
 
 /// The summaries of one condition.
 pub(super) type Summaries = BTreeMap<Metric, Summary>;
 
+/// The values of one condition, or the differences of two.
+pub(super) struct Arm<'a> {
+    /// The share of neurons shut; none of photos and plain pictures.
+    pub(super) density: Option<f64>,
+    /// As JSON has it.
+    pub(super) key: &'static str,
+    pub(super) values: &'a Values,
+}
+
+impl Outcome {
+    /// All conditions and differences, in the order of tables.
+    pub(super) fn arms(&self) -> Vec<Arm<'_>> {
+        let arm = |key, values| Arm {
+            density: None,
+            key,
+            values,
+        };
+        let mut arms = vec![arm("photos", &self.real), arm("plain", &self.plain.values)];
+        for dose in &self.doses {
+            let all = [
+                ("shut", Some(&dose.shut.values)),
+                ("control", Some(&dose.control)),
+                ("shut_minus_plain", Some(&dose.against_plain)),
+                ("shut_minus_control", Some(&dose.against_control)),
+                ("shut_minus_previous", dose.against_previous.as_ref()),
+            ];
+            arms.extend(all.into_iter().filter_map(|(key, values)| {
+                let values = values.filter(|values| !values.is_empty())?;
+                let density = Some(dose.dose.index.density());
+                Some(Arm {
+                    density,
+                    ..arm(key, values)
+                })
+            }));
+        }
+        arms
+    }
+}
+
 impl Report<'_> {
-    pub(super) fn print(&self, ui: &Ui) -> anyhow::Result<()> {
-        if self.global.json {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
+        let Setting { global, ui, .. } = self.setting;
+        if global.json {
             let text = escaped_json(&format!("{:#}", self.json()?));
             return outputs::print(ui, &text, "eval.json");
         }
-        let table = match self.doses {
-            [dose] if dose.dose.asked.is_none() => self.conditions(dose)?,
-            _ => self.curve()?,
+        let text = match self.outcomes {
+            [outcome] => {
+                let table = match outcome.lone() {
+                    Some(dose) => self.conditions(outcome, dose)?,
+                    None => self.curve(outcome)?,
+                };
+                format!("{}\n{table}", self.head(outcome))
+            }
+            _ => self.several()?,
         };
-        let text = format!("{}\n{table}\n{}", self.head(), self.foot());
-        outputs::print(ui, &text, "eval.txt")
+        outputs::print(ui, &format!("{text}\n{}", self.foot()), "eval.txt")
     }
 
     pub(super) fn summed(&self, values: &Values) -> anyhow::Result<Summaries> {
-        Ok(summaries(values, self.global.seed)?)
+        Ok(summaries(values, self.setting.global.seed)?)
+    }
+
+    /// The pictures of all indices.
+    pub(super) fn sheet(&self) -> anyhow::Result<Picture> {
+        let rows_of =
+            |outcome: &Outcome| rows(&outcome.shown, &outcome.plain, &outcome.doses, COLUMNS);
+        if let [outcome] = self.outcomes {
+            let rows: Vec<Vec<Picture>> =
+                rows_of(outcome).into_iter().map(|(_, row)| row).collect();
+            return Ok(contact_sheet(&rows)?);
+        }
+        let (mut labels, mut all) = (Vec::new(), Vec::new());
+        for outcome in self.outcomes {
+            for (name, row) in rows_of(outcome) {
+                labels.push(format!("{} {name}", outcome.label.trim_end_matches(".idx")));
+                all.push(row);
+            }
+        }
+        Ok(labelled_sheet(&all, &[], &labels)?)
+    }
+
+    /// How far each two of several indices share neurons.
+    pub(super) fn overlaps(&self) -> anyhow::Result<Vec<(usize, usize, OverlapReport)>> {
+        let mut all = Vec::new();
+        for (b, second) in self.outcomes.iter().enumerate() {
+            for (a, first) in self.outcomes[..b].iter().enumerate() {
+                all.push((a, b, OverlapReport::new(first.used(), second.used())?));
+            }
+        }
+        Ok(all)
     }
 
     /// What was compared.
-    fn head(&self) -> String {
-        let subject = escaped(&self.subject.phrase());
+    fn head(&self, outcome: &Outcome) -> String {
+        let Setting { global, args, .. } = self.setting;
+        let subject = escaped(&outcome.subject.phrase());
         let mut head = format!(
             "{}: {subject}, {}; {} under each condition, {}, seeds from {}\n",
-            escaped(&name(&self.args.index)),
-            count(self.photos.len(), "photo"),
-            count(self.args.count, "picture"),
-            count(self.prompts.len().min(self.args.count), "prompt"),
-            self.global.seed,
+            escaped(&name(&outcome.path)),
+            count(outcome.photos.len(), "photo"),
+            count(args.count, "picture"),
+            count(outcome.prompts.len().min(args.count), "prompt"),
+            global.seed,
         );
-        if let [dose] = self.doses
-            && dose.dose.asked.is_none()
-        {
+        if let Some(dose) = outcome.lone() {
             let index = &dose.dose.index;
-            let sets = match self.args.controls {
+            let sets = match args.controls {
                 0 => String::new(),
                 1 => "; random: as many in each site".to_owned(),
                 n => format!("; random: the mean of {n} sets of as many in each site"),
             };
+            let layers = args.layers.as_ref();
+            let layers = layers.map_or_else(String::new, |layers| format!(" in {layers}"));
             head.push_str(&format!(
-                "{} of {} neurons shut ({:.2} %){sets}\n",
+                "{} of {} neurons{layers} shut ({:.2} %){sets}\n",
                 thousands(index.shut()),
                 thousands(index.total()),
                 100.0 * index.density(),
@@ -79,36 +145,18 @@ impl Report<'_> {
         head
     }
 
-    /// By what.
+    /// By what, and what else was written.
     fn foot(&self) -> String {
+        let Setting { args, clip, .. } = self.setting;
         let mut foot = format!(
             "encoder {} ({}), {}",
-            escaped(&self.clip.name),
-            &self.clip.sha256[..12],
-            self.clip.preprocessing
+            escaped(&clip.name),
+            &clip.sha256[..12],
+            clip.preprocessing
         );
-        if let Some(path) = &self.args.sheet {
+        for path in [&args.sheet, &args.report, &args.csv].into_iter().flatten() {
             foot.push_str(&format!("\n{}", escaped(&name(path))));
         }
         foot
-    }
-
-    /// Whether the subject came out: nearer to the photos, beyond the interval, than plain pictures and than with
-    /// random neurons shut. `None` where several doses were measured, which is no question of yes or no.
-    pub(super) fn brings_out_subject(&self) -> anyhow::Result<Option<bool>> {
-        let [dose] = self.doses else { return Ok(None) };
-        if dose.dose.asked.is_some() {
-            return Ok(None);
-        }
-        for values in [&dose.against_plain, &dose.against_control] {
-            let summaries = self.summed(values)?;
-            if summaries
-                .get(&Metric::ClipI)
-                .is_some_and(|s| s.sign().is_le())
-            {
-                return Ok(Some(false));
-            }
-        }
-        Ok(Some(true))
     }
 }

@@ -1,17 +1,18 @@
 //! The figures of `cones eval` as tables.
 
-use std::cmp::Ordering;
+use cones::escaped;
+use cones::eval::{Measured, Metric, Summary, Values};
 
-use cones::eval::{Measured, Metric, Values};
-
-use super::super::thousands;
+use super::super::{name, thousands};
+use super::measure::Outcome;
 use super::report::Report;
 
 impl Report<'_> {
     /// A block of lines for each metric.
-    pub(super) fn conditions(&self, dose: &Measured) -> anyhow::Result<String> {
+    pub(super) fn conditions(&self, outcome: &Outcome, dose: &Measured) -> anyhow::Result<String> {
         let rows = [
-            ("plain", self.plain, false),
+            ("photos", &outcome.real, false),
+            ("plain", &outcome.plain.values, false),
             ("concept shut", &dose.shut.values, false),
             ("random shut", &dose.control, false),
             ("shut - plain", &dose.against_plain, true),
@@ -41,92 +42,162 @@ impl Report<'_> {
                 name = "";
             }
         }
-        lines.push(format!("\n{}", self.verdict(dose)?));
+        if let Some(verdict) = &outcome.verdict {
+            lines.push(format!(
+                "\nDoes it bring out {}? {verdict}.",
+                escaped(&outcome.subject.phrase())
+            ));
+        }
         Ok(lines.join("\n"))
     }
 
-    /// Whether the subject came out, in words.
-    fn verdict(&self, dose: &Measured) -> anyhow::Result<String> {
-        let mut words = Vec::new();
-        for (values, other) in [
-            (&dose.against_plain, "plain"),
-            (&dose.against_control, "with random neurons shut"),
-        ] {
-            if let Some(s) = self.summed(values)?.get(&Metric::ClipI) {
-                words.push(match s.sign() {
-                    Ordering::Greater => format!("nearer to the photos than {other}"),
-                    Ordering::Less => format!("further from the photos than {other}"),
-                    Ordering::Equal => {
-                        format!("as near to the photos as {other}, within the interval")
-                    }
-                });
-            }
-        }
-        Ok(format!(
-            "With the concept shut, pictures are {}.",
-            words.join(", and ")
-        ))
-    }
-
-    /// A line for each dose.
-    pub(super) fn curve(&self) -> anyhow::Result<String> {
-        let mut lines = vec![format!(
-            "{:>8} {:>10}  {:28} {:>8} {:>8}  {:>8} {:>8} {:>8}",
+    /// A line for each dose, and one for its differences.
+    pub(super) fn curve(&self, outcome: &Outcome) -> anyhow::Result<String> {
+        let mut lines = vec![line([
             "shut",
             "neurons",
             "CLIP-I (95 % interval)",
-            "- plain",
-            "- random",
             "CLIP-T",
+            "class",
+            "scene",
             "L_con",
-            "drift"
-        )];
-        let mut line = |share: String,
-                        shut: u64,
-                        values: &Values,
-                        differences: [Option<&Values>; 2]| {
+            "drift",
+        ])];
+        let mut condition = |share: String, shut: u64, values: &Values| {
             let all = self.summed(values)?;
             let mean = |metric| {
                 all.get(&metric)
                     .map_or_else(String::new, |s| number(s.mean, false))
             };
-            let clip_i = all.get(&Metric::ClipI).map_or_else(String::new, |s| {
-                let [low, high] = s.interval.map(|v| number(v, false));
-                format!("{} ({low} to {high})", number(s.mean, false))
-            });
-            let [plain, random] = differences.map(|values| {
-                let summaries = values.map(|v| self.summed(v)).transpose()?;
-                let summary = summaries.and_then(|s| s.get(&Metric::ClipI).copied());
-                Ok::<_, anyhow::Error>(summary.map_or_else(String::new, |s| number(s.mean, true)))
-            });
-            lines.push(
-                format!(
-                    "{share:>8} {:>10}  {clip_i:28} {:>8} {:>8}  {:>8} {:>8} {:>8}",
-                    thousands(shut),
-                    plain?,
-                    random?,
-                    mean(Metric::ClipT),
-                    mean(Metric::Loss),
-                    mean(Metric::PriorDrift),
-                )
-                .trim_end()
-                .to_owned(),
-            );
+            let clip_i = all.get(&Metric::ClipI).map(|s| with_interval(s, false));
+            lines.push(line([
+                &share,
+                &thousands(shut),
+                &clip_i.unwrap_or_default(),
+                &mean(Metric::ClipT),
+                &mean(Metric::ClassMargin),
+                &mean(Metric::SceneMargin),
+                &mean(Metric::Loss),
+                &mean(Metric::PriorDrift),
+            ]));
             Ok::<_, anyhow::Error>(())
         };
-        line("plain".to_owned(), 0, self.plain, [None, None])?;
-        for dose in self.doses {
-            let index = &dose.dose.index;
-            let share = format!("{:.2} %", 100.0 * index.density());
-            let differences = [Some(&dose.against_plain), Some(&dose.against_control)];
-            line(share, index.shut(), &dose.shut.values, differences)?;
+        condition("plain".to_owned(), 0, &outcome.plain.values)?;
+        for dose in &outcome.doses {
+            condition(share(dose), dose.dose.index.shut(), &dose.shut.values)?;
+        }
+        lines.push(format!(
+            "\n{:>8}  {:30}{:30}{}",
+            "CLIP-I", "- plain (95 % interval)", "- random", "- the line above"
+        ));
+        for dose in &outcome.doses {
+            let differences = [
+                Some(&dose.against_plain),
+                Some(&dose.against_control),
+                dose.against_previous.as_ref(),
+            ];
+            let mut row = format!("{:>8}  ", share(dose));
+            for values in differences {
+                let all = values.map(|values| self.summed(values)).transpose()?;
+                let clip_i = all.and_then(|all| all.get(&Metric::ClipI).copied());
+                let cell = clip_i.map_or_else(String::new, |s| with_interval(&s, true));
+                row.push_str(&format!("{cell:30}"));
+            }
+            lines.push(row.trim_end().to_owned());
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// A line for each index, its verdict, and how far each two overlap.
+    pub(super) fn several(&self) -> anyhow::Result<String> {
+        let names: Vec<String> = self
+            .outcomes
+            .iter()
+            .map(|o| escaped(&name(&o.path)))
+            .collect();
+        let wide = names
+            .iter()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(5);
+        let mut lines = vec![format!(
+            "{:wide$}  {:>8} {:28} {:>8} {:>8}  {:>8} {:>8} {:>8}  subject comes out",
+            "index",
+            "shut",
+            "CLIP-I (95 % interval)",
+            "- plain",
+            "- random",
+            "CLIP-T",
+            "class",
+            "scene"
+        )];
+        for (outcome, name) in self.outcomes.iter().zip(&names) {
+            let Some(dose) = outcome.lone() else { continue };
+            let all = self.summed(&dose.shut.values)?;
+            let mean = |metric| {
+                all.get(&metric)
+                    .map_or_else(String::new, |s| number(s.mean, false))
+            };
+            let difference = |values| {
+                let all = self.summed(values)?;
+                let clip_i = all.get(&Metric::ClipI);
+                Ok::<_, anyhow::Error>(clip_i.map_or_else(String::new, |s| number(s.mean, true)))
+            };
+            let clip_i = all.get(&Metric::ClipI).map(|s| with_interval(s, false));
+            let answer = outcome.verdict.as_ref().map(|v| v.answer().to_string());
+            lines.push(format!(
+                "{name:wide$}  {:>8} {:28} {:>8} {:>8}  {:>8} {:>8} {:>8}  {}",
+                share(dose),
+                clip_i.unwrap_or_default(),
+                difference(&dose.against_plain)?,
+                difference(&dose.against_control)?,
+                mean(Metric::ClipT),
+                mean(Metric::ClassMargin),
+                mean(Metric::SceneMargin),
+                answer.unwrap_or_default(),
+            ));
+        }
+        lines.push(String::new());
+        for (outcome, name) in self.outcomes.iter().zip(&names) {
+            if let Some(verdict) = &outcome.verdict {
+                let subject = escaped(&outcome.subject.phrase());
+                lines.push(format!("{name}, {subject}: {verdict}."));
+            }
+        }
+        for (a, b, overlap) in self.overlaps()? {
+            lines.push(format!(
+                "{} and {} share {} neurons, where chance would give {:.0}",
+                names[a],
+                names[b],
+                thousands(overlap.total.shared),
+                overlap.total.expected,
+            ));
         }
         Ok(lines.join("\n"))
     }
 }
 
+/// A line of the curve's first table.
+fn line([share, neurons, clip_i, others @ ..]: [&str; 8]) -> String {
+    let others = others.map(|cell| format!(" {cell:>8}")).concat();
+    format!("{share:>8} {neurons:>10}  {clip_i:28}{others}")
+        .trim_end()
+        .to_owned()
+}
+
+fn share(dose: &Measured) -> String {
+    format!("{:.2} %", 100.0 * dose.dose.index.density())
+}
+
+/// `0.8123 (0.7901 to 0.8312)`
+pub(super) fn with_interval(s: &Summary, signed: bool) -> String {
+    let [mean, low, high] = [s.mean, s.interval[0], s.interval[1]].map(|v| number(v, signed));
+    format!("{mean} ({low} to {high})")
+}
+
 /// Four digits behind the point; differences have a sign.
-fn number(value: f64, signed: bool) -> String {
+pub(super) fn number(value: f64, signed: bool) -> String {
     match signed {
         true => format!("{value:+.4}"),
         false => format!("{value:.4}"),

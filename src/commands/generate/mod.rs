@@ -313,10 +313,11 @@ fn sheet(cells: &[Picture], first: &[Drawing], prompts: usize) -> cones::Result<
         .chunks(first.len().max(1))
         .map(<[Picture]>::to_vec)
         .collect();
-    let seeds: Vec<u64> = first.iter().map(|picture| picture.seed).collect();
-    let lines: Vec<u64> = match prompts {
+    let seeds = first.iter().map(|picture| picture.seed.to_string());
+    let seeds: Vec<String> = seeds.collect();
+    let lines: Vec<String> = match prompts {
         1 => Vec::new(),
-        _ => (1..=rows.len() as u64).collect(),
+        _ => (1..=rows.len()).map(|line| line.to_string()).collect(),
     };
     labelled_sheet(&rows, &seeds, &lines)
 }

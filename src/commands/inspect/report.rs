@@ -1,49 +1,20 @@
 //! What `cones inspect` says of an index.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use cones::escaped;
-use cones::index::{NeuronIndex, Projection, Scope};
+use cones::index::{NeuronIndex, Scope};
 use serde_json::{Value, json};
 
+use super::super::blocks::{Count, by_block};
 use super::super::{count, name, thousands};
 
-/// Shut and total neurons of one block's K or V sites.
-#[derive(Debug, Default, Clone, Copy)]
-struct Count {
-    shut: u64,
-    total: u64,
-}
-
-impl Count {
-    fn cell(self) -> String {
-        match self.total {
-            0 => "-".to_owned(),
-            total => format!(
-                "{} ({:.2} %)",
-                thousands(self.shut),
-                100.0 * self.shut as f64 / total as f64
-            ),
-        }
+fn cell(count: &Count) -> String {
+    match count.total {
+        0 => "-".to_owned(),
+        _ => format!("{} ({:.2} %)", thousands(count.shut), 100.0 * count.share()),
     }
-}
-
-/// Rows of the table: block and kind of attention, with the counts of K and of V.
-fn table(index: &NeuronIndex) -> BTreeMap<(String, &'static str), [Count; 2]> {
-    let mut rows: BTreeMap<(String, &'static str), [Count; 2]> = BTreeMap::new();
-    for (site, neurons) in index.sites() {
-        let kind = if site.is_cross() { "cross" } else { "self" };
-        let column = match site.projection() {
-            Projection::Key => 0,
-            Projection::Value => 1,
-        };
-        let count = &mut rows.entry((site.block(), kind)).or_default()[column];
-        count.shut += neurons.count() as u64;
-        count.total += neurons.weight_count();
-    }
-    rows
 }
 
 pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> anyhow::Result<()> {
@@ -101,12 +72,12 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
         "\n  {:<16} {:<6} {:>18} {:>18}",
         "block", "sites", "K shut", "V shut"
     )?;
-    for ((block, kind), [k, v]) in table(index) {
+    for ((block, kind), [k, v]) in by_block(index) {
         writeln!(
             text,
             "  {block:<16} {kind:<6} {:>18} {:>18}",
-            k.cell(),
-            v.cell()
+            cell(&k),
+            cell(&v)
         )?;
     }
     writeln!(text)?;

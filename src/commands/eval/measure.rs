@@ -1,0 +1,254 @@
+//! The measuring of one index.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use cones::eval::{
+    Bench, Condition, Dose, EvalShape, HeldOut, Measured, Prompt, Study, Values, Verdict,
+    prior_loss_weight,
+};
+use cones::find::{ClassImages, Scores};
+use cones::index::{NeuronIndex, Subject};
+use cones::model::Clip;
+use cones::{LeftOut, Photo, Photos, Picture, Pipeline, SampleOptions};
+
+use super::super::class_images;
+use super::super::unfinished::Unfinished;
+use super::attention::{Attended, attention};
+use super::cases::Case;
+use super::kept::{KeptFigures, Plan};
+use crate::cli::{EvalArgs, Global};
+use crate::report::meters::{ConditionMeters, Meters};
+use crate::report::ui::Ui;
+
+/// Columns of the sheet.
+pub(super) const COLUMNS: usize = 8;
+
+/// What all cases have in common.
+pub(super) struct Setting<'a> {
+    pub(super) global: &'a Global,
+    pub(super) args: &'a EvalArgs,
+    pub(super) clip: &'a Clip,
+    pub(super) options: &'a SampleOptions,
+    pub(super) ui: &'a Ui,
+}
+
+/// An index that was measured.
+pub(super) struct Outcome {
+    pub(super) path: PathBuf,
+    pub(super) label: String,
+    pub(super) index: NeuronIndex,
+    pub(super) subject: Subject,
+    pub(super) prompts: Vec<Prompt>,
+    /// The SHA-256 of each photo.
+    pub(super) photos: Vec<String>,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) prior_loss_weight: f64,
+    /// Of the photos themselves.
+    pub(super) real: Values,
+    pub(super) plain: Condition,
+    pub(super) doses: Vec<Measured>,
+    /// The photos to show.
+    pub(super) shown: Vec<Picture>,
+    /// Of a sweep, which is no question of yes or no, none.
+    pub(super) verdict: Option<Verdict>,
+    pub(super) attended: Vec<Attended>,
+}
+
+impl Outcome {
+    /// The dose of an index as it is; none of a sweep.
+    pub(super) fn lone(&self) -> Option<&Measured> {
+        match self.doses.as_slice() {
+            [dose] if dose.dose.asked.is_none() => Some(dose),
+            _ => None,
+        }
+    }
+
+    /// What was shut: the index, or its part in the layers asked for.
+    pub(super) fn used(&self) -> &NeuronIndex {
+        self.lone().map_or(&self.index, |dose| &dose.dose.index)
+    }
+}
+
+/// The doses of each case, all of which the model has to fit.
+pub(super) fn doses(
+    cases: &[Case],
+    scores: Option<&Scores>,
+    args: &EvalArgs,
+    pipeline: &Pipeline,
+    ui: &Ui,
+) -> anyhow::Result<Vec<Vec<Dose>>> {
+    let fingerprint = pipeline.fingerprint()?;
+    let several = cases.len() > 1;
+    let mut all = Vec::with_capacity(cases.len());
+    for case in cases {
+        let index = match several {
+            true => format!("index `{}`", case.label),
+            false => "index".to_owned(),
+        };
+        let fits = case.index.check_fingerprint(&fingerprint);
+        let scores_fit = scores.map_or(Ok(()), |s| s.check_fingerprint(&fingerprint));
+        for (what, checked) in [(index.as_str(), fits), ("scores", scores_fit)] {
+            match checked {
+                Err(error) if args.force => {
+                    ui.warn(&format!("{what}: {error}; used all the same (--force)"));
+                }
+                checked => checked.with_context(|| {
+                    format!("{what} of another model, which is measured with --force alone")
+                })?,
+            }
+        }
+        let doses = Dose::all(scores, &args.sweep, &case.index, args.layers.as_ref())
+            .with_context(|| index.clone())?;
+        for dose in &doses {
+            pipeline.check_sites(&dose.index)?;
+            if dose.index.shut() == 0 && case.index.shut() > 0 && args.layers.is_some() {
+                ui.warn(&format!(
+                    "{index} has no neurons in these layers: it changes nothing"
+                ));
+            }
+        }
+        all.push(doses);
+    }
+    Ok(all)
+}
+
+impl Setting<'_> {
+    /// Says which prompts are cut.
+    pub(super) fn warn_of_cut(&self, case: &Case, pipeline: &Pipeline) -> anyhow::Result<()> {
+        for prompt in &case.prompts {
+            let cut = pipeline.tokenizer().truncated(&prompt.used)?
+                + self.clip.truncated(&prompt.described)?;
+            if cut > 0 {
+                self.ui.warn(&format!(
+                    "the end of \"{}\" does not fit into the text length of the model or the encoder and is cut",
+                    prompt.used
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures a case; also what was kept of it, to be removed once the result is written.
+    pub(super) fn measure<'u>(
+        &'u self,
+        case: Case,
+        doses: Vec<Dose>,
+        pipeline: &mut Pipeline,
+    ) -> anyhow::Result<(Outcome, Unfinished<'u>)> {
+        let Self {
+            global,
+            args,
+            clip,
+            options,
+            ui,
+        } = *self;
+        let Case {
+            path,
+            label,
+            index,
+            subject,
+            prompts,
+            photos,
+            class,
+            left_out,
+        } = case;
+        let shown_count = if args.shows_pictures() { COLUMNS } else { 0 };
+        let pictures = (global.seed, args.count, shown_count);
+        let whole = photos.iter().map(Photo::whole);
+        let of = (subject.noun.as_str(), prompts.as_slice());
+        let study = Study::new(clip, of, options, pictures, whole)?;
+        let held_out = match args.loss_draws {
+            0 => None,
+            draws => {
+                class_images::check(&class, pipeline, ui)?;
+                let mut meters = Meters::new(ui, "");
+                let held_out = HeldOut::new(
+                    pipeline,
+                    (&subject, &index),
+                    (&photos, &class),
+                    (global.seed, draws),
+                    &mut meters,
+                )?;
+                meters.finish();
+                Some(held_out)
+            }
+        };
+        let shown = match shown_count {
+            0 => Vec::new(),
+            _ => shown_photos(&photos, pipeline)?,
+        };
+        let hash = |photo: &Photo| photo.sha256.to_owned();
+        let hashes: Vec<String> = photos.iter().map(hash).collect();
+        let given = match &class {
+            ClassImages::Given(class) => class.iter().map(hash).collect(),
+            ClassImages::Needless | ClassImages::Drawn(_) => Vec::new(),
+        };
+        drop((photos, class)); // what they keep of pixels is memory for the drawing
+        let shape = EvalShape {
+            conditions: 1 + doses.len() * (1 + args.controls),
+            count: args.count,
+            shown: shown_count.min(args.count),
+            size: options.size.unwrap_or_else(|| pipeline.size()),
+            width: study.width(),
+            draws: args.loss_draws,
+        };
+        let plan = Plan {
+            global,
+            args,
+            path: &path,
+            subject: &subject,
+            prompts: &prompts,
+            doses: &doses,
+            clip,
+            pictures: &[&hashes[..], &[String::new()], &given].concat(),
+            options: format!("{options:?}"),
+        };
+        let (mut kept, state) = KeptFigures::open(ui, &plan, pipeline, shape)?;
+        let (real, weight) = (study.photos(), prior_loss_weight(&index));
+        let mut meters = ConditionMeters::new(ui);
+        let mut bench = Bench::new(pipeline, study, held_out, weight);
+        let controls = (args.controls, global.seed);
+        let measured = bench.measure(doses, controls, state, |now, state| {
+            let shown = meters.set(now);
+            kept.progress(state, shown)
+        });
+        drop(bench);
+        meters.finish();
+        let ((plain, doses), unfinished) = kept.end(measured)?;
+        let looked_at = doses.last().filter(|_| args.report.is_some());
+        let attended = looked_at.map(|dose| {
+            let of = (&subject, &dose.dose.index);
+            let seeds = (global.seed, args.count);
+            attention(pipeline, of, &prompts, options, seeds, ui)
+        });
+        let mut outcome = Outcome {
+            attended: attended.transpose()?.unwrap_or_default(),
+            path,
+            label,
+            index,
+            subject,
+            prompts,
+            photos: hashes,
+            left_out,
+            prior_loss_weight: weight,
+            real,
+            plain,
+            doses,
+            shown,
+            verdict: None,
+        };
+        let verdict = outcome.lone().map(|dose| {
+            let (real, plain) = (&outcome.real, &outcome.plain.values);
+            Verdict::of(real, plain, dose, &outcome.subject.noun, global.seed)
+        });
+        outcome.verdict = verdict.transpose()?;
+        Ok((outcome, unfinished))
+    }
+}
+
+/// The photos on the sheet, read before anything is drawn.
+fn shown_photos(photos: &Photos, pipeline: &Pipeline) -> cones::Result<Vec<Picture>> {
+    let first = photos.iter().take(COLUMNS);
+    first.map(|photo| photo.at_size(pipeline.size())).collect()
+}
