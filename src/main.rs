@@ -26,20 +26,13 @@ fn main() -> ExitCode {
     match run(&global, &command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE, // a negative answer, already printed
-        Err(error) => {
-            if global.json {
-                print_error(&error);
-            }
-            fail(&error, color(global.color))
-        }
+        Err(error) => fail(&error, global.json, color(global.color)),
     }
 }
 
 /// An error as one JSON object, in the place of the result.
-fn print_error(error: &anyhow::Error) {
-    let hint = hint(error).map(str::to_owned);
-    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    let said = json!({"error": {"message": error.to_string(), "causes": causes, "hint": hint}});
+fn print_error(message: &str, causes: &[String], hint: Option<&str>) {
+    let said = json!({"error": {"message": message, "causes": causes, "hint": hint}});
     let mut out = std::io::stdout().lock();
     // Where stdout takes nothing, stderr has it all the same.
     let _ =
@@ -68,7 +61,7 @@ fn parse() -> Result<Cli, ExitCode> {
                 let all = drawn.completed(std::env::args_os());
                 Cli::definition().try_get_matches_from(all)
             }
-            Err(error) => return Err(fail(&error, color(cli::Color::Auto))),
+            Err(error) => return Err(fail(&error, asks_for_json(), color(cli::Color::Auto))),
         },
         Err(error) => Err(error),
     };
@@ -79,6 +72,10 @@ fn parse() -> Result<Cli, ExitCode> {
     });
     parsed.map_err(|error| {
         if error.use_stderr() {
+            if asks_for_json() {
+                let (message, hint) = usage(&error);
+                print_error(&message, &[], Some(&hint));
+            }
             match printable(&error) {
                 Some(message) => say(message.trim_end()),
                 None => drop(error.print()),
@@ -90,6 +87,30 @@ fn parse() -> Result<Cli, ExitCode> {
             _ => ExitCode::SUCCESS,
         }
     })
+}
+
+/// Whether results are to be JSON, of a command line that may not be understood as a whole.
+fn asks_for_json() -> bool {
+    let arguments = std::env::args_os().skip(1);
+    let mut options = arguments.take_while(|argument| argument != "--");
+    options.any(|argument| argument == "--json")
+}
+
+/// What is wrong with the command line, as one line, and the next step.
+fn usage(error: &clap::Error) -> (String, String) {
+    let text = error.render().to_string();
+    let line = |paragraph: &str| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        words.join(" ")
+    };
+    let mut paragraphs = text.split("\n\n").map(line);
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    let tip = paragraphs.find_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned()));
+    (
+        message,
+        tip.unwrap_or_else(|| "`--help` says what there is to say".to_owned()),
+    )
 }
 
 /// What is wrong with the command line, where arguments in it cannot be printed as they are: names may come from a
@@ -113,6 +134,7 @@ fn run(global: &Global, command: &Command) -> anyhow::Result<bool> {
     let ui = Ui::new(global);
     Ui::catch_interrupts()?;
     signals::answer_shortened_files();
+    signals::answer_aborts();
     let computes = match command {
         Command::Inspect(_) | Command::Completions { .. } | Command::Man { .. } => false,
         Command::Merge(args) => args.tune.is_some(),
@@ -161,7 +183,11 @@ fn start_threads(global: &Global, ui: &Ui) -> anyhow::Result<()> {
 }
 
 /// Prints an error with its causes and the next step; the exit code is 130 after an interrupt, else 1.
-fn fail(error: &anyhow::Error, color: bool) -> ExitCode {
+fn fail(error: &anyhow::Error, json: bool, color: bool) -> ExitCode {
+    if json {
+        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        print_error(&error.to_string(), &causes, hint(error));
+    }
     let ours = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());

@@ -85,6 +85,33 @@ pub(crate) fn answer_shortened_files() {
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(crate) fn answer_shortened_files() {}
 
+/// Makes an error of an abort, which is how the standard library ends a program whose memory or stack has run out, once
+/// it has said so: a status that scripts know, and the next step, in place of a core.
+#[cfg(unix)]
+pub(crate) fn answer_aborts() {
+    extern "C" fn answer(_: libc::c_int) {
+        const SAID: &[u8] = b"error: the program cannot go on; the line above says why\n\n\
+            hint: if memory ran out, end other programs, or raise the limit (ulimit -v)\n";
+        // SAFETY: only what a handler of signals may do: `write` of a constant, and `_exit`.
+        #[expect(unsafe_code, reason = "a handler of signals")]
+        unsafe {
+            libc::write(2, SAID.as_ptr().cast(), SAID.len());
+            libc::_exit(1);
+        }
+    }
+
+    // SAFETY: the handler is as above.
+    #[expect(unsafe_code, reason = "a call of the C library")]
+    unsafe {
+        let answer = answer as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::signal(libc::SIGABRT, answer);
+    }
+}
+
+/// The system tells it in another way.
+#[cfg(not(unix))]
+pub(crate) fn answer_aborts() {}
+
 #[cfg(unix)]
 fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: a `sigaction` is plain numbers, for which zeros are values; without a new action the call only fills it

@@ -48,6 +48,9 @@ pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
 ///
 /// A link is followed: what it points to is replaced. A file that is there already keeps its mode, and its owner where
 /// that may be set. What exists and is no regular file (`/dev/stdout`, a named pipe) is written to, not replaced.
+///
+/// # Errors
+/// [`Error::Io`]; the file is then as it was, or where only the disk's keeping of its new name failed, the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with(path, |file| file.write_all(bytes))
 }
@@ -70,8 +73,7 @@ pub(crate) fn replace_with(
         let place = place(path)?;
         let file = beside(&place, contents, there.as_ref())?;
         file.persist(&place).map_err(|error| error.error)?;
-        sync_folder(folder(&place));
-        Ok(())
+        sync_folder(folder(&place))
     };
     write().map_err(Error::io("write", path))
 }
@@ -84,8 +86,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let file = beside(path, |file| file.write_all(bytes), None)?;
         file.persist_noclobber(path).map_err(|error| error.error)?;
-        sync_folder(folder(path));
-        Ok(())
+        // Whoever asked for it looks for another place then.
+        sync_folder(folder(path)).inspect_err(|_| drop(fs::remove_file(path)))
     };
     write().map_err(Error::io("write", path))
 }
@@ -169,9 +171,17 @@ fn beside(
 }
 
 /// Has the disk keep a new name, as far as the system can: a power cut then leaves the old file or the new one.
-fn sync_folder(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
+///
+/// # Errors
+/// If the disk fails, or is full. That it keeps no folders, or that this user may not read this one, is none.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    match synced {
+        Err(error) if !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 

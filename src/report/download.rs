@@ -75,11 +75,13 @@ pub(crate) fn ask(question: &str) -> Result<bool, Error> {
     let _ = stderr.flush();
     drop(stderr);
     let (sender, answer) = channel();
-    std::thread::spawn(move || {
+    let reader = move || {
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);
         sender.send(read.map(|_| line))
-    });
+    };
+    // Without a thread there is no answer.
+    let _ = std::thread::Builder::new().spawn(reader);
     loop {
         match answer.recv_timeout(LOOK) {
             Ok(line) => {

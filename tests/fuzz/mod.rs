@@ -10,6 +10,7 @@ mod alloc;
 mod changes;
 mod models;
 mod targets;
+mod unfinished;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};

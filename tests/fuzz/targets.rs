@@ -66,7 +66,7 @@ fn seal(bytes: &mut [u8], found: &str) {
     }
 }
 
-fn plan(scope: Scope, settings: &[(&str, &str)]) -> Provenance {
+pub(super) fn plan(scope: Scope, settings: &[(&str, &str)]) -> Provenance {
     let settings = settings
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -87,7 +87,7 @@ fn plan(scope: Scope, settings: &[(&str, &str)]) -> Provenance {
     }
 }
 
-fn site(projection: &str) -> Site {
+pub(super) fn site(projection: &str) -> Site {
     let name = format!("mid_block.attentions.0.transformer_blocks.0.attn2.{projection}.weight");
     name.parse().unwrap()
 }
@@ -139,6 +139,20 @@ fn indices() {
     );
 }
 
+/// [`seal`] of scores, or of a part of them.
+pub(super) fn sealed_scores(bytes: &mut Vec<u8>) {
+    for error in [
+        Scores::from_bytes(bytes).err(),
+        Part::from_bytes(bytes).err(),
+    ] {
+        if let Some(Error::File { found, .. }) = error
+            && found.len() == 64
+        {
+            seal(bytes, &found);
+        }
+    }
+}
+
 #[test]
 fn scores() {
     let plan = plan(
@@ -158,32 +172,26 @@ fn scores() {
         let view = TensorView::new(Dtype::F32, vec![2, 2], &bytes).unwrap();
         safetensors::serialize([(site("to_k").as_str(), view)], None).unwrap()
     };
-    let sealed = |bytes: &mut Vec<u8>| {
-        for error in [
-            Scores::from_bytes(bytes).err(),
-            Part::from_bytes(bytes).err(),
-        ] {
-            if let Some(Error::File { found, .. }) = error
-                && found.len() == 64
-            {
-                seal(bytes, &found);
+    run(
+        "scores",
+        &[whole, part, foreign],
+        4000,
+        sealed_scores,
+        |bytes| {
+            let (scores, part) = (Scores::from_bytes(bytes), Part::from_bytes(bytes));
+            if let Ok(part) = &part {
+                assert_eq!(Part::from_bytes(&part.to_bytes().unwrap()).unwrap(), *part);
             }
-        }
-    };
-    run("scores", &[whole, part, foreign], 4000, sealed, |bytes| {
-        let (scores, part) = (Scores::from_bytes(bytes), Part::from_bytes(bytes));
-        if let Ok(part) = &part {
-            assert_eq!(Part::from_bytes(&part.to_bytes().unwrap()).unwrap(), *part);
-        }
-        match scores {
-            Ok(scores) => {
-                let selection = scores.provenance().and_then(Selection::of);
-                let _ = selection.and_then(|selection| scores.choose(selection, None));
-                true
+            match scores {
+                Ok(scores) => {
+                    let selection = scores.provenance().and_then(Selection::of);
+                    let _ = selection.and_then(|selection| scores.choose(selection, None));
+                    true
+                }
+                Err(_) => part.is_ok(),
             }
-            Err(_) => part.is_ok(),
-        }
-    });
+        },
+    );
 }
 
 #[test]

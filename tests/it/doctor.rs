@@ -106,16 +106,46 @@ fn variables_say_where_to_compute_and_keep() {
 fn errors_are_json_where_results_are() {
     let dir = ready();
     let dir = dir.path();
-    for (args, part, hint) in [
-        (&["inspect", "none.idx", "--json"][..], "none.idx", false),
-        (&["generate", "<lora:x:1>", "--json"], "<lora:x:1>", true),
-    ] {
+    let cases: &[(&[&str], i32, &str, bool)] = &[
+        (&["inspect", "none.idx", "--json"], 1, "none.idx", false),
+        (&["generate", "<lora:x:1>", "--json"], 1, "<lora:x:1>", true),
+        // What is wrong with the command line: said by clap, by a value, by us, and of a picture's own options.
+        (&["--json"], 2, "subcommand", true),
+        (
+            &["generate", "--json", "dog", "--stepps=3"],
+            2,
+            "'--stepps' found",
+            true,
+        ),
+        (&["find", "--json"], 2, "--subject <NOUN>", true),
+        (
+            &["find", "p", "--json", "--subject", "\u{1b}[2J\n"],
+            2,
+            "expected a word",
+            true,
+        ),
+        (
+            &["generate", "dog", "--json", "-o", "x.gif"],
+            2,
+            "found `x.gif`",
+            true,
+        ),
+        (
+            &["generate", "--from", "none.png", "--json"],
+            1,
+            "none.png",
+            false,
+        ),
+    ];
+    for &(args, code, part, hint) in cases {
         let output = cones(dir, args);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
         let said = json(&String::from_utf8(output.stdout).unwrap());
         let message = said["error"]["message"].as_str().unwrap();
         let causes = said["error"]["causes"].to_string();
-        assert!(message.contains(part) || causes.contains(part), "{said}");
+        let told = cones::escaped(message);
+        assert!(told.contains(part) || causes.contains(part), "{said}");
+        assert_eq!(message.lines().count(), 1, "{said}");
         assert_eq!(said["error"]["hint"].is_string(), hint, "{said}");
         assert!(
             String::from_utf8(output.stderr)
@@ -123,7 +153,13 @@ fn errors_are_json_where_results_are() {
                 .contains("error: ")
         );
     }
-    assert!(cones(dir, &["inspect", "none.idx"]).stdout.is_empty());
+    for args in [
+        &["inspect", "none.idx"][..],
+        &["generate", "--stepps"],
+        &["generate", "--stepps", "--", "--json"],
+    ] {
+        assert!(cones(dir, args).stdout.is_empty(), "{args:?}");
+    }
 }
 
 #[test]

@@ -313,3 +313,58 @@ fn the_place_of_the_state_is_taken_meanwhile() {
         assert_eq!(fs::read(dir.join("precious")).unwrap(), b"precious");
     }
 }
+
+/// The disk fails exactly when a file is to get its name, when its bytes are to be kept, or its name: an error that
+/// names the file and says where the result is, the file that was there as it was, and nothing left over. Every call of
+/// every command: `examples/reliability/attack.py --only calls`.
+#[test]
+fn a_disk_that_fails_at_a_rename_or_a_sync() {
+    let traces = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .status();
+    if !traces.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no strace that may trace");
+        return;
+    }
+    let dir = ready();
+    let dir = dir.path();
+    let out = dir.join("d");
+    let saved = |name: &str| name.contains(".saved");
+    for (command, output) in [
+        (
+            "find --subject dog --steps 1 --batch 1 --force p",
+            "d/o.idx",
+        ),
+        ("merge a.idx b.idx --force", "d/o.idx"),
+        ("generate dog --steps 1", "d/o.png"),
+    ] {
+        for (calls, number, error, may_be_new) in [
+            ("rename,renameat,renameat2", 1, "EIO", false),
+            ("fsync,fdatasync", 1, "ENOSPC", false),
+            ("fsync,fdatasync", 2, "EIO", true),
+        ] {
+            fs::create_dir_all(&out).unwrap();
+            fs::write(dir.join(output), b"old").unwrap();
+            let script = format!(
+                "exec strace -f -o /dev/null -e trace=rename,renameat,renameat2,fsync,fdatasync -e \
+                 inject={calls}:error={error}:when={number} '{}' {command} -o {output}",
+                env!("CARGO_BIN_EXE_cones")
+            );
+            let (code, _, said) = shell(dir, &script);
+            let case = format!("{command}, {calls} {number}: {said}");
+            assert_eq!(code, Some(1), "{case}");
+            assert!(
+                said.contains(output) && said.contains("it is in `"),
+                "{case}"
+            );
+            let bytes = fs::read(dir.join(output)).unwrap();
+            assert!(bytes == b"old" || may_be_new && bytes.len() > 100, "{case}");
+            let names = fs::read_dir(&out).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.filter(|name| !saved(name)).collect();
+            names.sort();
+            assert_eq!(names, [output.trim_start_matches("d/")], "{case}");
+            fs::remove_dir_all(&out).unwrap();
+        }
+    }
+}

@@ -138,7 +138,11 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let mut series = Series::open(&ui, args, &pictures, plan)?;
     // Gigabytes to read, which no step waits for: only what the first picture says needs it.
     let file = PathBuf::from(&global.model);
-    let mut hashing = (!args.no_metadata).then(|| thread::spawn(move || model_hashes(&file)));
+    let hash = {
+        let file = file.clone();
+        move || model_hashes(&file)
+    };
+    let mut hashing = (!args.no_metadata).then(|| thread::Builder::new().spawn(hash));
     let mut hashes = Vec::new();
     let mut meter = ui.meter("drawing");
     let (start, mut passes) = (Instant::now(), 0);
@@ -178,9 +182,13 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
                 path, seed, heat, ..
             } = &mut pictures[at];
             if let Some(hashing) = hashing.take() {
-                hashes = hashing
-                    .join()
-                    .unwrap_or_else(|panic| resume_unwind(panic))?;
+                hashes = match hashing {
+                    Ok(hashing) => hashing
+                        .join()
+                        .unwrap_or_else(|panic| resume_unwind(panic))?,
+                    // There may be no more threads.
+                    Err(_) => model_hashes(&file)?,
+                };
             }
             let said = Drawn {
                 hashes: &hashes,

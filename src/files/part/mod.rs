@@ -109,7 +109,7 @@ impl Part {
     /// Keeps what there is of the work now, in place of what was kept before.
     ///
     /// # Errors
-    /// [`Error::Io`]; what was kept before is still there then.
+    /// [`Error::Io`]; what was kept before, or this, is there then.
     pub fn save(
         &mut self,
         done: &str,
@@ -128,8 +128,7 @@ impl Part {
         let file = file.inspect_err(|_| drop(fs::remove_file(&new)));
         self.file = file.map_err(Error::io("write", &self.path))?;
         self.kept = true;
-        sync_folder(folder(&self.path));
-        Ok(())
+        sync_folder(folder(&self.path)).map_err(Error::io("write", &self.path))
     }
 
     /// Takes away what was kept: the result is there.
