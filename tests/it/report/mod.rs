@@ -17,7 +17,7 @@ use crate::eval::answer;
 /// The colours of the arms in `style.css`, on white paper.
 const COLOURS: [(&str, [u8; 3]); 4] = [
     ("shut", [0xd9, 0x60, 0x2b]),
-    ("plain", [0x6b, 0x76, 0x80]),
+    ("plain", [0x82, 0x50, 0xb4]),
     ("control", [0x3b, 0x6f, 0xd4]),
     ("photos", [0x2b, 0x8a, 0x4b]),
 ];
@@ -83,7 +83,9 @@ fn scale(plot: &str, axis: &str, anchor: &str) -> impl Fn(f64) -> f64 {
     let ticks: Vec<(f64, f64)> = ticks
         .filter_map(|tick| {
             let value = between(tick, ">", "<")?.parse().ok()?;
-            Some((attribute(tick, axis), value))
+            // A text beside an axis stands a little below its line.
+            let below = if axis == "y" { 4.0 } else { 0.0 };
+            Some((attribute(tick, axis) - below, value))
         })
         .collect();
     let ([first, ..], [.., last]) = (&ticks[..], &ticks[..]) else {
