@@ -83,7 +83,10 @@ fn parse() -> Result<Cli, ExitCode> {
             return ExitCode::from(2);
         }
         match error.print().and_then(|()| std::io::stdout().flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                say(&format!("error: cannot write to stdout: {error}"));
+                ExitCode::FAILURE
+            }
             _ => ExitCode::SUCCESS,
         }
     })

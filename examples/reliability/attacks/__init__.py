@@ -1,0 +1,1 @@
+"""Attacks on `cones`, by what is attacked; `../attack.py` runs them."""
