@@ -140,7 +140,7 @@ fn indices() {
 }
 
 /// [`seal`] of scores, or of a part of them.
-pub(super) fn sealed_scores(bytes: &mut Vec<u8>) {
+pub(super) fn sealed_scores(bytes: &mut [u8]) {
     for error in [
         Scores::from_bytes(bytes).err(),
         Part::from_bytes(bytes).err(),
@@ -176,7 +176,7 @@ fn scores() {
         "scores",
         &[whole, part, foreign],
         4000,
-        sealed_scores,
+        |bytes| sealed_scores(bytes),
         |bytes| {
             let (scores, part) = (Scores::from_bytes(bytes), Part::from_bytes(bytes));
             if let Ok(part) = &part {

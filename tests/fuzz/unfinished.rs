@@ -144,21 +144,27 @@ fn score_parts() {
     }
     let corpus = [part("2/3", 7), part("1/1", 20)];
     let mut added = 0;
-    run("score_parts", &corpus, 2000, sealed_scores, |bytes| {
-        let part = ScorePart::from_bytes(bytes);
-        if let Ok(part) = &part {
-            let again = part.to_bytes().unwrap();
-            assert_eq!(ScorePart::from_bytes(&again).unwrap(), *part);
-        }
-        fs::write(&files[1], bytes).unwrap();
-        for files in [&files[..], &files[1..2]] {
-            let Ok(parts) = Parts::open(files) else {
-                continue;
-            };
-            let selection = Selection::of(parts.provenance());
-            added += usize::from(selection.is_ok_and(|choice| parts.add_up(choice).is_ok()));
-        }
-        part.is_ok()
-    });
+    run(
+        "score_parts",
+        &corpus,
+        2000,
+        |bytes| sealed_scores(bytes),
+        |bytes| {
+            let part = ScorePart::from_bytes(bytes);
+            if let Ok(part) = &part {
+                let again = part.to_bytes().unwrap();
+                assert_eq!(ScorePart::from_bytes(&again).unwrap(), *part);
+            }
+            fs::write(&files[1], bytes).unwrap();
+            for files in [&files[..], &files[1..2]] {
+                let Ok(parts) = Parts::open(files) else {
+                    continue;
+                };
+                let selection = Selection::of(parts.provenance());
+                added += usize::from(selection.is_ok_and(|choice| parts.add_up(choice).is_ok()));
+            }
+            part.is_ok()
+        },
+    );
     assert!(added > 0, "no parts were ever added up");
 }
