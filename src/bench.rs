@@ -172,7 +172,7 @@ impl<'a> Passes<'a> {
     pub fn step_at_words(&self) -> Result<()> {
         let unet = self.pipeline.unet();
         let places = vec![vec![vec![5, 6]; self.timesteps.len()]];
-        let context = self.context.marked(&places)?;
+        let context = Conditioning::with_words(self.embeddings.clone(), &places)?;
         let (output, saved) = unet.forward_saving(&self.latents, &self.timesteps, &context)?;
         unet.backward_at_words(saved, &output, SiteSelection::CrossValues)
             .map(|gradients| drop(black_box(gradients)))

@@ -122,16 +122,6 @@ impl Conditioning {
         Ok(Self::new(embedding, words))
     }
 
-    /// The same prompts with words of subjects at these places: see [`Conditioning::with_words`].
-    pub(crate) fn marked(&self, places: &[Vec<Vec<usize>>]) -> Result<Self> {
-        let Self { words, .. } = Self::with_words(self.embedding.clone(), places)?;
-        Ok(Self {
-            words,
-            projected: Arc::default(),
-            ..self.clone()
-        })
-    }
-
     /// `[b, t, e]`
     pub(crate) fn embedding(&self) -> &Tensor {
         &self.embedding

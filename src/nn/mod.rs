@@ -24,14 +24,13 @@
 //! | `dispatch` | which backend computes what: the one place that chooses |
 //! | `profile` | the CPU's operations timed one by one, for benchmarks |
 //! | `candle/` | every operation by candle's own, on any device, of any float type: what GPUs run |
-//! | `cpu/` | our kernels, for f32 on the CPU; `cpu/amx/` where the processor has AMX |
+//! | `cpu/` | our kernels, for f32 on the CPU |
 //!
 //! A layer is made from its tensors: `Conv2d::new(weight, k, bias, stride, padding)`. The models' loader,
 //! `model::weights`, makes them from the files by name. To use one is to call its `forward` and to keep what
 //! its `backward` asks for.
 //!
-//! They use each other in one direction: layers → `dispatch` → `profile` → `cpu` → `backend` → `candle` →
-//! `parameters`.
+//! They use each other in one direction: layers → `dispatch` → `cpu` → `backend` → `candle` → `parameters`.
 //!
 //! # A new backend
 //!

@@ -246,8 +246,8 @@ mod x86 {
                     let even = load(2 * i * term, self.vectors);
                     let has_odd = 2 * i + 1 < self.terms;
                     let odd = load((2 * i + 1) * term, if has_odd { self.vectors } else { 0 });
-                    for ((words, even), odd) in words.iter_mut().zip(even).zip(odd) {
-                        words[i] = _mm512_or_si512(_mm512_srli_epi32(even, 16), odd);
+                    for p in 0..PIECES {
+                        words[p][i] = _mm512_or_si512(_mm512_srli_epi32(even[p], 16), odd[p]);
                     }
                 }
                 side == Side::Left
@@ -256,8 +256,8 @@ mod x86 {
                     let first = gather(i * vector, self.terms);
                     let rest = self.terms.saturating_sub(16);
                     let second = gather(i * vector + 16 * term, rest);
-                    for ((words, first), second) in words.iter_mut().zip(first).zip(second) {
-                        words[i] = neighbours(first, second);
+                    for p in 0..PIECES {
+                        words[p][i] = neighbours(first[p], second[p]);
                     }
                 }
                 side == Side::Right

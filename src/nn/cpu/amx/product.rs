@@ -40,7 +40,7 @@ pub(in super::super) unsafe fn multiply(
         let rows = (left.vectors - i * BLOCK).min(BLOCK);
         let columns = (right.vectors - j * BLOCK).min(BLOCK);
         let c = c.wrapping_add(i * BLOCK * c_stride + j * BLOCK);
-        let whole = rows.is_multiple_of(16) && columns.is_multiple_of(16);
+        let whole = rows % 16 == 0 && columns % 16 == 0;
         let block = Block {
             c: if whole { c } else { edge.as_mut_ptr().cast() },
             c_stride: 4 * if whole { c_stride } else { BLOCK },
