@@ -6,10 +6,10 @@ use candle_core::{Device, Tensor};
 
 use crate::index::SiteSelection;
 use crate::model::Conditioning;
+pub use crate::nn::by_candle;
 use crate::nn::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
 };
-pub use crate::nn::{Share, by_candle, profile, without_amx};
 use crate::prompt::PromptSpec;
 use crate::sampling::Generator;
 use crate::{Pipeline, Result};
@@ -162,19 +162,6 @@ impl<'a> Passes<'a> {
         let unet = self.pipeline.unet();
         let (output, saved) = unet.forward_saving(&self.latents, &self.timesteps, &self.context)?;
         unet.backward(saved, &output, SiteSelection::Cross)
-            .map(|gradients| drop(black_box(gradients)))
-    }
-
-    /// A step of `find` as it is by default: to the values' weights alone, at two words of each prompt.
-    ///
-    /// # Errors
-    /// None that a loaded model allows.
-    pub fn step_at_words(&self) -> Result<()> {
-        let unet = self.pipeline.unet();
-        let places = vec![vec![vec![5, 6]; self.timesteps.len()]];
-        let context = Conditioning::with_words(self.embeddings.clone(), &places)?;
-        let (output, saved) = unet.forward_saving(&self.latents, &self.timesteps, &context)?;
-        unet.backward_at_words(saved, &output, SiteSelection::CrossValues)
             .map(|gradients| drop(black_box(gradients)))
     }
 

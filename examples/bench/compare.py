@@ -17,11 +17,10 @@ import threading
 import time
 from pathlib import Path
 
-PARTS = ["forward", "step", "words", "decode"]
+PARTS = ["forward", "step", "decode"]
 TITLES = {
     "forward": "UNet forward",
     "step": "find step (forward + backward to the cross K and V)",
-    "words": "find step by default (to the cross V, at two words)",
     "decode": "autoencoder's decoder, one picture",
     "load": "start to first step",
 }
@@ -88,13 +87,12 @@ def torch_part(model, part, repeats, device, dtype, batch):
             sizes = torch.full((batch, 6), 8.0 * side, device=device, dtype=network.dtype)
             added = {"added_cond_kwargs": {"text_embeds": randn(batch, pooled), "time_ids": sizes}}
         run = lambda: network(x, 500, context, **added).sample
-    learns = part in ("step", "words")
-    if learns:
+    if part == "step":
         for name, weight in network.named_parameters():
-            weight.requires_grad_(part == "step" and ".attn2.to_k." in name or ".attn2.to_v." in name)
+            weight.requires_grad_(".attn2.to_k." in name or ".attn2.to_v." in name)
         forward, run = run, lambda: forward().square().mean().backward()
     best = float("inf")
-    with torch.set_grad_enabled(learns):
+    with torch.set_grad_enabled(part == "step"):
         for _ in range(repeats):
             begun = time.perf_counter()
             run()

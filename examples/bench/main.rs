@@ -2,13 +2,10 @@
 //!
 //!     cargo run --release --example bench -- MODEL PART [REPEATS [cpu|cuda|metal [f32|f16|bf16 [BATCH]]]]
 //!
-//! PART is `load`, `forward`, `step`, `words` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds` of
-//! REPEATS (3), and `peak_memory_bytes`, of the memory that is not the device's. `load` is all that comes before the
-//! first step, with the prompt's embedding and its keys and values. The forward pass and the find step have BATCH (2)
+//! PART is `load`, `forward`, `step` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS
+//! (3), and `peak_memory_bytes`, of the memory that is not the device's. `load` is all that comes before the first
+//! step, with the prompt's embedding and its keys and values. The forward pass and the find step have BATCH (2)
 //! pictures at the model's size; `compare.py` runs PyTorch beside it.
-//!
-//! With CONES_PROFILE set, one more run says on stderr where its time goes; with CONES_WITHOUT_AMX set, it computes as a
-//! machine without AMX.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 
@@ -18,19 +15,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use cones::Pipeline;
-use cones::bench::{Passes, Share, profile, without_amx};
+use cones::bench::Passes;
 use cones::checkpoint::Source;
 
 fn main() -> Result<()> {
     cones::keep_freed_memory();
-    if std::env::var_os("CONES_WITHOUT_AMX").is_some() {
-        without_amx();
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, part, rest @ ..] = arguments.as_slice() else {
-        bail!(
-            "usage: bench MODEL load|forward|step|words|decode [REPEATS [DEVICE [DTYPE [BATCH]]]]"
-        );
+        bail!("usage: bench MODEL load|forward|step|decode [REPEATS [DEVICE [DTYPE [BATCH]]]]");
     };
     let repeats: usize = rest
         .first()
@@ -60,14 +52,6 @@ fn main() -> Result<()> {
     let prompts = ["a photo of a dog in the snow", ""];
     let prompts: Vec<&str> = prompts.into_iter().cycle().take(batch).collect();
     let mut passes = Passes::new(&pipeline, &prompts)?;
-    let profiled = std::env::var_os("CONES_PROFILE").is_some();
-    let best = |repeats, device: &Device, run: &dyn Fn() -> cones::Result<()>| {
-        let best = best(repeats, device, run)?;
-        if profiled {
-            print_profile(run)?;
-        }
-        anyhow::Ok(best)
-    };
     let seconds = match part.as_str() {
         "load" => {
             passes.precompute_kv()?;
@@ -77,14 +61,12 @@ fn main() -> Result<()> {
         // As `generate` does it: keys and values of the prompts are computed before the first step.
         "forward" => {
             passes.precompute_kv()?;
-            best(repeats, &device, &|| passes.forward().map(drop))?
+            best(repeats, &device, || passes.forward().map(drop))?
         }
         // As `find` does it: forward, and backward to the cross-attentions' K and V weights.
-        "step" => best(repeats, &device, &|| passes.step())?,
-        // The same at the subject's words, to the values' weights alone: what `find` does by default.
-        "words" => best(repeats, &device, &|| passes.step_at_words())?,
-        "decode" => best(repeats, &device, &|| passes.decode().map(drop))?,
-        other => bail!("expected load, forward, step, words or decode, found `{other}`"),
+        "step" => best(repeats, &device, || passes.step())?,
+        "decode" => best(repeats, &device, || passes.decode().map(drop))?,
+        other => bail!("expected load, forward, step or decode, found `{other}`"),
     };
     println!(
         "{}",
@@ -97,35 +79,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A table of the kinds of operations, the longest first.
-fn print_profile(run: &dyn Fn() -> cones::Result<()>) -> Result<()> {
-    let start = Instant::now();
-    let (result, mut shares) = profile(run);
-    result?;
-    let all = start.elapsed().as_secs_f64();
-    let rest = all - shares.iter().map(|share| share.seconds).sum::<f64>();
-    shares.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    eprintln!("| | calls | s | share | GFLOP/s |\n| --- | ---: | ---: | ---: | ---: |");
-    for share in shares {
-        let rate = share.operations / share.seconds / 1e9;
-        let of_all = 100.0 * share.seconds / all;
-        let Share {
-            kind,
-            calls,
-            seconds,
-            ..
-        } = share;
-        eprintln!("| {kind} | {calls} | {seconds:.3} | {of_all:.1} % | {rate:.0} |");
-    }
-    eprintln!(
-        "| sums, copies and the rest | | {rest:.3} | {:.1} % | |",
-        100.0 * rest / all
-    );
-    eprintln!("| all | | {all:.3} | | |");
-    Ok(())
-}
-
-fn best(repeats: usize, device: &Device, run: &dyn Fn() -> cones::Result<()>) -> Result<f64> {
+fn best(repeats: usize, device: &Device, run: impl Fn() -> cones::Result<()>) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..repeats.max(1) {
         let start = Instant::now();

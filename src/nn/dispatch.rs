@@ -6,7 +6,6 @@ use candle_core::{DType, Tensor};
 
 use super::backend::Backend;
 use super::cpu::Cpu;
-use super::profile::{self, Timed};
 
 /// Candle's operations and nothing else.
 struct Candle;
@@ -35,7 +34,6 @@ pub fn by_candle<R>(f: impl FnOnce() -> R) -> R {
 pub(super) fn backend_of<const N: usize>(tensors: [&Tensor; N]) -> &'static dyn Backend {
     let on_cpu = |x: &Tensor| x.device().is_cpu() && x.dtype() == DType::F32;
     match tensors.into_iter().all(on_cpu) && !BY_CANDLE.get() {
-        true if profile::running() => &Timed,
         true => &Cpu,
         false => &Candle,
     }

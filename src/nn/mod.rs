@@ -22,7 +22,6 @@
 //! | `layout` `parameters` `tensor` | what layers and backends speak of: sizes, what is read, a tensor's numbers |
 //! | `backend` | the list of operations, each with candle's as its default |
 //! | `dispatch` | which backend computes what: the one place that chooses |
-//! | `profile` | the CPU's operations timed one by one, for benchmarks |
 //! | `candle/` | every operation by candle's own, on any device, of any float type: what GPUs run |
 //! | `cpu/` | our kernels, for f32 on the CPU |
 //!
@@ -51,7 +50,6 @@ mod layer_norm;
 mod layout;
 mod linear;
 mod parameters;
-mod profile;
 mod tensor;
 #[cfg(test)]
 mod testing;
@@ -62,11 +60,9 @@ mod weight;
 pub(crate) use activation::{gelu, quick_gelu, silu};
 pub(crate) use attention::{attention, attention_backward, attention_map};
 pub(crate) use conv::Conv2d;
-pub use cpu::without_amx;
 pub use dispatch::by_candle;
 pub(crate) use group_norm::GroupNorm;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
 pub(crate) use parameters::{Activation, Addends, AttentionGrad};
-pub use profile::{Share, profile};
 pub(crate) use weight::Weight;

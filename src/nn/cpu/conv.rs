@@ -1,9 +1,7 @@
-//! Convolutions: of 3 × 3 directly where there is AMX, else wide ones of them by Winograd's minimal filtering; all others
-//! by unfolding.
+//! Convolutions: wide 3 × 3 ones by Winograd's minimal filtering, all others by unfolding.
 
 use candle_core::Tensor;
 
-use super::amx;
 use super::epilogue::Epilogue;
 use super::unfold;
 use super::unfold::Window;
@@ -18,8 +16,6 @@ use crate::nn::tensor::numbers_of;
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
-    /// On AMX.
-    Direct,
     Unfold,
     Winograd,
 }
@@ -29,13 +25,11 @@ const NARROWEST: usize = 32;
 const FEWEST_PIXELS: usize = 256;
 
 impl Method {
-    /// The method that measures faster, on a machine with AMX or without.
-    fn of(window: &Window, channels: Channels, amx: bool) -> Self {
+    /// The method that measures faster.
+    fn of(window: &Window, channels: Channels) -> Self {
         let same = (window.k, window.stride, window.padding) == (3, 1, 1);
         let narrowest = channels.input.min(channels.output);
-        if same && amx {
-            Self::Direct
-        } else if same && narrowest >= NARROWEST && window.seen.pixels() >= FEWEST_PIXELS {
+        if same && narrowest >= NARROWEST && window.seen.pixels() >= FEWEST_PIXELS {
             Self::Winograd
         } else {
             Self::Unfold
@@ -71,34 +65,23 @@ pub(super) fn forward(
     };
     let mut out = vec![0f32; b * channels.output * output.pixels()];
     with_f32(&filter.weight, |weight| {
-        let method = Method::of(&window, channels, amx::available());
-        match method {
+        match Method::of(&window, channels) {
             Method::Unfold => {
                 unfold::convolve(&numbers, channels, &window, weight, &epilogue, &mut out);
             }
-            Method::Direct | Method::Winograd => {
+            Method::Winograd => {
                 let input = Pictures {
                     x: &numbers,
                     pictures: b,
                     window: &window,
                 };
                 let kernel = Kernel::new(weight, channels);
-                minimal_or_direct(method)(input, kernel, &epilogue, 1, &mut out);
+                winograd::convolve(input, kernel, &epilogue, 1, &mut out);
             }
         }
     })?;
     let shape = (b, channels.output, output.height, output.width);
     Ok(Tensor::from_vec(out, shape, x.device())?)
-}
-
-/// The convolution of pictures with a kernel of 3 × 3, and what is added to it; summed over squares of so many pixels.
-type Convolution = fn(Pictures, Kernel, &Epilogue, usize, &mut [f32]);
-
-fn minimal_or_direct(method: Method) -> Convolution {
-    match method {
-        Method::Direct => amx::convolve,
-        _ => winograd::convolve,
-    }
 }
 
 pub(super) fn backward(
@@ -115,9 +98,8 @@ pub(super) fn backward(
     let zoom = window.zoom();
     let whole = (seen.height, seen.width) == (zoom * stored.height, zoom * stored.width);
     with_f32(&filter.weight, |weight| {
-        let method = Method::of(&window, channels, amx::available());
-        match method {
-            Method::Direct | Method::Winograd if whole => {
+        match Method::of(&window, channels) {
+            Method::Winograd if whole => {
                 let same = Window::new(filter, seen, seen);
                 let input = Pictures {
                     x: &numbers,
@@ -126,7 +108,7 @@ pub(super) fn backward(
                 };
                 let kernel = Kernel::new(weight, channels).transposed();
                 let epilogue = Epilogue::zeros(b * channels.input);
-                minimal_or_direct(method)(input, kernel, &epilogue, zoom, &mut out);
+                winograd::convolve(input, kernel, &epilogue, zoom, &mut out);
             }
             _ => unfold::convolve_backward(&numbers, channels, &window, weight, &mut out),
         }
@@ -166,80 +148,8 @@ mod tests {
                 stored: plane,
                 seen: plane,
             };
-            let channels = Channels { input, output };
-            let method = Method::of(&window, channels, false);
+            let method = Method::of(&window, Channels { input, output });
             assert_eq!(method, want, "{k} {stride} {padding}: {input} to {output}");
-            let same = (k, stride, padding) == (3, 1, 1);
-            let method = Method::of(&window, channels, true);
-            assert_eq!(method == Method::Direct, same, "{k} {stride} {padding}");
-        }
-    }
-
-    /// On AMX and by Winograd's method, forward and back, as stored and enlarged: sizes that no block divides, several
-    /// bands, pictures that share one.
-    #[test]
-    fn the_methods_agree() {
-        if !amx::available() {
-            return;
-        }
-        for (b, input, output, height, width) in [
-            (1, 3, 5, 7, 9),
-            (2, 33, 70, 8, 8),
-            (3, 40, 36, 18, 34),
-            (2, 65, 40, 40, 514),
-            (1, 1200, 16, 70, 66),
-        ] {
-            let channels = Channels { input, output };
-            let values = |len, seed| numbers_of(&random(&[len], seed)).unwrap().to_vec();
-            let seen = Plane { height, width };
-            let weight = values(9 * input * output, 1);
-            let residual = values(b * output * seen.pixels(), 2);
-            for (zoom, back) in [(1, false), (2, false), (1, true), (2, true)] {
-                if zoom == 2 && (height % 2, width % 2) != (0, 0) {
-                    continue;
-                }
-                // On the way back the picture is whole, and the outputs are summed.
-                let (zoom, shrink) = if back { (1, zoom) } else { (zoom, 1) };
-                let stored = Plane {
-                    height: height / zoom,
-                    width: width / zoom,
-                };
-                let window = Window {
-                    k: 3,
-                    stride: 1,
-                    padding: 1,
-                    stored,
-                    seen,
-                };
-                let kernel = Kernel::new(&weight, channels);
-                let kernel = if back { kernel.transposed() } else { kernel };
-                let x = values(b * kernel.from * stored.pixels(), 3);
-                let pictures = Pictures {
-                    x: &x,
-                    pictures: b,
-                    window: &window,
-                };
-                let epilogue = match back {
-                    true => Epilogue::zeros(b * kernel.to),
-                    false => Epilogue {
-                        channels: values(b * kernel.to, 4),
-                        residual: Some(&residual),
-                    },
-                };
-                let run = |convolution: Convolution| {
-                    let mut out = vec![f32::NAN; b * kernel.to * seen.pixels() / shrink / shrink];
-                    convolution(pictures, kernel, &epilogue, shrink, &mut out);
-                    out
-                };
-                let (got, want) = (run(amx::convolve), run(winograd::convolve));
-                let size = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
-                let error = size(&mut got.iter().zip(&want).map(|(a, b)| a - b));
-                let error = error / size(&mut want.iter().copied());
-                assert!(
-                    error < 3e-6,
-                    "{channels:?} {seen:?} {zoom} {back}: {error:e}"
-                );
-            }
         }
     }
 
@@ -270,14 +180,14 @@ mod tests {
         let error = |method| {
             let mut out = vec![0f32; c_out * side * side];
             let epilogue = Epilogue::zeros(c_out);
-            if method != Method::Unfold {
+            if method == Method::Winograd {
                 let input = Pictures {
                     x: &x,
                     pictures: 1,
                     window: &window,
                 };
                 let kernel = Kernel::new(&weight, channels);
-                minimal_or_direct(method)(input, kernel, &epilogue, 1, &mut out);
+                winograd::convolve(input, kernel, &epilogue, 1, &mut out);
             } else {
                 unfold::convolve(&x, channels, &window, &weight, &epilogue, &mut out);
             }
@@ -286,11 +196,6 @@ mod tests {
         };
         let (winograd, unfolded) = (error(Method::Winograd), error(Method::Unfold));
         eprintln!("Winograd {winograd:.2e}, unfolding {unfolded:.2e}");
-        if amx::available() {
-            let direct = error(Method::Direct);
-            eprintln!("direct, on AMX {direct:.2e}");
-            assert!(direct < 1e-6, "{direct:e}");
-        }
         assert!(winograd < 2e-6, "{winograd:e}");
         assert!(unfolded < 1e-6, "{unfolded:e}");
     }

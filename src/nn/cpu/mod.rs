@@ -1,7 +1,6 @@
 //! The kernels of the CPU, for f32.
 
 mod activation;
-mod amx;
 mod attention;
 mod conv;
 mod epilogue;
@@ -16,7 +15,6 @@ mod unfold;
 mod weight;
 mod winograd;
 
-pub use amx::without as without_amx;
 use candle_core::Tensor;
 
 use super::backend::Backend;

@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 
-use super::amx::{Packed, multiply};
 use super::gemm::{Accumulate, Sizes, Strides, View, product_at};
 
 /// A rectangle of a matrix with contiguous rows; no other tile of the same cut shares an element with it.
@@ -83,19 +82,6 @@ impl Tile<'_> {
         #[expect(unsafe_code, reason = "part of a borrowed slice")]
         unsafe {
             product_at(sizes, scale, a, b, self.at, strides, accumulate);
-        }
-    }
-
-    /// The tile `+= left·right` of packed operands, on AMX.
-    ///
-    /// # Panics
-    /// If they are not of the tile's rows and columns.
-    pub(super) fn add_packed(&mut self, left: Packed, right: Packed) {
-        assert!(left.count() == self.rows && right.count() == self.columns);
-        // SAFETY: as in `row`; the operands are borrowed, so that they share no element with the tile.
-        #[expect(unsafe_code, reason = "part of a borrowed slice")]
-        unsafe {
-            multiply(left, right, self.at, self.stride, Accumulate::Add);
         }
     }
 }

@@ -6,12 +6,10 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::super::activation::{gated, gated_slopes};
-use super::super::amx::{self, Packed, Side};
 use super::super::gemm::{Accumulate, Sizes, ViewMut, product};
 use super::super::math::vectorised;
-use super::super::tile::{Tile, tiles};
+use super::super::tile::tiles;
 use super::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks, by_sample};
-use super::packed;
 use crate::Result;
 use crate::nn::layout::{Direction, Layout, Vectors};
 use crate::nn::parameters::GegluCall;
@@ -50,7 +48,11 @@ impl Halves<'_> {
         } = buffers;
         for (half, out) in [values, gates].into_iter().enumerate() {
             let channels = columns.start + half * self.inner..columns.end + half * self.inner;
-            self.lay_bias(m, channels.clone(), out);
+            out.clear();
+            match self.bias {
+                Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
+                None => out.resize(m * n, 0.0),
+            }
             for terms in blocks(self.input.width, TERMS) {
                 let k = terms.len();
                 let x = self.input.from(sample, tokens.start, terms.start);
@@ -83,144 +85,19 @@ fn with_halves<R>(call: GegluCall, f: impl FnOnce(&Halves) -> Result<R>) -> Resu
     })
 }
 
-/// Inner columns of a tile on AMX: both halves of the weight, packed, fit into the second cache.
-const COLUMNS: usize = 64;
-
-/// An output to be cut into tiles.
-struct Tiled<'a> {
-    out: &'a mut [f32],
-    /// Of a sample, and of a row.
-    len: usize,
-    width: usize,
-}
-
-impl<'a> Tiled<'a> {
-    fn cut(self, rows: usize, columns: usize) -> Vec<(usize, Tile<'a>)> {
-        let Self { out, len, width } = self;
-        by_sample(out, len, |out| tiles(out, width, rows, columns))
-    }
-}
-
-impl Halves<'_> {
-    /// Calls `f` with each tile of the output, of `rows` rows a token, its sample, and both halves of its tokens and
-    /// columns.
-    fn each(&self, rows: usize, out: Tiled, f: impl Fn(usize, &mut Tile, &mut Buffers) + Sync) {
-        if amx::available() {
-            return self.each_packed(rows, out.cut(rows * TOKENS, COLUMNS), f);
-        }
-        let tiles = out.cut(rows * TOKENS, CHANNELS).into_par_iter();
-        tiles.for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
-            let (token, column) = (tile.from.0 / rows, tile.from.1);
-            let (tokens, columns) = (tile.rows / rows, tile.columns);
-            let (tokens, columns) = (token..token + tokens, column..column + columns);
-            self.compute(sample, tokens, columns, buffers);
-            f(sample, &mut tile, buffers);
-        });
-    }
-
-    /// [`Halves::each`] on AMX, for tiles of [`TOKENS`] and [`COLUMNS`].
-    fn each_packed(
-        &self,
-        rows: usize,
-        cut: Vec<(usize, Tile)>,
-        f: impl Fn(usize, &mut Tile, &mut Buffers) + Sync,
-    ) {
-        let (samples, tokens) = packed::at_once(&self.input);
-        let across = self.input.vectors.tokens.div_ceil(tokens.max(1));
-        let parts = packed::parts(&self.input);
-        let mut tiles: Vec<Vec<Vec<(usize, Tile)>>> = parts
-            .iter()
-            .map(|_| {
-                (0..self.inner.div_ceil(COLUMNS))
-                    .map(|_| Vec::new())
-                    .collect()
-            })
-            .collect();
-        for (sample, tile) in cut {
-            let part = sample / samples * across + tile.from.0 / rows / tokens;
-            tiles[part][tile.from.1 / COLUMNS].push((sample, tile));
-        }
-        let width = self.input.width;
-        for (part, tiles) in parts.iter().zip(tiles) {
-            packed::with_tokens(&self.input, part, Side::Left, |tokens| {
-                let blocks = tiles.into_par_iter().enumerate();
-                let buffers = <(Buffers, Vec<f32>, Vec<f32>)>::default;
-                blocks.for_each_init(
-                    buffers,
-                    |(buffers, converted, converted_too), (i, mut tiles)| {
-                        let of_values = i * COLUMNS..self.inner.min((i + 1) * COLUMNS);
-                        let of_gates = of_values.start + self.inner..of_values.end + self.inner;
-                        let (matrix, side, all) = (&self.matrix, Side::Right, 0..width);
-                        let (values, gates) = (of_values.clone(), of_gates.clone());
-                        let mut run = |values: Packed, gates: Packed| {
-                            for (sample, mut tile) in tiles.drain(..) {
-                                let (first, n) = (tile.from.0 / rows, tile.rows / rows);
-                                let first = first - part.tokens.start;
-                                let tokens = tokens.of(sample).vectors(first, n);
-                                let halves = [(values, of_values.start), (gates, of_gates.start)];
-                                self.compute_packed(tokens, halves, buffers);
-                                f(sample, &mut tile, buffers);
-                            }
-                        };
-                        packed::with_block(
-                            matrix,
-                            side,
-                            all.clone(),
-                            values,
-                            converted,
-                            |values| {
-                                packed::with_block(
-                                    matrix,
-                                    side,
-                                    all,
-                                    gates,
-                                    converted_too,
-                                    |gates| {
-                                        run(values, gates);
-                                    },
-                                );
-                            },
-                        );
-                    },
-                );
-            });
-        }
-    }
-
-    /// Both halves for these tokens: of each the packed columns and the first one's bias.
-    fn compute_packed(&self, tokens: Packed, halves: [(Packed, usize); 2], buffers: &mut Buffers) {
-        let outputs = [&mut buffers.values, &mut buffers.gates];
-        for ((weight, channel), out) in halves.into_iter().zip(outputs) {
-            let (m, n) = (tokens.count(), weight.count());
-            self.lay_bias(m, channel..channel + n, out);
-            for mut tile in tiles(out, n, m, n) {
-                tile.add_packed(tokens, weight);
-            }
-        }
-    }
-
-    /// Puts `m` times the bias of some channels into `out`.
-    fn lay_bias(&self, m: usize, channels: Range<usize>, out: &mut Vec<f32>) {
-        out.clear();
-        match self.bias {
-            Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
-            None => out.resize(m * channels.len(), 0.0),
-        }
-    }
-}
-
 pub(in super::super) fn geglu(call: GegluCall) -> Result<Tensor> {
     with_halves(call, |halves| {
         let inner = halves.inner;
         let Vectors { samples, tokens } = halves.input.vectors;
         let mut out = vec![0f32; samples * tokens * inner];
-        let tiled = Tiled {
-            out: &mut out,
-            len: tokens * inner,
-            width: inner,
-        };
-        halves.each(1, tiled, |_, tile, buffers| {
+        by_sample(&mut out, tokens * inner, |out| {
+            tiles(out, inner, TOKENS, CHANNELS)
+        })
+        .into_par_iter()
+        .for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
+            let (row, column) = tile.from;
             let n = tile.columns;
+            halves.compute(sample, row..row + tile.rows, column..column + n, buffers);
             vectorised(
                 #[inline(always)]
                 || {
@@ -250,15 +127,15 @@ pub(in super::super) fn geglu_gradient(call: GegluCall, grad: &Tensor) -> Result
         let of_sample = tokens * inner;
         let mut out = vec![0f32; samples * 2 * of_sample];
         // Rows of `inner` values: first of a token's value, then of its gate.
-        let tiled = Tiled {
-            out: &mut out,
-            len: 2 * of_sample,
-            width: inner,
-        };
-        halves.each(2, tiled, |sample, tile, buffers| {
+        by_sample(&mut out, 2 * of_sample, |out| {
+            tiles(out, inner, 2 * TOKENS, CHANNELS)
+        })
+        .into_par_iter()
+        .for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
             let grads = &grads[sample * of_sample..];
             let (token, column) = (tile.from.0 / 2, tile.from.1);
             let (tokens, n) = (tile.rows / 2, tile.columns);
+            halves.compute(sample, token..token + tokens, column..column + n, buffers);
             let Buffers { values, gates, .. } = buffers;
             vectorised(
                 #[inline(always)]

@@ -2,14 +2,12 @@
 
 mod blocks;
 mod geglu;
-mod packed;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
 use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks, by_sample};
 pub(super) use self::geglu::{geglu, geglu_gradient};
-use super::amx;
 use super::gemm::{Accumulate, View};
 use super::tile::{Tile, tiles};
 use crate::Result;
@@ -34,30 +32,14 @@ pub(super) fn apply(call: LinearCall) -> Result<Tensor> {
         onto: onto.as_deref(),
     };
     let mut out = vec![0f32; samples * tokens * widths.output];
+    let cut = output.cut(&mut out);
     call.weight.with(|numbers| {
         let matrix = Matrix {
             weight: numbers,
             width: call.weight.shape().1,
             direction: call.direction,
         };
-        if amx::available() {
-            output
-                .cut(&mut out, TOKENS, CHANNELS)
-                .into_par_iter()
-                .for_each(|(sample, mut tile)| output.lay_in(sample, &mut tile));
-            let (output, whole) = (&output, &mut out);
-            packed::multiply(
-                &input,
-                &matrix,
-                call.to,
-                widths.output,
-                move |tokens, channels| output.cut(whole, tokens, channels),
-            );
-            return Ok(());
-        }
-        output
-            .cut(&mut out, TOKENS, CHANNELS)
-            .into_par_iter()
+        cut.into_par_iter()
             .for_each_init(Vec::new, |buffer, (sample, mut tile)| {
                 output.lay_in(sample, &mut tile);
                 output.multiply(&input, &matrix, sample, &mut tile, buffer);
@@ -80,16 +62,11 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Tiles of so many tokens and channels of each sample, with its number.
-    fn cut<'a>(
-        &self,
-        out: &'a mut [f32],
-        tokens: usize,
-        channels: usize,
-    ) -> Vec<(usize, Tile<'a>)> {
+    /// The tiles of each sample, with its number.
+    fn cut<'a>(&self, out: &'a mut [f32]) -> Vec<(usize, Tile<'a>)> {
         by_sample(out, self.tokens * self.channels, |out| match self.layout {
-            Layout::Tokens => tiles(out, self.channels, tokens, channels),
-            Layout::Channels => tiles(out, self.tokens, channels, tokens),
+            Layout::Tokens => tiles(out, self.channels, TOKENS, CHANNELS),
+            Layout::Channels => tiles(out, self.tokens, CHANNELS, TOKENS),
         })
     }
 

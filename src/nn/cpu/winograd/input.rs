@@ -29,12 +29,7 @@ pub(in crate::nn::cpu) struct Pictures<'a> {
 impl Pictures<'_> {
     /// Row `y` of a channel as the convolution sees it, behind the first number of `line`. Whether there is such a row.
     #[inline(always)]
-    pub(in crate::nn::cpu) fn line(
-        &self,
-        channel: usize,
-        y: Option<usize>,
-        line: &mut [f32],
-    ) -> bool {
+    fn line(&self, channel: usize, y: Option<usize>, line: &mut [f32]) -> bool {
         let (stored, seen, zoom) = (self.window.stored, self.window.seen, self.window.zoom());
         let (h, w) = (stored.height, stored.width);
         let Some(y) = y.filter(|y| *y < seen.height) else {

@@ -1,15 +1,14 @@
 //! The kernels of a convolution, transformed.
 
 use super::band::{LANES, POINTS, ROOT_HALF, SEEN};
-use crate::nn::cpu::gemm::{Strides, View};
 use crate::nn::parameters::Channels;
 
 /// The kernel of a convolution, `[out, in, 3, 3]` as the convolution sees it.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Kernel<'a> {
     weight: &'a [f32],
-    pub(in super::super) from: usize,
-    pub(in super::super) to: usize,
+    pub(super) from: usize,
+    pub(super) to: usize,
     /// Distance of the kernels of neighbouring output and input channels in `weight`.
     strides: (usize, usize),
     turned: bool,
@@ -37,13 +36,6 @@ impl<'a> Kernel<'a> {
             turned: !self.turned,
             ..self
         }
-    }
-
-    /// What tap `tap` multiplies input channels with: `[to, from]`.
-    pub(in super::super) fn tap(&self, tap: usize) -> View<'a> {
-        let (o_stride, i_stride) = self.strides;
-        let at = if self.turned { 8 - tap } else { tap };
-        View::new(&self.weight[at..], Strides::new(o_stride, i_stride))
     }
 
     /// `G·g·Gᵀ` of the kernels of output channels `from..from + n`: `[POINTS, n, c_in]`.

@@ -1,12 +1,8 @@
 //! Attention: heads are columns of the tensors as they are, and scores exist in blocks that fit into a core's cache.
 
-mod packed;
-mod packed_backward;
-
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::amx;
 use super::gemm::{Accumulate, Sizes, Strides, View, ViewMut, product};
 use super::math::{dot, exp2, max, sum, vectorised};
 use super::tile::{Tile, tiles};
@@ -77,10 +73,6 @@ pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
     let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
     let mut out = vec![0f32; qs.len()];
     let (qs, ks, vs) = (&*qs, &*ks, &*vs);
-    if amx::available() {
-        packed::forward(shape, qs, ks, vs, &mut out);
-        return Ok(Tensor::from_vec(out, q.shape(), q.device())?);
-    }
     shape.tiles(&mut out, ROWS).into_par_iter().for_each_init(
         || vec![0f32; ROWS.min(shape.n) * KEYS.min(shape.t)],
         |scores, (sample, mut tile)| {
@@ -193,7 +185,7 @@ pub(super) fn backward(input: AttentionInput, grad: &Tensor) -> Result<InputGrad
         .zip(dk_tiles)
         .zip(dv_tiles)
         .for_each_init(
-            || Scores::new(if amx::available() { 0 } else { rows * shape.t }),
+            || Scores::new(rows * shape.t),
             |scores, ((dq, (sample, dk)), (_, dv))| {
                 let at = (0, dk.from.1);
                 let head = Head {
@@ -203,11 +195,7 @@ pub(super) fn backward(input: AttentionInput, grad: &Tensor) -> Result<InputGrad
                     v: shape.head(vs, shape.t, sample, at),
                     grad: shape.head(gs, shape.n, sample, at),
                 };
-                if amx::available() {
-                    packed_backward::backward(&head, dq, dk, dv);
-                } else {
-                    head.backward(dq, dk, dv, scores);
-                }
+                head.backward(dq, dk, dv, scores);
             },
         );
     let like = |values, x: &Tensor| {
