@@ -233,7 +233,7 @@ def table(results):
         counts = " | ".join(f"{median(c):g}" for c in columns)
         print(f"| {title} ({len(subjects)}) | {counts} |",
               f"{100 * median('density'):.0f} % | {median('bytes'):,.0f} B |")
-    print("\n| subjects in one picture | way | pictures | all classes | all right | right, each | file, of its parts' |")
+    print("\n| subjects | way | pictures | all classes | all right | right, each | file, of its parts' |")
     print("| --- | --- |" + " ---: |" * 5)
     for title, of in [("", SEVERAL), (" others", unions(OTHERS))]:
         for count, way in [(count, way) for count in (2, 3, 4) for way in WAYS]:

@@ -42,7 +42,7 @@ fn measured() -> Vec<u8> {
         let view = TensorView::new(*dtype, shape.clone(), &bytes[..size]).unwrap();
         (name.as_str(), view)
     });
-    let metadata = [("format".to_owned(), "cones.eval 1".to_owned())].into();
+    let metadata = [("format".to_owned(), "cones.eval 2".to_owned())].into();
     safetensors::serialize(views, Some(metadata)).unwrap()
 }
 

@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use crate::cli::{cones, fails, find_learned, golden, json, ok};
-use crate::outputs::ready;
+use crate::cli::{cones, fails, find_learned, json, ok};
+use crate::outputs::{photos, ready};
 
 #[test]
 fn concepts_are_files_whatever_their_names() {
@@ -226,19 +226,20 @@ fn former_names_of_options_are_taken() {
 }
 
 #[test]
-fn a_second_subject_of_a_noun_takes_the_next_token() {
+fn another_subject_of_a_noun_takes_the_next_token() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let photos = golden("photos/subject");
-    let model = golden("models/sd1-f32");
-    let find = |output: &str| {
-        let command = format!("find --subject dog --steps 1 -o {output} --json --model");
-        let mut args: Vec<&str> = command.split(' ').collect();
-        args.extend([model.as_str(), photos.as_str()]);
-        cones(dir, &args)
+    let subjects = ["poodle", "blue-guide-dog", "green-tabby", "koala", "rose"];
+    for (name, folder) in subjects.iter().zip(["p", "q", "r", "s", "t"]) {
+        photos(dir, name, folder);
+    }
+    let find = |photos: &str, output: &str| {
+        let command =
+            format!("find --subject dog --steps 1 --batch 1 -o {output} --force --json {photos}");
+        cones(dir, &command.split(' ').collect::<Vec<_>>())
     };
-    let token = |output: &str| {
-        let found = find(output);
+    let token = |photos: &str, output: &str| {
+        let found = find(photos, output);
         let said = String::from_utf8(found.stderr).unwrap();
         assert!(found.status.success(), "{said}");
         let report = json(&String::from_utf8(found.stdout).unwrap());
@@ -247,19 +248,21 @@ fn a_second_subject_of_a_noun_takes_the_next_token() {
     // What cannot be read and what is of another noun takes none.
     fs::write(dir.join("broken.idx"), "x").unwrap();
     find_learned(dir, "cat", "1", &[]);
-    assert_eq!(token("a.idx").0, "sks");
-    let (second, said) = token("b.idx");
+    assert_eq!(token("p", "a.idx").0, "sks");
+    let (second, said) = token("q", "b.idx");
     assert_eq!(second, "zwx");
     assert!(
-        said.contains("`zwx dog`") && said.contains("`a.idx` is already `sks dog`"),
+        said.contains("this is `zwx dog`: `a.idx` has other photos of a `sks dog`"),
         "{said}"
     );
+    // Photos of the same subject keep its token, whatever else is found of them.
+    assert_eq!(token("p", "a2.idx").0, "sks");
+    assert_eq!(token("q", "b2.idx").0, "zwx");
     // The file that is written does not count.
-    assert_eq!(token("b.idx").0, "zwx");
-    assert_eq!(token("a.idx").0, "sks");
-    assert_eq!(token("c.idx").0, "ohwx");
-    assert_eq!(token("d.idx").0, "qev");
-    let error = String::from_utf8(find("e.idx").stderr).unwrap();
+    assert_eq!(token("q", "b.idx").0, "zwx");
+    assert_eq!(token("r", "c.idx").0, "ohwx");
+    assert_eq!(token("s", "d.idx").0, "qev");
+    let error = String::from_utf8(find("t", "e.idx").stderr).unwrap();
     assert!(
         error.contains("--token") && error.contains("sks, zwx, ohwx, qev"),
         "{error}"

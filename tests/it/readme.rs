@@ -280,7 +280,14 @@ fn lines_are_at_most_120_columns_wide() {
     }
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        if text.lines().any(|line| line.chars().count() > WIDEST) {
+        // A row of a table is one line, whatever is in it; the first page has none that is wide.
+        let has_wide_rows =
+            file.extension().is_some_and(|e| e == "md") && file != repository().join("README.md");
+        let is_row = |line: &str| has_wide_rows && line.starts_with('|');
+        if text
+            .lines()
+            .any(|line| !is_row(line) && line.chars().count() > WIDEST)
+        {
             let file = file.strip_prefix(repository()).unwrap();
             wide.insert(file.display().to_string());
         }

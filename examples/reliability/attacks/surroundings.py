@@ -92,8 +92,8 @@ def streams(world):
                            told=2 not in streams, check=None if 1 in streams else ends_well)
             for closed in ([1], [2], [0], [0, 1, 2]):
                 close = lambda: [os.close(number) for number in closed]
-                world.case(f"{what} {as_json}: closed {closed}", [*arguments, *as_json], before=close, told=what != "eval",
-                           check=ends_well)
+                world.case(f"{what} {as_json}: closed {closed}", [*arguments, *as_json], before=close,
+                           told=what != "eval", check=ends_well)
             for number in (1, 2):
                 read, write = os.pipe()
                 os.close(read)

@@ -32,7 +32,6 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         return again::run(global, args, &ui);
     }
     let output = args.output();
-    let subject = token::subject(args.subject(), args.token(), &output, &ui)?;
     let given = args.class_images.iter().filter(|_| args.needs_class());
     let given = given.map(|folder| photos::list(std::slice::from_ref(folder), &ui));
     let class = given.collect::<anyhow::Result<Vec<_>>>()?.pop();
@@ -53,12 +52,13 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         outputs::check_not_part("--scores", path, &output)?;
     }
     let keep = photos::keep(args.memory.bytes) / 2; // of each list
+    let photos = photos::read(photos, keep, &ui)?;
+    let subject = token::subject(args.subject(), args.token(), &photos, &output, &ui)?;
     let class = match class {
         Some(list) => ClassImages::Given(photos::read(list, keep, &ui)?),
         None if args.needs_class() => class_images::drawn(&subject, args.class_count, &output),
         None => ClassImages::Needless,
     };
-    let photos = photos::read(photos, keep, &ui)?;
     let mut pipeline = load(global, &ui)?;
     if let Some(folder) = &args.crops {
         write_crops(folder, &photos, pipeline.size())?;

@@ -1,8 +1,10 @@
-//! The token of a subject that was given none: the first that no other subject of its noun has in the same folder.
+//! The token of a subject that was given none: that of the same photos, or the first that no other subject of its noun
+//! has in the same folder.
 
 use std::path::{Path, PathBuf};
 
-use cones::index::{NeuronIndex, Subject};
+use cones::Photos;
+use cones::index::{NeuronIndex, Provenance, Subject};
 use cones::prompt::fold;
 
 use super::super::{Advice, name};
@@ -13,7 +15,8 @@ const TOKENS: [&str; 4] = ["sks", "zwx", "ohwx", "qev"];
 /// The most files of a folder that are looked at.
 const MOST: usize = 1000;
 
-/// A subject of this noun that prompts tell apart from those of the indices beside `output`, if no token is given.
+/// A subject of this noun. If no token is given it has that of the same photos in an index beside `output`, or one by
+/// which prompts tell it apart from all subjects of these.
 ///
 /// `output` itself does not count: it is to be replaced, or refused.
 ///
@@ -22,6 +25,7 @@ const MOST: usize = 1000;
 pub(super) fn subject(
     noun: &str,
     token: Option<&str>,
+    photos: &Photos,
     output: &Path,
     ui: &Ui,
 ) -> anyhow::Result<Subject> {
@@ -33,16 +37,30 @@ pub(super) fn subject(
         return Ok(with(token));
     }
     let others = beside(output);
+    let is_same = |plan: &Provenance| {
+        let mut own = photos.iter().map(|photo| &photo.sha256);
+        own.any(|photo| plan.pictures.contains(photo))
+    };
+    for (_, plan) in &others {
+        match plan.subjects.as_slice() {
+            [one] if fold(&one.noun) == fold(noun) && is_same(plan) => {
+                return Ok(with(&one.token));
+            }
+            _ => {}
+        }
+    }
     let taken = |token: &&str| {
         let key = fold(&with(token).phrase());
-        others.iter().find(|(_, phrase)| fold(phrase) == key)
+        let is = |subject: &Subject| fold(&subject.phrase()) == key;
+        others.iter().find(|(_, plan)| plan.subjects.iter().any(is))
     };
     match TOKENS.iter().find(|token| taken(token).is_none()) {
         Some(free) => {
-            if let Some((path, phrase)) = taken(&TOKENS[0]).filter(|_| *free != TOKENS[0]) {
+            if let Some((path, _)) = taken(&TOKENS[0]).filter(|_| *free != TOKENS[0]) {
                 ui.note(&format!(
-                    "this is `{free} {noun}`: `{}` is already `{phrase}`",
-                    name(path)
+                    "this is `{free} {noun}`: `{}` has other photos of a `{}`",
+                    name(path),
+                    with(TOKENS[0]).phrase()
                 ));
             }
             Ok(with(free))
@@ -58,9 +76,9 @@ pub(super) fn subject(
     }
 }
 
-/// The indices in the folder of `output`, in order of their names, with the phrase of each subject. What cannot be read
-/// is another command's to complain of.
-fn beside(output: &Path) -> Vec<(PathBuf, String)> {
+/// The indices in the folder of `output`, in order of their names, and what they are of. What cannot be read is
+/// another command's to complain of.
+fn beside(output: &Path) -> Vec<(PathBuf, Provenance)> {
     let folder = match output.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -79,14 +97,9 @@ fn beside(output: &Path) -> Vec<(PathBuf, String)> {
         .take(MOST)
         .collect();
     files.sort();
-    let phrases = files.into_iter().filter_map(|path| {
+    let plan = |path: PathBuf| {
         let index = NeuronIndex::read(&path).ok()?;
-        let subjects = index.provenance().subjects.clone();
-        Some(
-            subjects
-                .into_iter()
-                .map(move |s| (path.clone(), s.phrase())),
-        )
-    });
-    phrases.flatten().collect()
+        Some((path, index.provenance().clone()))
+    };
+    files.into_iter().filter_map(plan).collect()
 }

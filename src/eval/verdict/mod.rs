@@ -10,7 +10,8 @@ use crate::Result;
 
 /// The bootstrap interval of fewer values is too narrow to be trusted.
 const LEAST_PICTURES: usize = 16;
-/// The share of a plain picture's margin that has to be left of class and scene.
+/// The share that has to be left of class and scene: of a plain picture's margin, and of the class no more than of that
+/// which the photos themselves have.
 const KEPT: f64 = 0.5;
 
 /// An answer.
@@ -68,7 +69,8 @@ impl Verdict {
     ///
     /// - likeness: CLIP-I lies above that of plain pictures and of random neurons, the whole interval of the
     ///   difference;
-    /// - class and scenes survive: their margins keep more than half of those of plain pictures, beyond the interval;
+    /// - class and scenes survive: their margins keep more than half of those of plain pictures, beyond the interval; of
+    ///   the class half of the photos' if that is less, for a subject may look little like its class;
     /// - the measuring can tell: there are 16 pictures, and the encoder sees the class in photos and plain pictures,
     ///   and the photos more like each other than plain pictures are like them.
     ///
@@ -155,10 +157,18 @@ impl Figures<'_> {
             n if n < LEAST_PICTURES => (
                 Answer::CannotTell,
                 format!(
-                    "{n} pictures of each are too few for an interval to be trusted: {LEAST_PICTURES} at least"
+                    "with {} under each condition no interval can be trusted: {LEAST_PICTURES} at least",
+                    if n == 1 {
+                        "1 picture".to_owned()
+                    } else {
+                        format!("{n} pictures")
+                    }
                 ),
             ),
-            n => (Answer::Yes, format!("{n} pictures of each are enough")),
+            n => (
+                Answer::Yes,
+                format!("{n} pictures under each condition are enough"),
+            ),
         };
         Ok(check("pictures", answer, finding))
     }
@@ -231,10 +241,23 @@ impl Figures<'_> {
         Ok(check(of, answer, finding))
     }
 
-    /// Whether more than half of a margin of plain pictures is left.
+    /// The share of a plain picture's margin that can be asked for: no more than the photos have, where they have one.
+    fn possible(&self, metric: Metric) -> Result<f64> {
+        let photos = self.summary(self.photos, metric)?;
+        let plain = self.summary(self.plain, metric)?;
+        Ok(match (photos, plain, metric) {
+            (Some(photos), Some(plain), Metric::ClassMargin) if plain.mean > 0.0 => {
+                (photos.mean / plain.mean).clamp(0.0, 1.0)
+            }
+            _ => 1.0,
+        })
+    }
+
+    /// Whether more than half of a margin of plain pictures is left, or of what is possible.
     fn kept(&self, of: &'static str, metric: Metric, what: &str) -> Result<Option<Check>> {
         let (shut, plain) = (&self.dose.shut.values, self.plain);
-        let left = self.summary(&beyond(shut, plain, KEPT), metric)?;
+        let share = KEPT * self.possible(metric)?;
+        let left = self.summary(&beyond(shut, plain, share), metric)?;
         let figures = (self.summary(shut, metric)?, self.summary(plain, metric)?);
         let (Some(left), (Some(shut), Some(plain))) = (left, figures) else {
             return Ok(None);

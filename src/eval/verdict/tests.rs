@@ -60,7 +60,7 @@ fn everything_has_to_hold() {
             good,
             0.5,
             Answer::CannotTell,
-            "8 pictures of each are too few",
+            "with 8 pictures under each condition",
         ),
         (
             20,
@@ -109,6 +109,15 @@ fn everything_has_to_hold() {
             0.5,
             Answer::No,
             "the scene is lost",
+        ),
+        // The photos show no more of the class.
+        (
+            20,
+            [0.9, 0.06],
+            [0.8, 0.05, 0.28],
+            0.5,
+            Answer::Yes,
+            "the dog survives (25 %",
         ),
         (
             20,
