@@ -69,8 +69,8 @@ impl Verdict {
     ///
     /// - likeness: CLIP-I lies above that of plain pictures and of random neurons, the whole interval of the
     ///   difference;
-    /// - class and scenes survive: their margins keep more than half of those of plain pictures, beyond the interval; of
-    ///   the class half of the photos' if that is less, for a subject may look little like its class;
+    /// - class and scenes survive: their margins keep more than half of those of plain pictures, beyond the interval;
+    ///   of the class half of the photos' if that is less, for a subject may look little like its class;
     /// - the measuring can tell: there are 16 pictures, and the encoder sees the class in photos and plain pictures,
     ///   and the photos more like each other than plain pictures are like them.
     ///
