@@ -111,7 +111,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     ui.detail(&memory::line(&needs));
     if let Some(of) = args.best_of {
         let chosen = choose::seeds(&pipeline, &specs[0], &options, &concepts, (&seeds, of), &ui)?;
-        pictures.retain(|picture| chosen.contains(&picture.seed));
+        pictures = self::pictures(args, prompts.each.len(), &chosen);
     }
     let drawn = |number: usize, seed| Drawn {
         pipeline: &pipeline,
