@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::error::ErrorKind as Usage;
+use clap::error::{ContextValue, ErrorKind as Usage};
 use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command, Global};
 use commands::Advice;
@@ -116,11 +116,17 @@ fn usage(error: &clap::Error) -> (String, String) {
     )
 }
 
-/// What is wrong with the command line, where arguments in it cannot be printed as they are: names may come from a
-/// folder of others.
+/// What is wrong with the command line, where what it holds cannot be printed as it is: names may come from a folder of
+/// others, options from a picture.
 fn printable(error: &clap::Error) -> Option<String> {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let told = error.context().flat_map(|(_, value)| match value {
+        ContextValue::String(text) => vec![text.clone()],
+        ContextValue::Strings(texts) => texts.clone(),
+        _ => Vec::new(),
+    });
     let hostile: Vec<String> = arguments
+        .chain(told)
         .flat_map(|argument| {
             let value = argument.split_once('=').map(|(_, value)| value.to_owned());
             [Some(argument), value].into_iter().flatten()

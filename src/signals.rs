@@ -1,6 +1,19 @@
 //! Signals: what ends the work in order, and what is not to end it at all.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::Context;
+
+/// How many files are being written in the background, which an end of the program in a handler waits for.
+static WRITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Does it; where the program has to end meanwhile, it ends after that, if that takes no longer than some seconds.
+pub(crate) fn write_to_the_end<T>(write: impl FnOnce() -> T) -> T {
+    WRITING.fetch_add(1, Ordering::SeqCst);
+    let written = write();
+    WRITING.fetch_sub(1, Ordering::SeqCst);
+    written
+}
 
 /// Calls `ended` when the user or the system asks for the end of the work: Ctrl-C, `SIGTERM` (as batch systems send
 /// before they kill) and `SIGHUP` (a closed terminal). What was ignored when the program started, as `nohup` does,
@@ -28,15 +41,21 @@ pub(crate) fn catch(ended: impl Fn() + Send + 'static) -> anyhow::Result<()> {
 pub(crate) fn answer_shortened_files() {
     use std::mem::zeroed;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     use libc::{c_int, c_void, iovec, sigaction, siginfo_t};
 
     static BEFORE: OnceLock<sigaction> = OnceLock::new();
 
     extern "C" fn answer(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
-        // SAFETY: only what a handler of signals may do: looking into a list of whole numbers, `writev`, `_exit`,
-        // `pause` and `sigaction`. The system gives a valid `info`.
+        /// Times 10 ms, which is 5 s.
+        const WAITS: usize = 500;
+        static WAIT: libc::timespec = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 10_000_000,
+        };
+        // SAFETY: only what a handler of signals may do: looking into a list of whole numbers, `writev`, `nanosleep`,
+        // `_exit`, `pause` and `sigaction`. The system gives a valid `info`.
         #[expect(unsafe_code, reason = "a handler of signals")]
         unsafe {
             let Some(file) = cones::checkpoint::mapped_file_at((*info).si_addr() as usize) else {
@@ -59,6 +78,11 @@ pub(crate) fn answer_shortened_files() {
                     iov_len: part.len(),
                 });
                 libc::writev(2, parts.as_ptr(), parts.len() as c_int);
+                let mut waits = 0;
+                while WRITING.load(Ordering::SeqCst) > 0 && waits < WAITS {
+                    libc::nanosleep(&raw const WAIT, std::ptr::null_mut());
+                    waits += 1;
+                }
                 libc::_exit(1);
             }
             loop {

@@ -205,7 +205,10 @@ impl Source {
                 let path = root.join(file);
                 match regular::read(&path) {
                     Ok(bytes) => text_of(&bytes, file).map(Some),
-                    Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    // A link to nothing is a file that is lost.
+                    Err(Error::Io { source, .. })
+                        if source.kind() == ErrorKind::NotFound && !path.is_symlink() =>
+                    {
                         Ok(None)
                     }
                     Err(error) => Err(error),

@@ -12,6 +12,7 @@ use cones::{Error, Kept, Part};
 use super::{Advice, name};
 use crate::report::meters::Meters;
 use crate::report::ui::Ui;
+use crate::signals::write_to_the_end;
 
 /// What sets the seconds between two writings, for tests and for slow disks.
 const SECONDS: &str = "CONES_STATE_SECONDS";
@@ -105,7 +106,7 @@ impl<'a> Unfinished<'a> {
         };
         self.last = Instant::now();
         let save = move || {
-            let saved = part.save(&done, contents);
+            let saved = write_to_the_end(|| part.save(&done, contents));
             (part, done, saved)
         };
         self.state = match std::thread::Builder::new().spawn(save) {

@@ -1,7 +1,7 @@
 //! Files of the user's, opened without waiting for what never comes, and known again.
 
-use std::fs::{File, Metadata};
-use std::io::Read;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,12 +24,27 @@ pub(crate) fn open(path: &Path) -> Result<(File, Metadata)> {
             "pass a file of the disk, or put one in its place",
         )),
     };
-    // Opening a named pipe waits for its writer, so this comes first.
+    // Some devices do something when they are opened, so this comes first.
     check(&std::fs::metadata(path).map_err(Error::io("read", path))?)?;
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let file = open_at_once(path).map_err(Error::io("read", path))?;
     let metadata = file.metadata().map_err(Error::io("read", path))?;
     check(&metadata)?;
     Ok((file, metadata))
+}
+
+/// Opens a file whose reading fails where it would have to wait: the system has some that call themselves regular ones
+/// and give nothing until something happens (`/proc/kmsg`), and what it is may have changed since it was looked at.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn open_at_once(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NONBLOCK);
+    }
+    options.read(true).open(path)
 }
 
 /// The bytes of a text file.
@@ -145,5 +160,21 @@ impl Stamp {
             "it was changed while it was in use, so the result would be of no one model: run again, with the \
              model left alone",
         ))
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        // A named pipe that nobody writes to: without the flag this would not end.
+        assert_eq!(open_at_once(&pipe).unwrap().read(&mut [0]).unwrap(), 0);
+        assert!(open(&pipe).is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::kind::{HEAD, Kind};
+use crate::files::regular::open_at_once;
 use crate::{Error, Result};
 
 /// Most bytes of a file.
@@ -30,7 +31,7 @@ fn open(path: &Path) -> Result<File> {
             "copy what it gives into a file first",
         ));
     }
-    File::open(path).map_err(Error::io("read", path))
+    open_at_once(path).map_err(Error::io("read", path))
 }
 
 /// The bytes of a picture file, and which of them it is by its content.

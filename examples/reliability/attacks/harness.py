@@ -98,7 +98,7 @@ def wrong(ended, want, memory=MEMORY, told=True):
         return f"status {ended.status}, not one of {sorted(want)}"
     if UNSEEN.search(said):
         return "characters that a terminal acts on"
-    said = "error" in ended.error or (ended.status == 1 and "CLIP-I" in ended.out)
+    said = "error" in ended.error or (ended.status == 1 and ("CLIP-I" in ended.out or '"verdict"' in ended.out))
     if told and ended.status > 0 and not said and not (ended.status == 130 and "interrupted" in ended.error):
         return f"silence: status {ended.status} without a message"
     if ended.peak > memory:
