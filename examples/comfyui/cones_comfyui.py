@@ -67,8 +67,13 @@ class Index:
             values = np.zeros(len(places), dtype=np.float32)
             if name + ".values" in part:
                 values = np.frombuffer(part[name + ".values"], dtype="<f2").astype(np.float32)
-            own = [part.get(f"{name}.subject.{k}") for k in range(len(self.subjects))]
-            own = [np.arange(len(places)) if o is None else np.array(indices(o), dtype=np.int64) for o in own]
+            own = [np.arange(len(places))] * len(self.subjects)
+            if name + ".shared" in part:  # of the last subject is said which it has of those that others have
+                own = [indices(part[f"{name}.subject.{k}"]) for k in range(len(own) - 1)]
+                others = sorted(set().union(*own))
+                shared = [others[k] for k in indices(part[name + ".shared"])]
+                own.append(sorted({*range(len(places))} - set(others) | set(shared)))
+                own = [np.array(o, dtype=np.int64) for o in own]
             self.sites[name] = (shape, places, values, own)
 
     def phrases(self) -> list[str]:

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::container::{Dtype, Tensor, Tensors, serialize, tensors_sha256};
+use super::owners;
 use super::provenance::Provenance;
 use super::scope::Scope;
 use super::set::NeuronSet;
@@ -47,7 +48,7 @@ impl NeuronIndex {
             let site = site.to_string();
             return Err(IndexError::SelfAttention { site }.into());
         }
-        let (expected, found) = (self.provenance.owners(), indices.coded_owners().len());
+        let (expected, found) = (self.provenance.owners(), indices.told_of_owners().count());
         if expected != found {
             let site = site.to_string();
             let owners = IndexError::Owners {
@@ -128,7 +129,8 @@ impl NeuronIndex {
     }
 
     /// The tensors of the file: `SITE`; where there are values, `SITE.values`; and where neurons have owners,
-    /// `SITE.subject.K` for each subject: the places of its neurons among those of `SITE`, encoded alike.
+    /// `SITE.subject.K` for each subject but the last: the places of its neurons among those of `SITE`, encoded alike;
+    /// and `SITE.shared`: which of the neurons of these subjects are the last one's, too. Those of none are its own.
     pub(super) fn tensors(&self) -> Tensors<Cow<'_, [u8]>> {
         let coded = |bytes| Tensor {
             dtype: Dtype::U8,
@@ -137,8 +139,10 @@ impl NeuronIndex {
         let mut tensors = Tensors::new();
         for (site, set) in &self.sites {
             tensors.insert(site.to_string(), coded(set.coded().bytes()));
-            for (subject, places) in set.coded_owners().iter().enumerate() {
-                tensors.insert(owner_tensor(site.as_str(), subject), coded(places.bytes()));
+            let subjects = self.provenance.owners();
+            for (subject, told) in set.told_of_owners().enumerate() {
+                let name = owners::tensor(site.as_str(), subject, subjects);
+                tensors.insert(name, coded(told.bytes()));
             }
             if let Some(values) = set.values() {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes());
@@ -205,11 +209,6 @@ impl NeuronIndex {
         }
         Ok(())
     }
-}
-
-/// The name of the tensor of a subject's places in a site.
-pub(super) fn owner_tensor(site: &str, subject: usize) -> String {
-    format!("{site}.subject.{subject}")
 }
 
 #[cfg(test)]

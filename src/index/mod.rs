@@ -10,6 +10,7 @@ mod control;
 mod layers;
 mod metadata;
 mod overlap;
+mod owners;
 mod provenance;
 mod scope;
 mod set;

@@ -1,6 +1,7 @@
 //! The neurons of one site.
 
 use super::codec::{Coded, Indices};
+use super::owners::Held;
 use crate::{IndexError, Result};
 
 /// The shut neurons of one site.
@@ -13,6 +14,8 @@ pub struct NeuronSet {
     indices: Coded,
     values: Option<Vec<u16>>,
     owners: Vec<Coded>,
+    /// What the last owner shares with others.
+    shared: Option<Coded>,
 }
 
 impl NeuronSet {
@@ -34,6 +37,7 @@ impl NeuronSet {
                 indices,
                 values: None,
                 owners: Vec::new(),
+                shared: None,
             }),
         }
     }
@@ -77,17 +81,14 @@ impl NeuronSet {
 
     /// [`NeuronSet::with_owners`] of places that are coded already.
     pub(super) fn with_coded_owners(mut self, owners: Vec<Coded>) -> Result<Self> {
-        if owners.is_empty() {
+        let Some((last, others)) = owners.split_last() else {
             return Ok(self);
-        }
-        let mut owned = vec![0_u8; self.count().div_ceil(8)]; // a bit for each
-        for place in owners.iter().flat_map(Coded::iter) {
-            owned[place as usize / 8] |= 1 << (place % 8); // places are coded as below the count
-        }
-        let none = |(place, _): &(u32, u32)| owned[*place as usize / 8] & 1 << (place % 8) == 0;
-        if let Some((_, index)) = (0..).zip(self.iter()).find(none) {
+        };
+        let owned = Held::by(&owners, self.count());
+        if let Some((_, index)) = (0..).zip(self.iter()).find(|(place, _)| !owned.has(*place)) {
             return Err(IndexError::Ownerless { index }.into());
         }
+        self.shared = Some(Held::by(others, self.count()).shared(last)?);
         self.owners = owners;
         Ok(self)
     }
@@ -98,9 +99,10 @@ impl NeuronSet {
         self.owners.iter().map(Coded::to_vec).collect()
     }
 
-    /// The same, as they are coded.
-    pub(super) fn coded_owners(&self) -> &[Coded] {
-        &self.owners
+    /// What a file says of each subject: its places, and of the last one what it shares.
+    pub(super) fn told_of_owners(&self) -> impl Iterator<Item = &Coded> {
+        let others = self.owners.len().saturating_sub(1);
+        self.owners[..others].iter().chain(&self.shared)
     }
 
     /// The neurons of a subject, or all, ascending: the place of each in [`NeuronSet::indices`], and its position.

@@ -93,7 +93,7 @@ def subjects(world):
     for lie in lies:
         text = json.dumps(lie)
         shown(world, f"subjects {text[:40]!r}", formats.index({**metadata, "subjects": text}, tensors))
-    names = [name for name in tensors if ".subject." in name]
+    names = [name for name in tensors if ".subject." in name or name.endswith(".shared")]
     for name in world.some(names, 20):
         for new in ("2", "-1", "99999999999999999999", "x", "0.0", "01"):
             others = dict(tensors)
@@ -101,9 +101,10 @@ def subjects(world):
             shown(world, f"{name[-12:]} as {new}", formats.index(metadata, others))
     for count in (2, 8, 64, 65, 1000):
         many = [{"noun": f"n{i}", "token": "t"} for i in range(count)]
-        site = names[0].split(".subject.")[0]
+        site = names[0].split(".subject.")[0].removesuffix(".shared")
         all_of = {site: ("U8", [2], formats.golomb([3], 1))}
-        all_of |= {f"{site}.subject.{i}": ("U8", [2], formats.golomb([3], 1)) for i in range(count)}
+        told = [f"{site}.subject.{i}" for i in range(count - 1)] + [f"{site}.shared"]
+        all_of |= {name: ("U8", [2], formats.golomb([3], 1)) for name in told}
         all_of = {name: (dtype, [len(data)], data) for name, (dtype, _, data) in all_of.items()}
         shape = json.loads(metadata["shapes"])[site]
         plan = {**metadata, "subjects": json.dumps(many), "subject": ", ".join(one["noun"] for one in many),

@@ -35,9 +35,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec::Coded;
-use super::concept::{NeuronIndex, owner_tensor};
+use super::concept::NeuronIndex;
 use super::container;
 use super::container::{Dtype, Strings, Tensor, Tensors};
+use super::owners;
+use super::owners::Held;
 use super::provenance::Provenance;
 use super::scope::Scope;
 use super::set::NeuronSet;
@@ -126,9 +128,10 @@ fn belongs_to(name: &str, owners: usize) -> Option<&str> {
     if let Some(site) = name.strip_suffix(".values") {
         return Some(site);
     }
-    let (site, _) = name.rsplit_once(".subject.")?;
+    let at = name.rfind(".shared").or_else(|| name.rfind(".subject."))?;
+    let site = &name[..at];
     (0..owners)
-        .any(|subject| name == owner_tensor(site, subject))
+        .any(|subject| name == owners::tensor(site, subject, owners))
         .then_some(site)
 }
 
@@ -136,19 +139,26 @@ fn belongs_to(name: &str, owners: usize) -> Option<&str> {
 fn with_owners(
     set: NeuronSet,
     site: &str,
-    owners: usize,
+    subjects: usize,
     tensors: &Tensors<&[u8]>,
 ) -> Result<NeuronSet> {
     let (neurons, mut all) = (set.count(), Vec::new());
-    for subject in 0..owners {
-        let name = owner_tensor(site, subject);
+    for subject in 0..subjects {
+        let name = owners::tensor(site, subject, subjects);
         let tensor = tensors.get(&name).ok_or_else(|| IndexError::Tensor {
             name: format!("`{name}`"),
             expected: "the subject's neurons".to_owned(),
             found: "none".to_owned(),
         })?;
         typed("the subject's neurons", tensor, Dtype::U8)?;
-        all.push(Coded::read(tensor.bytes, neurons as u64, neurons)?);
+        let places = match subject + 1 == subjects {
+            true => {
+                let others = Held::by(&all, neurons);
+                others.last(&Coded::read(tensor.bytes, others.len(), neurons)?)?
+            }
+            false => Coded::read(tensor.bytes, neurons as u64, neurons)?,
+        };
+        all.push(places);
     }
     set.with_coded_owners(all)
 }
