@@ -46,7 +46,7 @@ fn main() -> Result<()> {
         |_| Ok(()),
     )?;
     let picture = pictures.first().context("no picture was drawn")?;
-    picture.write_png("found.png".as_ref(), None)?;
+    picture.write("found.png".as_ref(), None)?;
     eprintln!("found.png: {prompt}");
     Ok(())
 }

@@ -81,7 +81,8 @@ pub use files::{
     create as create_file, place as file_place, replace as atomic_write, sha256 as file_sha256,
 };
 pub use picture::{
-    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, list_images, read_metadata,
+    HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, Texts, list_images,
+    read_metadata,
 };
 pub use pipeline::{
     AttentionOptions, Defaults, Drawing, Init, MemoryEstimate, Pipeline, Progress, SampleOptions,

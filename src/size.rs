@@ -13,7 +13,7 @@ pub struct Size {
 
 impl Size {
     /// A size by its width and height.
-    pub fn new(width: usize, height: usize) -> Self {
+    pub(crate) fn new(width: usize, height: usize) -> Self {
         Self { width, height }
     }
 

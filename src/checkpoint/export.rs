@@ -13,7 +13,7 @@ use super::header::Header;
 use super::tensors::{Stored, TensorFile};
 use super::{Place, Source};
 use crate::files;
-use crate::index::{NeuronIndex, NeuronSet, Scope};
+use crate::index::{NeuronIndex, NeuronSet, Scope, Subject};
 use crate::{Error, Result};
 
 /// What to write.
@@ -277,8 +277,8 @@ fn notes(model: &str, index: &NeuronIndex) -> Notes {
     let notes = [
         ("cones.model", model.to_owned()),
         ("cones.index", index.sha256()),
-        ("cones.subjects", own.trigger_phrase()),
-        ("modelspec.trigger_phrase", own.trigger_phrase()),
+        ("cones.subjects", Subject::phrases(&own.subjects)),
+        ("modelspec.trigger_phrase", Subject::phrases(&own.subjects)),
     ];
     notes
         .into_iter()

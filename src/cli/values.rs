@@ -257,7 +257,10 @@ pub(super) fn size(text: &str) -> Result<Size, String> {
         None => side(text).map(|s| (s, s)),
     };
     let (width, height) = parsed.ok_or("expected pixels, such as 512 or 512x768")?;
-    Ok(Size::new(width as usize, height as usize))
+    Ok(Size {
+        width: width as usize,
+        height: height as usize,
+    })
 }
 
 #[cfg(test)]
@@ -323,7 +326,8 @@ mod tests {
         assert_eq!(density("3%"), Ok(0.03));
         assert_eq!(density("0.5"), Ok(0.5));
         assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err());
-        assert_eq!(size("512x768"), Ok(Size::new(512, 768)));
+        let (width, height) = (512, 768);
+        assert_eq!(size("512x768"), Ok(Size { width, height }));
         assert_eq!(size("64"), Ok(Size::square(64)));
         assert!(size("0x64").is_err() && size("64x").is_err() && size("-1").is_err());
         assert!(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cones::Pipeline;
-use cones::find::{CLASS_COUNT, ClassCache, ClassImages};
+use cones::find::{CLASS_COUNT, ClassCache, ClassImages, MissingImages};
 use cones::index::Subject;
 
 use super::outputs::{can_write_into, room};
@@ -24,14 +24,13 @@ pub(crate) fn check(class: &ClassImages, pipeline: &Pipeline, ui: &Ui) -> anyhow
     let ClassImages::Drawn(cache) = class else {
         return Ok(());
     };
-    let missing = cache.missing(pipeline)?;
-    if missing.is_empty() {
+    let MissingImages { folder, files } = cache.missing(pipeline)?;
+    if files.is_empty() {
         return Ok(());
     }
-    let folder = cache.folder(pipeline)?;
     ui.note(&format!(
         "drawing {} of the class, \"{}\", into `{}`",
-        count(missing.len(), "picture"),
+        count(files.len(), "picture"),
         cache.prompt,
         name(folder)
     ));
@@ -45,5 +44,5 @@ pub(crate) fn check(class: &ClassImages, pipeline: &Pipeline, ui: &Ui) -> anyhow
         ));
     }
     let least = pipeline.size().pixels() as u64 * 3 / 10;
-    room(missing.iter().map(|path| (path.as_path(), least)))
+    room(files.iter().map(|path| (path.as_path(), least)))
 }

@@ -1,6 +1,5 @@
 //! The subcommands: arguments to library calls to files. No mathematics.
 
-pub(crate) mod blocks;
 pub(crate) mod class_images;
 pub(crate) mod doctor;
 pub(crate) mod download;

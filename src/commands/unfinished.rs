@@ -213,7 +213,7 @@ impl<'a> Steps<'a> {
             .with_context(|| format!("`{}`: begin again with `--restart`", unfinished.file))?;
         if let Some(state) = &from {
             let ui = unfinished.ui;
-            ui.note(&format!("going on at {}", at(state.steps().len(), total)));
+            ui.note(&format!("going on at {}", at(state.steps.len(), total)));
         }
         Ok(Self {
             meters,
@@ -253,7 +253,7 @@ impl Observer for Steps<'_> {
     }
 
     fn between_steps(&mut self, moment: &Moment) -> cones::Result<()> {
-        let (step, ended) = (moment.step(), Ui::check_interrupt());
+        let (step, ended) = (moment.step, Ui::check_interrupt());
         let next = Duration::from_secs_f64(step.seconds);
         if ended.is_err() || self.unfinished.is_due(next) {
             let state = moment.state()?;

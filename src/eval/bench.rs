@@ -130,7 +130,8 @@ impl<'a> Bench<'a> {
     /// on from a state and to the same figures; `progress` is told what there is of them.
     ///
     /// # Errors
-    /// If an index does not fit the model; an error of drawing, or of `progress`.
+    /// If an index does not fit the model, a file of the model or the encoder was changed meanwhile; an error of
+    /// drawing, or of `progress`.
     pub fn measure(
         &mut self,
         doses: Vec<Dose>,
@@ -153,6 +154,7 @@ impl<'a> Bench<'a> {
             dose.against_previous = previous.map(|p| differences(&dose.shut.values, p));
             measured.push(dose);
         }
+        self.pipeline.check_unchanged()?;
         Ok((plain, measured))
     }
 

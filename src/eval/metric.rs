@@ -1,6 +1,7 @@
 //! What is measured, and how conditions are compared.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::statistics::Summary;
 use crate::Result;
@@ -64,10 +65,12 @@ impl Metric {
             Self::PriorDrift => "prior_drift",
         }
     }
+}
 
-    /// The name in tables.
-    pub fn label(self) -> &'static str {
-        match self {
+/// The name in tables.
+impl fmt::Display for Metric {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
             Self::ClipI => "CLIP-I",
             Self::ClipT => "CLIP-T",
             Self::ClipScore => "CLIPScore",
@@ -77,7 +80,7 @@ impl Metric {
             Self::SubjectLoss => "subject loss",
             Self::ClassLoss => "class loss",
             Self::PriorDrift => "prior drift",
-        }
+        })
     }
 }
 

@@ -22,7 +22,7 @@ mod verdict;
 pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, rows};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
 pub use metric::{Metric, Values, summaries};
-pub use prompts::{DEFAULT_PROMPTS, Prompt};
+pub use prompts::Prompt;
 #[cfg(test)]
 pub(crate) use similarity::cosine;
 pub use state::{EvalShape, EvalState};

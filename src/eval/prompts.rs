@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::files::regular;
+use crate::index::Subject;
 use crate::prompt::{article, fold, occurrences, place_subjects};
 use crate::{Error, Result};
 
@@ -12,7 +13,7 @@ const MOST: usize = 10_000;
 const LONGEST: usize = 10_000;
 
 /// Scenes that most models know.
-pub const DEFAULT_PROMPTS: [&str; 8] = [
+const SCENES: [&str; 8] = [
     "a photo of a {} in a park",
     "a photo of a {} on the beach",
     "a photo of a {} in the snow",
@@ -57,11 +58,15 @@ impl Prompt {
         }
     }
 
-    /// [`Prompt::list`] of a file: of at most 10,000 prompts, in lines of at most 10,000 bytes.
+    /// The prompts of a file with one template on each line, of at most 10,000 prompts in lines of at most 10,000
+    /// bytes; empty lines and those that begin with `#` are left out. Without a file, scenes that most models know.
     ///
     /// # Errors
     /// If it is no regular file, no UTF-8, longer, or has no prompts.
-    pub fn read(path: &Path, noun: &str, token: &str) -> Result<Vec<Self>> {
+    pub fn read(file: Option<&Path>, Subject { noun, token }: &Subject) -> Result<Vec<Self>> {
+        let Some(path) = file else {
+            return Ok(SCENES.map(|scene| Self::new(scene, noun, token)).into());
+        };
         let refused = |expected: String, found: &str| {
             let hint = "give a text file with one prompt on each line";
             Err(Error::file(
@@ -91,8 +96,7 @@ impl Prompt {
         }
     }
 
-    /// The prompts of a text with one template on each line; empty lines and those that begin with `#` are left out.
-    pub fn list(text: &str, noun: &str, token: &str) -> Vec<Self> {
+    fn list(text: &str, noun: &str, token: &str) -> Vec<Self> {
         text.lines()
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -156,10 +160,13 @@ mod tests {
     #[test]
     fn files_of_prompts_have_bounds() {
         let dir = tempfile::tempdir().unwrap();
+        let [noun, token] = ["owl", "sks"].map(str::to_owned);
+        let owl = Subject { noun, token };
+        assert_eq!(Prompt::read(None, &owl).unwrap().len(), SCENES.len());
         let read = |text: &[u8]| {
             let path = dir.path().join("prompts");
             std::fs::write(&path, text).unwrap();
-            Prompt::read(&path, "owl", "sks").map_err(|error| error.to_string())
+            Prompt::read(Some(&path), &owl).map_err(|error| error.to_string())
         };
         assert_eq!(read(b"a {}\n# no\n\nan {}").unwrap().len(), 2);
         let line = |length: usize| [&b"a "[..], "x".repeat(length - 2).as_bytes()].concat();
@@ -173,9 +180,9 @@ mod tests {
             let error = read(&text).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
-        assert!(Prompt::read(dir.path(), "owl", "sks").is_err());
+        assert!(Prompt::read(Some(dir.path()), &owl).is_err());
         #[cfg(unix)]
-        assert!(Prompt::read("/dev/zero".as_ref(), "owl", "sks").is_err());
+        assert!(Prompt::read(Some("/dev/zero".as_ref()), &owl).is_err());
     }
 
     #[test]
@@ -239,6 +246,6 @@ mod tests {
             2
         );
         assert!(Prompt::list(" \n", "dog", "sks").is_empty());
-        assert!(DEFAULT_PROMPTS.iter().all(|p| p.contains("{}")));
+        assert!(SCENES.iter().all(|p| p.contains("{}")));
     }
 }

@@ -57,7 +57,7 @@ impl Summary {
     }
 
     /// On which side of zero the whole interval lies; `Equal` where zero is within it.
-    pub fn sign(&self) -> Ordering {
+    pub(crate) fn sign(&self) -> Ordering {
         match self.interval {
             [low, _] if low > 0.0 => Ordering::Greater,
             [_, high] if high < 0.0 => Ordering::Less,

@@ -42,7 +42,7 @@ impl Adam {
         self.mean.copy_from_slice(mean);
         let square = state.array_of(&format!("adam.square.{name}"), length)?;
         self.mean_square.copy_from_slice(square);
-        let steps = state.count_of(&format!("adam.steps.{name}"), state.steps().len())?;
+        let steps = state.count_of(&format!("adam.steps.{name}"), state.steps.len())?;
         self.steps = steps as i32;
         Ok(())
     }

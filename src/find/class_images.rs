@@ -41,6 +41,15 @@ pub struct ClassCache {
     folder: OnceCell<PathBuf>,
 }
 
+/// Pictures of a class that have to be drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingImages<'a> {
+    /// Where they are kept.
+    pub folder: &'a Path,
+    /// Their files in it.
+    pub files: Vec<PathBuf>,
+}
+
 impl ClassCache {
     /// `count` pictures of a subject's class, kept in a folder in the folder of the file `beside`.
     pub fn new(subject: &Subject, count: usize, beside: &Path) -> Self {
@@ -63,7 +72,7 @@ impl ClassCache {
     ///
     /// # Errors
     /// If the prompt cannot be split into tokens.
-    pub fn folder(&self, pipeline: &Pipeline) -> Result<&Path> {
+    fn folder(&self, pipeline: &Pipeline) -> Result<&Path> {
         if let Some(known) = self.folder.get() {
             return Ok(known);
         }
@@ -94,13 +103,16 @@ impl ClassCache {
         Ok((0..self.count).map(file).collect())
     }
 
-    /// Those that have to be drawn.
+    /// What has to be drawn.
     ///
     /// # Errors
-    /// As [`ClassCache::folder`].
-    pub fn missing(&self, pipeline: &Pipeline) -> Result<Vec<PathBuf>> {
+    /// If the prompt cannot be split into tokens.
+    pub fn missing(&self, pipeline: &Pipeline) -> Result<MissingImages<'_>> {
         let files = self.files(pipeline)?.into_iter();
-        Ok(files.filter(|file| !file.is_file()).collect())
+        Ok(MissingImages {
+            folder: self.folder(pipeline)?,
+            files: files.filter(|file| !file.is_file()).collect(),
+        })
     }
 
     /// Draws what is missing.
@@ -139,7 +151,7 @@ impl ClassCache {
                     hashes: &[],
                 };
                 let metadata = drawn.metadata(&drawing.picture)?;
-                drawing.picture.write_png(file, Some(&metadata))
+                drawing.picture.write(file, Some(&metadata))
             },
         )
     }

@@ -34,7 +34,7 @@ pub(super) fn of_instance(
     observer: &mut dyn Observer,
 ) -> Result<PromptedLatents> {
     let [prompt, _] = prompts(subject);
-    let pictures = photos.iter().map(|photo| photo.at_size(pipeline.size()));
+    let pictures = photos.iter().map(|photo| photo.picture(pipeline.size()));
     latents(pipeline, marks.prompt(prompt), pictures, observer)
 }
 
@@ -50,7 +50,7 @@ pub(super) fn of_class(
     let latents = match class {
         ClassImages::Needless => return Ok(None),
         ClassImages::Given(photos) => {
-            let pictures = photos.iter().map(|photo| photo.at_size(size));
+            let pictures = photos.iter().map(|photo| photo.picture(size));
             latents(pipeline, marks.prompt(prompt), pictures, observer)
         }
         ClassImages::Drawn(drawn) => {

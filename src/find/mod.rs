@@ -42,7 +42,7 @@ mod trainer;
 mod tune;
 pub mod tuning;
 
-pub use class_images::{CLASS_COUNT, ClassCache, ClassImages};
+pub use class_images::{CLASS_COUNT, ClassCache, ClassImages, MissingImages};
 pub(crate) use data::encode;
 pub(crate) use loss::DreamBoothData;
 #[cfg(test)]
@@ -126,12 +126,12 @@ pub fn find(
     let (from, total) = (observer.resume()?, method.steps());
     let mut steps = from
         .as_ref()
-        .map_or_else(Vec::new, |from| from.steps().to_vec());
+        .map_or_else(Vec::new, |from| from.steps.clone());
     let from = from.as_ref();
     let mut after_step = |moment: &Moment| {
-        steps.push(moment.step());
+        steps.push(moment.step);
         observer.between_steps(moment)?;
-        let step = moment.step();
+        let step = moment.step;
         observer.event(Event::Step { step, total })
     };
     let (neurons, scores, stability, rounding_error) = match &method {

@@ -1,6 +1,7 @@
 //! What a find is to do: whose neurons, by which method, with which settings.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::architecture::architecture;
 use super::class_images::ClassImages;
@@ -35,19 +36,12 @@ pub struct FindPlan {
     pub subject: Subject,
     /// How they are found.
     pub method: Method,
-    /// Pictures of the class, where the method has them in its loss: see [`Method::needs_class`].
+    /// Pictures of the class, where the method has them in its loss: as Algorithm 1 always has, and masks that act on
+    /// the whole prompt.
     pub class: ClassImages,
 }
 
 impl Method {
-    /// What files call it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Paper(_) => "paper",
-            Self::Learned { .. } => "learned",
-        }
-    }
-
     /// The most steps that it takes.
     pub fn steps(&self) -> usize {
         match self {
@@ -87,11 +81,6 @@ impl Method {
         }
     }
 
-    /// Whether the loss has pictures of the class: as Algorithm 1 always has, and masks that act on the whole prompt.
-    pub fn needs_class(&self) -> bool {
-        matches!(self, Self::Paper(_)) || self.scope() == Scope::Prompt
-    }
-
     /// The method's own settings, for the file. How many steps there are is open where the choice may settle before.
     fn settings(&self) -> Vec<(&'static str, String)> {
         match self {
@@ -116,6 +105,16 @@ impl Method {
                 ("density", density.to_string()),
             ],
         }
+    }
+}
+
+/// What files call it.
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Paper(_) => "paper",
+            Self::Learned { .. } => "learned",
+        })
     }
 }
 
@@ -149,7 +148,7 @@ impl FindPlan {
             prediction_type: Some(pipeline.prediction_name().to_owned()),
             subjects: vec![self.subject.clone()],
             prompts: prompts(&self.subject).to_vec(),
-            method: self.method.name().to_owned(),
+            method: self.method.to_string(),
             scope: self.method.scope(),
             settings: self.settings(),
             seed: Some(self.method.seed()),

@@ -22,12 +22,16 @@ impl Selection {
             Self::Density(density) => ("density", density.to_string()),
         }
     }
+}
 
-    /// That of a run that a file is of.
-    ///
-    /// # Errors
-    /// If the file says none, or what cannot be one.
-    pub fn of(plan: &Provenance) -> Result<Self> {
+/// That of a run that a file is of.
+///
+/// # Errors
+/// If the file says none, or what cannot be one.
+impl TryFrom<&Provenance> for Selection {
+    type Error = Error;
+
+    fn try_from(plan: &Provenance) -> Result<Self> {
         let text = |key: &str| plan.settings.get(key);
         let threshold = text("threshold").and_then(|text| text.parse().ok());
         let share = text("density").and_then(|text| text.parse().ok());

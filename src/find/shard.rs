@@ -29,7 +29,7 @@ impl Shard {
     ///
     /// # Errors
     /// If there is no such part, or there are more than [`BLOCKS`].
-    pub fn new(number: usize, of: usize) -> Result<Self> {
+    pub(crate) fn new(number: usize, of: usize) -> Result<Self> {
         match (1..=of).contains(&number) && of <= BLOCKS {
             true => Ok(Self { number, of }),
             false => Err(refused(format!("{number}/{of}"))),

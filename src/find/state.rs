@@ -18,7 +18,8 @@ use crate::{Error, Result};
 /// The state of a run between two steps: taken out and put back, it goes on to the same bits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainerState {
-    steps: Vec<Step>,
+    /// What the steps so far did; as many are taken.
+    pub steps: Vec<Step>,
     arrays: BTreeMap<String, Vec<f32>>,
     numbers: BTreeMap<String, Vec<f64>>,
 }
@@ -33,11 +34,6 @@ impl TrainerState {
             steps: steps.to_vec(),
             ..Self::default()
         }
-    }
-
-    /// What the steps so far did; as many are taken.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
     }
 
     /// Keeps an array.
@@ -281,7 +277,7 @@ mod tests {
         let read = TrainerState::from_bytes(&bytes).unwrap();
         assert_eq!(read, state());
         assert_eq!(read.to_bytes().unwrap(), bytes);
-        assert_eq!(read.steps().len(), 2);
+        assert_eq!(read.steps.len(), 2);
     }
 
     #[test]

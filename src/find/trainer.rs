@@ -61,17 +61,13 @@ pub(super) trait Objective {
 
 /// A run between two steps.
 pub struct Moment<'a> {
+    /// What the last step did.
+    pub step: Step,
     objective: &'a dyn Objective,
     steps: &'a [Step],
 }
 
 impl Moment<'_> {
-    /// What the last step did.
-    pub fn step(&self) -> Step {
-        // There is a moment after a step alone.
-        self.steps[self.steps.len() - 1]
-    }
-
     /// Everything that is needed to go on from here, copied.
     ///
     /// # Errors
@@ -96,12 +92,12 @@ pub(super) fn run(
     objective.begin(unet)?;
     let mut steps = Vec::with_capacity(objective.steps());
     if let Some(state) = from {
-        if state.steps().len() > objective.steps() {
+        if state.steps.len() > objective.steps() {
             let expected = format!("at most {}", objective.steps());
-            let found = state.steps().len();
+            let found = state.steps.len();
             return Err(Error::value("steps of the state of a run", expected, found));
         }
-        steps.extend_from_slice(state.steps());
+        steps.extend_from_slice(&state.steps);
         objective.load(state)?;
         objective.put(unet)?;
     }
@@ -118,12 +114,14 @@ pub(super) fn run(
             sum += loss;
         }
         objective.put(unet)?;
-        steps.push(Step {
+        let step = Step {
             step: k,
             loss: objective.loss(sum),
             seconds: start.elapsed().as_secs_f64(),
-        });
+        };
+        steps.push(step);
         after_step(&Moment {
+            step,
             objective,
             steps: &steps,
         })?;

@@ -140,9 +140,9 @@ pub fn tune(
         .collect::<Result<Vec<_>>>()?;
     let (from, total) = (observer.resume()?, options.steps);
     let from = from.as_ref();
-    let mut steps = from.map_or_else(Vec::new, |from| from.steps().to_vec());
+    let mut steps = from.map_or_else(Vec::new, |from| from.steps.clone());
     let after_step = |moment: &Moment| {
-        let step = moment.step();
+        let step = moment.step;
         steps.push(step);
         observer.between_steps(moment)?;
         observer.event(Event::Step { step, total })

@@ -51,7 +51,7 @@ fn pixels_and_features_are_transformers() {
     let photos = list_images(&[golden("photos")]).unwrap().files;
     let pictures: Vec<Picture> = photos
         .iter()
-        .map(|path| Picture::read_whole(path).unwrap())
+        .map(|path| Picture::read(path, None).unwrap())
         .collect();
     for model in MODELS {
         let clip = load(&golden(model)).unwrap();

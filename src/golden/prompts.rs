@@ -58,7 +58,7 @@ fn weighted_and_long_prompts_are_embedded_as_in_the_web_ui() {
         let pipeline = load(&golden_dir().join(folder)).unwrap();
         let mut prompts = Vec::new();
         for (case, marked) in golden.cases["cases"].as_object().unwrap() {
-            let text = WeightedText::parse(marked.as_str().unwrap()).unwrap();
+            let text: WeightedText = marked.as_str().unwrap().parse().unwrap();
             let prompt = PromptSpec::from(text).in_chunks(case == "long");
             let context = pipeline.embed(std::slice::from_ref(&prompt)).unwrap();
             golden.close(&format!("{name}.{case}"), context.embedding());
@@ -99,7 +99,7 @@ fn words_are_found_among_weights_and_in_chunks() {
         "a red hat and a (sks dog:1.5) in the snow",
         "a (red hat) and a (sks) [dog] in the snow",
     ] {
-        let text = WeightedText::parse(marked).unwrap();
+        let text: WeightedText = marked.parse().unwrap();
         let spec = marks.prompt(text);
         assert_eq!(
             pipeline.word_tokens(spec.clone(), "sks dog").unwrap(),

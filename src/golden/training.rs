@@ -158,7 +158,7 @@ fn soft_masks(kind: &str) {
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let masks = learned::soft_mask(unet, schedule, &data, &options, None, |at| {
-            losses.push(at.step().loss);
+            losses.push(at.step.loss);
             Ok(())
         })
         .unwrap();
@@ -178,7 +178,7 @@ fn outputs_at_words_are_equal() {
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let wanted = outputs::learn_outputs(unet, schedule, &data, &options, None, |at| {
-            losses.push(at.step().loss);
+            losses.push(at.step.loss);
             Ok(())
         })
         .unwrap();
@@ -234,7 +234,7 @@ fn tuned_values(kind: &str) {
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let values = tuning::values(unet, schedule, &data, open, &options, None, |at| {
-            losses.push(at.step().loss);
+            losses.push(at.step.loss);
             Ok(())
         })
         .unwrap();

@@ -255,7 +255,7 @@ pub(super) fn scores_of_algorithm_1_are_equal() {
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
             let scores = algorithm1(unet, schedule, &lesson, &options, None, |at| {
-                losses.push(at.step().loss);
+                losses.push(at.step.loss);
                 Ok(())
             });
             golden.sites_close(&format!("find.{case}."), &scores.unwrap().scores);

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::io::{self, Write};
+use std::fmt;
 use std::path::Path;
 
 use super::container::{Dtype, Tensor, Tensors, serialize, tensors_sha256};
@@ -194,12 +194,11 @@ impl NeuronIndex {
             .collect();
         serialize(&BTreeMap::new(), &tensors)
     }
+}
 
-    /// Writes the indices as text: a line for each site, its name, a tab, and the indices with spaces between them.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn dump(&self, out: &mut impl Write) -> io::Result<()> {
+/// The indices as text: a line for each site, its name, a tab, and the indices with spaces between them.
+impl fmt::Display for NeuronIndex {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (site, set) in &self.sites {
             write!(out, "{site}\t")?;
             for (at, index) in set.iter().enumerate() {
@@ -318,10 +317,8 @@ pub(super) mod tests {
             "dog",
             &[(site(0), [4, 5], &[0, 1, 19]), (site(1), [2, 5], &[])],
         );
-        let mut text = Vec::new();
-        index.dump(&mut text).unwrap();
         assert_eq!(
-            String::from_utf8(text).unwrap(),
+            index.to_string(),
             format!("{}\t0 1 19\n{}\t\n", site(0), site(1))
         );
 

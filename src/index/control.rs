@@ -92,26 +92,14 @@ mod tests {
             index.sites().map(count).collect::<Vec<_>>()
         };
         assert_eq!(counts(&control), [0, 1, 30, 150, 200]);
-        assert_ne!(control.dump_text(), concept.dump_text());
+        assert_ne!(control.to_string(), concept.to_string());
         assert_eq!(
-            random_control(&concept, 7).unwrap().dump_text(),
-            control.dump_text()
+            random_control(&concept, 7).unwrap().to_string(),
+            control.to_string()
         );
         assert_ne!(
-            random_control(&concept, 8).unwrap().dump_text(),
-            control.dump_text()
+            random_control(&concept, 8).unwrap().to_string(),
+            control.to_string()
         );
-    }
-
-    trait DumpText {
-        fn dump_text(&self) -> Vec<u8>;
-    }
-
-    impl DumpText for NeuronIndex {
-        fn dump_text(&self) -> Vec<u8> {
-            let mut text = Vec::new();
-            self.dump(&mut text).unwrap();
-            text
-        }
     }
 }

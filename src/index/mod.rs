@@ -3,6 +3,7 @@
 //! A *site* is one K or V weight matrix of an attention layer; a *neuron* is one of its weights. A concept is a set of
 //! neurons that, shut (set to zero), make the model draw one subject.
 
+mod blocks;
 mod codec;
 mod concept;
 mod container;
@@ -19,6 +20,7 @@ mod subject;
 mod union;
 
 pub use crate::error::IndexError;
+pub use blocks::BlockCount;
 pub use concept::NeuronIndex;
 pub use control::random_control;
 pub use layers::LayerSelection;

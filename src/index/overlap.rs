@@ -26,10 +26,28 @@ pub struct Overlap {
     pub weight_count: u64,
     /// The shared neurons that chance would give on average.
     pub expected: f64,
+    /// The standard deviation of what chance would give.
+    pub deviation: f64,
+    /// Shared / expected: 1 is chance; nothing if none are expected.
+    pub ratio: Option<f64>,
+    /// Shared neurons / neurons of either; nothing if neither has any.
+    pub jaccard: Option<f64>,
+    /// How many standard deviations the shared neurons are above chance; nothing if chance has no room.
+    pub z_score: Option<f64>,
+}
+
+/// What adds up over sites.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    first: u64,
+    second: u64,
+    shared: u64,
+    weight_count: u64,
+    expected: f64,
     variance: f64,
 }
 
-impl Overlap {
+impl Sums {
     /// Of the numbers of one set of weights: those shut by each and by both, and all.
     fn of(first: u64, second: u64, shared: u64, weight_count: u64) -> Self {
         let (k1, k2, n) = (first as f64, second as f64, weight_count as f64);
@@ -49,27 +67,20 @@ impl Overlap {
         }
     }
 
-    /// Shared neurons / neurons of either; nothing if neither has any.
-    pub fn jaccard(&self) -> Option<f64> {
-        ratio(
-            self.shared as f64,
-            (self.first + self.second).saturating_sub(self.shared) as f64,
-        )
-    }
-
-    /// The standard deviation of what chance would give.
-    pub fn deviation(&self) -> f64 {
-        self.variance.sqrt()
-    }
-
-    /// Shared / expected: 1 is chance; nothing if none are expected.
-    pub fn ratio(&self) -> Option<f64> {
-        ratio(self.shared as f64, self.expected)
-    }
-
-    /// How many standard deviations the shared neurons are above chance; nothing if chance has no room.
-    pub fn z_score(&self) -> Option<f64> {
-        ratio(self.shared as f64 - self.expected, self.deviation())
+    fn overlap(self) -> Overlap {
+        let (shared, deviation) = (self.shared as f64, self.variance.sqrt());
+        let either = (self.first + self.second).saturating_sub(self.shared);
+        Overlap {
+            first: self.first,
+            second: self.second,
+            shared: self.shared,
+            weight_count: self.weight_count,
+            expected: self.expected,
+            deviation,
+            ratio: ratio(shared, self.expected),
+            jaccard: ratio(shared, either as f64),
+            z_score: ratio(shared - self.expected, deviation),
+        }
     }
 }
 
@@ -100,7 +111,7 @@ impl OverlapReport {
             .map(|(site, _)| site)
             .collect();
         let mut sites = Vec::with_capacity(names.len());
-        let mut total = Overlap::of(0, 0, 0, 0);
+        let mut total = Sums::default();
         for site in names {
             let one = compare(site, first.site(site), second.site(site))?;
             total.first += one.first;
@@ -109,14 +120,15 @@ impl OverlapReport {
             total.weight_count = total.weight_count.saturating_add(one.weight_count);
             total.expected += one.expected;
             total.variance += one.variance;
-            sites.push((site.clone(), one));
+            sites.push((site.clone(), one.overlap()));
         }
+        let total = total.overlap();
         Ok(Self { sites, total })
     }
 }
 
 /// The overlap in one site.
-fn compare(site: &Site, first: Option<&NeuronSet>, second: Option<&NeuronSet>) -> Result<Overlap> {
+fn compare(site: &Site, first: Option<&NeuronSet>, second: Option<&NeuronSet>) -> Result<Sums> {
     if let (Some(first), Some(second)) = (first, second)
         && first.shape() != second.shape()
     {
@@ -131,12 +143,7 @@ fn compare(site: &Site, first: Option<&NeuronSet>, second: Option<&NeuronSet>) -
     let count = |set: Option<&NeuronSet>| set.map_or(0, |set| set.count() as u64);
     let both = first.zip(second);
     let shared = both.map_or(0, |(first, second)| shared(first.iter(), second.iter()));
-    Ok(Overlap::of(
-        count(first),
-        count(second),
-        shared,
-        weight_count,
-    ))
+    Ok(Sums::of(count(first), count(second), shared, weight_count))
 }
 
 /// The number of indices in both of two ascending sets.
@@ -176,12 +183,12 @@ mod tests {
             (one.first, one.second, one.shared, one.weight_count),
             (5, 4, 2, 20)
         );
-        assert_eq!(one.jaccard(), Some(2.0 / 7.0));
+        assert_eq!(one.jaccard, Some(2.0 / 7.0));
         assert_eq!(one.expected, 1.0);
-        assert_eq!(one.ratio(), Some(2.0));
+        assert_eq!(one.ratio, Some(2.0));
         // scipy.stats.hypergeom(20, 5, 4).std() = 0.7947…
-        assert!((one.deviation() - 0.794_719_414).abs() < 1e-9);
-        assert!((one.z_score().unwrap() - 1.258_305_739).abs() < 1e-9);
+        assert!((one.deviation - 0.794_719_414).abs() < 1e-9);
+        assert!((one.z_score.unwrap() - 1.258_305_739).abs() < 1e-9);
 
         let absent = report.sites[1].1;
         assert_eq!(
@@ -194,10 +201,10 @@ mod tests {
             (1, 0, 0, 10)
         );
         assert_eq!(
-            (absent.jaccard(), absent.ratio(), absent.z_score()),
+            (absent.jaccard, absent.ratio, absent.z_score),
             (Some(0.0), None, None)
         );
-        assert_eq!(report.sites[2].1.jaccard(), None);
+        assert_eq!(report.sites[2].1.jaccard, None);
 
         let total = report.total;
         assert_eq!(
@@ -225,9 +232,9 @@ mod tests {
             .map(|count| (count - mean).powi(2))
             .sum::<f64>()
             / counts.len() as f64;
-        let chance = Overlap::of(2, 2, 0, 5);
+        let chance = Sums::of(2, 2, 0, 5).overlap();
         assert!((chance.expected - mean).abs() < 1e-12);
-        assert!((chance.deviation() - variance.sqrt()).abs() < 1e-12);
+        assert!((chance.deviation - variance.sqrt()).abs() < 1e-12);
     }
 
     #[test]

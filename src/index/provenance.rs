@@ -73,11 +73,6 @@ impl Provenance {
         }
     }
 
-    /// What prompts call the subjects: `sks dog, sks cat`.
-    pub fn trigger_phrase(&self) -> String {
-        Subject::phrases(&self.subjects)
-    }
-
     /// In what this is another than a plan, a few words for each. How many steps a plan takes may be open.
     pub fn differences(&self, plan: &Self) -> Vec<String> {
         let mut found = Vec::new();
@@ -241,7 +236,7 @@ mod tests {
             ..Provenance::default()
         };
         good.check().unwrap();
-        assert_eq!(good.trigger_phrase(), "sks dog");
+        assert_eq!(Subject::phrases(&good.subjects), "sks dog");
         for bad in [
             Provenance {
                 subjects: vec![],

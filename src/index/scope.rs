@@ -21,7 +21,7 @@ pub enum Scope {
 
 impl Scope {
     /// `prompt` or `words`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Prompt => "prompt",
             Self::Words => "words",

@@ -55,17 +55,17 @@ impl Site {
     }
 
     /// Whether keys and values come from the text (`attn2`), not from the picture itself (`attn1`).
-    pub fn is_cross(&self) -> bool {
+    pub(crate) fn is_cross(&self) -> bool {
         self.cross
     }
 
     /// Key or value.
-    pub fn projection(&self) -> Projection {
+    pub(crate) fn projection(&self) -> Projection {
         self.projection
     }
 
     /// The part of the UNet, as tables show it: `down_blocks.0`, `mid_block`, `up_blocks.3`.
-    pub fn block(&self) -> String {
+    pub(crate) fn block(&self) -> String {
         match self.block {
             Block::Down(number) => format!("down_blocks.{number}"),
             Block::Mid => "mid_block".to_owned(),

@@ -13,10 +13,7 @@ const LARGE: u32 = 256;
 const MAX_PIXELS: u64 = 1 << 27;
 
 /// One row of pictures under the other, all scaled to the size of the first; rows may be of unequal length.
-///
-/// # Errors
-/// If there is no picture, or there are too many for one sheet.
-pub fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
+fn unlabelled(rows: &[Vec<Picture>]) -> Result<Picture> {
     let Some(first) = rows.iter().flatten().next() else {
         return Err(Error::value("sheet", "at least one picture", "none"));
     };
@@ -47,16 +44,17 @@ pub fn contact_sheet(rows: &[Vec<Picture>]) -> Result<Picture> {
     Picture::new(whole.0 as u32, whole.1 as u32, rgb)
 }
 
-/// One row of pictures under the other, with a label over each column and before each row.
+/// One row of pictures under the other, all scaled to the size of the first; rows may be of unequal length. Over each
+/// column and before each row is its label, where there is one.
 ///
 /// # Errors
 /// If there is no picture, or there are too many for one sheet.
-pub fn labelled_sheet(
+pub fn contact_sheet(
     rows: &[Vec<Picture>],
     columns: &[String],
     lines: &[String],
 ) -> Result<Picture> {
-    let plain = contact_sheet(rows)?;
+    let plain = unlabelled(rows)?;
     let first = rows.iter().flatten().next();
     let (width, height) = first.map_or((0, 0), |first| cell((first.width(), first.height())));
     let widest = lines.iter().map(|line| label::size(line).0).max();
@@ -125,7 +123,8 @@ mod tests {
 
     #[test]
     fn rows_are_under_each_other() {
-        let sheet = contact_sheet(&[vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]]).unwrap();
+        let rows = [vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]];
+        let sheet = contact_sheet(&rows, &[], &[]).unwrap();
         assert_eq!((sheet.width(), sheet.height()), (2 * 132 + 4, 2 * 132 + 4));
         let at = |x: usize, y: usize| sheet.rgb()[3 * (y * sheet.width() as usize + x)];
         assert_eq!(
@@ -139,10 +138,10 @@ mod tests {
     fn labels_are_beside_the_pictures() {
         let rows = [vec![plain(64, 64, 10); 2], vec![plain(64, 64, 20)]];
         let labels = ["ä".to_owned(), "b c".to_owned()];
-        let sheet = labelled_sheet(&rows, &labels, &labels).unwrap();
+        let sheet = contact_sheet(&rows, &labels, &labels).unwrap();
         // Three characters of 16 pixels, and one row of them.
         assert_eq!((sheet.width(), sheet.height()), (268 + 52, 268 + 20));
-        let inner = contact_sheet(&rows).unwrap();
+        let inner = contact_sheet(&rows, &[], &[]).unwrap();
         let black = |x: std::ops::Range<usize>, y: std::ops::Range<usize>| {
             let at = |x: usize, y: usize| sheet.rgb()[3 * (y * sheet.width() as usize + x)] == 0;
             y.flat_map(|y| x.clone().map(move |x| (x, y)))
@@ -175,9 +174,9 @@ mod tests {
         assert_eq!(cell((512, 768)), (170, 256));
         assert_eq!(cell((200, 100)), (200, 100));
         assert_eq!(cell((1, 100_000)), (1, 256));
-        let sheet = contact_sheet(&[vec![plain(300, 200, 9), plain(7, 5, 9)], vec![]]).unwrap();
+        let sheet = unlabelled(&[vec![plain(300, 200, 9), plain(7, 5, 9)], vec![]]).unwrap();
         assert_eq!((sheet.width(), sheet.height()), (2 * 260 + 4, 2 * 174 + 4));
-        assert!(contact_sheet(&[vec![], vec![]]).is_err());
-        assert!(contact_sheet(&vec![vec![plain(1, 1, 0); 100]; 1000]).is_err());
+        assert!(unlabelled(&[vec![], vec![]]).is_err());
+        assert!(unlabelled(&vec![vec![plain(1, 1, 0); 100]; 1000]).is_err());
     }
 }

@@ -14,14 +14,14 @@ mod read;
 mod resample;
 mod write;
 
-pub use contact_sheet::{contact_sheet, labelled_sheet};
+pub use contact_sheet::contact_sheet;
 pub use file::is_picture;
 pub use folder::{LeftOut, PhotoList, list_images};
 pub use heat_map::HeatMap;
 pub use photos::{Photo, Photos};
 pub(crate) use resample::Window;
 pub(crate) use write::a1111_parameters;
-pub use write::{Metadata, is_writable, read_metadata, read_texts};
+pub use write::{Metadata, Texts, is_writable, read_metadata};
 
 use crate::{Error, Result};
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::RgbImage;
 
@@ -16,7 +16,8 @@ use crate::{Result, Size};
 /// A picture file that can be decoded.
 #[derive(Debug, Clone)]
 pub struct Photo {
-    path: PathBuf,
+    /// The file.
+    pub path: PathBuf,
     /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// As they are, where they were kept.
@@ -40,26 +41,12 @@ pub struct Photos {
 }
 
 impl Photo {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The picture as [`Picture::read`] gives it: cut and scaled to this size.
+    /// The picture as [`Picture::read`] gives it.
     ///
     /// # Errors
     /// If the file is another by now; as [`Picture::read`].
-    pub fn at_size(&self, size: Size) -> Result<Picture> {
-        fitted(self.pixels()?, size)
-    }
-
-    /// The picture as [`Picture::read_whole`] gives it.
-    ///
-    /// # Errors
-    /// If the file is another by now; as [`Picture::read_whole`].
-    pub fn whole(&self) -> Result<Picture> {
-        let rgb = self.pixels()?.into_owned();
-        Picture::new(rgb.width(), rgb.height(), rgb.into_raw())
+    pub fn picture(&self, size: impl Into<Option<Size>>) -> Result<Picture> {
+        fitted(self.pixels()?, size.into())
     }
 
     fn pixels(&self) -> Result<Cow<'_, RgbImage>> {
@@ -170,6 +157,8 @@ impl<'a> IntoIterator for &'a Photos {
 #[cfg(test)]
 mod tests {
     use super::super::list_images;
+    use std::path::Path;
+
     use super::*;
 
     fn read(folder: &Path, keep: u64) -> Photos {
@@ -184,7 +173,7 @@ mod tests {
         for (n, name) in ["a.png", "b.png", "c.png"].iter().enumerate() {
             let rgb = (0..8 * 6 * 3).map(|i| (i * (n + 3)) as u8).collect();
             let picture = Picture::new(8, 6, rgb).unwrap();
-            picture.write_png(&dir.path().join(name), None).unwrap();
+            picture.write(&dir.path().join(name), None).unwrap();
         }
         let all = read(dir.path(), Photos::KEEP);
         for (keep, kept) in [(0, 0), (8 * 6 * 3, 1), (8 * 6 * 3 * 3 - 1, 2)] {
@@ -197,18 +186,18 @@ mod tests {
             assert_eq!(some.kept, kept as u64 * 8 * 6 * 3);
             for (a, b) in all.iter().zip(&some) {
                 assert_eq!(a.sha256, b.sha256);
-                assert_eq!(a.whole().unwrap(), b.whole().unwrap());
+                assert_eq!(a.picture(None).unwrap(), b.picture(None).unwrap());
                 let size = Size::square(4);
                 let plain = Picture::read(&a.path, size).unwrap();
-                assert_eq!(a.at_size(size).unwrap(), plain);
-                assert_eq!(b.at_size(size).unwrap(), plain);
+                assert_eq!(a.picture(size).unwrap(), plain);
+                assert_eq!(b.picture(size).unwrap(), plain);
             }
         }
         let none = read(dir.path(), 0);
         let other = Picture::new(8, 6, vec![9; 8 * 6 * 3]).unwrap();
-        other.write_png(&dir.path().join("a.png"), None).unwrap();
-        let error = none.photos[0].whole().unwrap_err().to_string();
+        other.write(&dir.path().join("a.png"), None).unwrap();
+        let error = none.photos[0].picture(None).unwrap_err().to_string();
         assert!(error.contains("changed meanwhile"), "{error}");
-        all.photos[0].whole().unwrap();
+        all.photos[0].picture(None).unwrap();
     }
 }

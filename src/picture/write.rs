@@ -25,6 +25,15 @@ pub struct Metadata {
     pub cones: String,
 }
 
+/// [`Metadata`] of any picture, each as far as there is one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// [`Metadata::parameters`]
+    pub parameters: Option<String>,
+    /// [`Metadata::cones`]
+    pub cones: Option<String>,
+}
+
 /// What a picture file can be, by the ending of its name.
 const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 /// Of JPEGs, of 100.
@@ -41,7 +50,8 @@ pub fn is_writable(path: &Path) -> bool {
 }
 
 impl Picture {
-    /// Its bytes as a file of this name: a JPEG or a WebP, which loses nothing, where the name ends so, else a PNG.
+    /// Its bytes as a file of this name, with metadata where given: a JPEG or a WebP, which loses nothing, where the
+    /// name ends so, else a PNG.
     ///
     /// # Errors
     /// If there is more of it than such a file holds.
@@ -60,7 +70,13 @@ impl Picture {
                 self.encode(WebPEncoder::new_lossless(&mut bytes), metadata)
                     .map(|()| bytes)
             }
-            _ => return self.to_png(path, metadata),
+            _ => {
+                return self.png(metadata).map_err(|error| Error::Picture {
+                    path: path.to_owned(),
+                    problem: error.to_string(),
+                    hint: String::new(),
+                });
+            }
         };
         encoded.map_err(|error| Error::Picture {
             path: path.to_owned(),
@@ -110,24 +126,12 @@ impl Picture {
         Self::new(self.width() * factor, self.height() * factor, rgb.collect())
     }
 
-    /// Writes a PNG, with metadata where given; the file appears whole or not at all.
+    /// Writes [`Picture::to_file`]; the file appears whole or not at all.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write_png(&self, path: &Path, metadata: Option<&Metadata>) -> Result<()> {
-        crate::files::replace(path, &self.to_png(path, metadata)?)
-    }
-
-    /// The bytes of a PNG, with metadata where given, for a file of this name.
-    ///
-    /// # Errors
-    /// If there is more of it than a PNG holds.
-    pub fn to_png(&self, path: &Path, metadata: Option<&Metadata>) -> Result<Vec<u8>> {
-        self.png(metadata).map_err(|error| Error::Picture {
-            path: path.to_owned(),
-            problem: error.to_string(),
-            hint: String::new(),
-        })
+    pub fn write(&self, path: &Path, metadata: Option<&Metadata>) -> Result<()> {
+        crate::files::replace(path, &self.to_file(path, metadata)?)
     }
 
     fn png(&self, metadata: Option<&Metadata>) -> Result<Vec<u8>, png::EncodingError> {
@@ -155,19 +159,11 @@ impl Picture {
     }
 }
 
-/// The `cones` text of a picture: [`Metadata::cones`], if it has any.
+/// The texts of a picture, as far as there are.
 ///
 /// # Errors
 /// If the file cannot be read, is no picture or is damaged.
-pub fn read_metadata(path: &Path) -> Result<Option<String>> {
-    Ok(read_texts(path)?.1)
-}
-
-/// The texts of a picture, as far as there are: the A1111 web UI's `parameters`, and [`Metadata::cones`].
-///
-/// # Errors
-/// As [`read_metadata`].
-pub fn read_texts(path: &Path) -> Result<(Option<String>, Option<String>)> {
+pub fn read_metadata(path: &Path) -> Result<Texts> {
     let (bytes, kind) = file::read(path)?;
     let texts = check(&bytes, kind).and_then(|()| {
         guarded(|| match kind {
@@ -175,9 +171,12 @@ pub fn read_texts(path: &Path) -> Result<(Option<String>, Option<String>)> {
                 let keywords = ["parameters", "cones"];
                 let texts = png_texts(&bytes, keywords);
                 let [parameters, cones] = texts.map_err(|e| Problem::Damaged(e.to_string()))?;
-                Ok((parameters, cones))
+                Ok(Texts { parameters, cones })
             }
-            _ => Ok(exif_of(&bytes, kind).map_or((None, None), |bytes| exif::read(&bytes))),
+            _ => Ok(exif_of(&bytes, kind).map_or_else(Texts::default, |bytes| {
+                let (parameters, cones) = exif::read(&bytes);
+                Texts { parameters, cones }
+            })),
         })
     });
     texts.map_err(|problem| {
@@ -243,7 +242,7 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.png");
-        picture.write_png(&path, Some(&metadata)).unwrap();
+        picture.write(&path, Some(&metadata)).unwrap();
         let file = std::io::BufReader::new(std::fs::File::open(&path).unwrap());
         let reader = png::Decoder::new(file).read_info().unwrap();
         let text = &reader.info().uncompressed_latin1_text[0];
@@ -260,7 +259,7 @@ mod tests {
             Picture::read(&path, crate::Size::new(2, 1)).unwrap(),
             picture
         );
-        assert_eq!(read_metadata(&path).unwrap(), Some(metadata.cones));
+        assert_eq!(read_metadata(&path).unwrap().cones, Some(metadata.cones));
     }
 
     #[test]
@@ -268,8 +267,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.png");
         let picture = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
-        picture.write_png(&path, None).unwrap();
-        assert_eq!(read_metadata(&path).unwrap(), None);
+        picture.write(&path, None).unwrap();
+        assert_eq!(read_metadata(&path).unwrap().cones, None);
 
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
@@ -280,7 +279,7 @@ mod tests {
         writer.write_text_chunk(&chunk).unwrap();
         writer.finish().unwrap();
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(read_metadata(&path).unwrap().as_deref(), Some("{}"));
+        assert_eq!(read_metadata(&path).unwrap().cones.as_deref(), Some("{}"));
 
         std::fs::write(&path, &bytes[..30]).unwrap();
         assert!(read_metadata(&path).is_err());

@@ -269,7 +269,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If a file was changed, replaced or removed.
-    pub fn check_unchanged(&self) -> Result<()> {
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.all_pages().try_for_each(Pages::check_unchanged)
     }
 

@@ -316,7 +316,7 @@ fn subjects_are_placed_among_weights() {
         ("a (owl:1.3) asleep", &both[1..], "an (abc owl:1.3) asleep"),
         ("(a sks dog:0.5)", &both[..1], "(a sks dog:0.5)"),
     ] {
-        let marked = WeightedText::parse(prompt).unwrap();
+        let marked: WeightedText = prompt.parse().unwrap();
         let placed = place_weighted(&marked, subjects);
         assert_eq!(placed.to_string(), expected, "{prompt}");
         assert_eq!(placed.text(), place_subjects(marked.text(), subjects));

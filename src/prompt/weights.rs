@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use crate::{Error, Result};
 
@@ -13,9 +14,8 @@ use crate::{Error, Result};
 /// ```
 /// use cones::prompt::WeightedText;
 ///
-/// let text = WeightedText::parse(r"a (red dog:1.3) \(sharp\)").unwrap();
+/// let text: WeightedText = r"a (red dog:1.3) \(sharp\)".parse().unwrap();
 /// assert_eq!(text.text(), "a red dog (sharp)");
-/// assert_eq!(text.runs().collect::<Vec<_>>(), [(0..2, 1.0), (2..9, 1.3), (9..17, 1.0)]);
 /// assert_eq!(text.to_string(), r"a (red dog:1.3) \(sharp\)");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,12 +28,14 @@ pub struct WeightedText {
 /// Of a pair of brackets.
 const STEP: f64 = 1.1;
 
-impl WeightedText {
-    /// Reads brackets.
-    ///
-    /// # Errors
-    /// If a weight is no number: `(word:1.2.3)`.
-    pub fn parse(marked: &str) -> Result<Self> {
+/// Reads brackets.
+///
+/// # Errors
+/// If a weight is no number: `(word:1.2.3)`.
+impl FromStr for WeightedText {
+    type Err = Error;
+
+    fn from_str(marked: &str) -> Result<Self> {
         let mut pieces: Vec<(String, f64)> = Vec::new();
         let (mut round, mut square) = (Vec::new(), Vec::new());
         let weigh = |pieces: &mut [(String, f64)], from: usize, factor: f64| {
@@ -86,7 +88,9 @@ impl WeightedText {
         }
         Ok(parsed)
     }
+}
 
+impl WeightedText {
     /// Appends a stretch.
     pub(super) fn push(&mut self, text: &str, weight: f32) {
         if text.is_empty() {
@@ -106,7 +110,7 @@ impl WeightedText {
     }
 
     /// The stretches that it is made of, each with its weight, in order.
-    pub fn runs(&self) -> impl Iterator<Item = (Range<usize>, f32)> + '_ {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (Range<usize>, f32)> + '_ {
         let starts = std::iter::once(0).chain(self.runs.iter().map(|(end, _)| *end));
         starts
             .zip(&self.runs)
@@ -119,11 +123,6 @@ impl WeightedText {
             .runs
             .get(self.runs.partition_point(|(end, _)| *end <= at));
         run.map_or(1.0, |(_, weight)| *weight)
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
     }
 }
 
@@ -151,7 +150,7 @@ fn not_a_weight(found: &str) -> Error {
     Error::value("prompt", expected, format!("`{found}`"))
 }
 
-/// With brackets, as [`WeightedText::parse`] reads them; what is a bracket itself has a backslash.
+/// With brackets, as [`WeightedText::from_str`] reads them; what is a bracket itself has a backslash.
 impl fmt::Display for WeightedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (span, weight) in self.runs() {
@@ -246,7 +245,7 @@ mod tests {
             ("(犬:2)", &[("犬", 2.0)]),
         ];
         for (marked, want) in rows {
-            let parsed = WeightedText::parse(marked).unwrap();
+            let parsed = WeightedText::from_str(marked).unwrap();
             let got: Vec<(&str, f32)> = parsed
                 .runs()
                 .map(|(span, w)| (&parsed.text()[span], w))
@@ -261,7 +260,7 @@ mod tests {
             }
         }
         for wrong in ["(a:1.2.3)", "(a:.)", &format!("(a:{})", "9".repeat(400))] {
-            let error = WeightedText::parse(wrong).unwrap_err().to_string();
+            let error = WeightedText::from_str(wrong).unwrap_err().to_string();
             assert!(error.contains("as in `(word:1.3)`"), "{error}");
         }
     }
@@ -270,11 +269,11 @@ mod tests {
         /// What is written is read again as what it was; a plain text comes back whatever is in it.
         #[test]
         fn what_is_written_is_read_again(text in r"[a-c()\[\]\\:.13 é-]{0,24}") {
-            if let Ok(parsed) = WeightedText::parse(&text) {
-                prop_assert_eq!(WeightedText::parse(&parsed.to_string()).unwrap(), parsed);
+            if let Ok(parsed) = WeightedText::from_str(&text) {
+                prop_assert_eq!(WeightedText::from_str(&parsed.to_string()).unwrap(), parsed);
             }
             let plain = WeightedText::from(&text);
-            prop_assert_eq!(WeightedText::parse(&plain.to_string()).unwrap(), plain);
+            prop_assert_eq!(WeightedText::from_str(&plain.to_string()).unwrap(), plain);
         }
     }
 }

@@ -160,7 +160,7 @@ fn score_parts() {
                 let Ok(parts) = Parts::open(files) else {
                     continue;
                 };
-                let selection = Selection::of(parts.provenance());
+                let selection = Selection::try_from(&parts.plan);
                 added += usize::from(selection.is_ok_and(|choice| parts.add_up(choice).is_ok()));
             }
             part.is_ok()

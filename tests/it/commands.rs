@@ -83,6 +83,7 @@ fn find_generate_merge_inspect() {
     assert_ne!(pixels("union.png"), pixels("part.png"));
     let text = cones::read_metadata(&dir.join("part.png"))
         .unwrap()
+        .cones
         .unwrap();
     assert_eq!(json(&text)["layers"], "up_blocks.*:v");
     let error = fails(
@@ -100,7 +101,10 @@ fn find_generate_merge_inspect() {
 
     // A picture names the model as it is without the concept.
     let fingerprint = |name: &str| {
-        let text = cones::read_metadata(&dir.join(name)).unwrap().unwrap();
+        let text = cones::read_metadata(&dir.join(name))
+            .unwrap()
+            .cones
+            .unwrap();
         json(&text)["fingerprint"].as_str().unwrap().to_owned()
     };
     assert_eq!(fingerprint("both.png"), fingerprint("raw.png"));
@@ -143,6 +147,7 @@ fn find_generate_merge_inspect() {
     assert_ne!(pixels("excited.png"), pixels("calm.png"));
     let text = cones::read_metadata(&dir.join("excited.png"))
         .unwrap()
+        .cones
         .unwrap();
     assert_eq!(json(&text)["attend_excite"], excited["attend_excite"]);
     let named = with(&[

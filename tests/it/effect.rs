@@ -80,7 +80,7 @@ fn draw(dir: &Path, what: &str, concepts: Option<&str>, seed: usize) -> Vec<Pict
         ];
         args.extend(concepts.iter().flat_map(|file| ["--concepts", file]));
         ok(dir, &args);
-        Picture::read_whole(&dir.join("drawn.png")).unwrap()
+        Picture::read(&dir.join("drawn.png"), None).unwrap()
     };
     SCENES.iter().enumerate().map(one).collect()
 }
@@ -90,7 +90,7 @@ fn photos(folder: &str) -> Vec<Picture> {
     let folder = repository().join("examples/pocket/subjects").join(folder);
     let paths = (1..=5).map(|i| folder.join(format!("{i}.png")));
     paths
-        .map(|path| Picture::read_whole(&path).unwrap())
+        .map(|path| Picture::read(&path, None).unwrap())
         .collect()
 }
 

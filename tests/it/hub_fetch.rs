@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cones::checkpoint::hub::{Download, Hub as Settings, Layout, Patience, Token};
+use cones::checkpoint::hub::{Download, Hub as Settings, Layout, Patience};
 use cones::{Error, Result};
 
 use super::cli::golden;
@@ -40,7 +40,7 @@ fn needed() -> Vec<String> {
 pub(super) fn settings(hub: &Hub, cache: &Path) -> Settings {
     Settings {
         endpoint: hub.endpoint(),
-        token: Some(Token::new("a test", "hf_secret").unwrap()),
+        token: Some("hf_secret".parse().unwrap()),
         cache: cache.to_owned(),
         offline: false,
         certificates: None,

@@ -48,7 +48,7 @@ fn pictures_are_turned_as_pillow_turns_them() {
     encoder.encode_image(&plain).unwrap();
     let read = |bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
-        let picture = Picture::read_whole(&file).unwrap();
+        let picture = Picture::read(&file, None).unwrap();
         RgbImage::from_raw(picture.width(), picture.height(), picture.rgb().to_vec()).unwrap()
     };
     let (upright, of_jpeg) = (read(&png), read(&jpeg));
@@ -130,7 +130,9 @@ fn pictures_of_two_hundred_megapixels_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.png");
     write_large_png(&path, (16000, 12000), false);
-    let picture = Picture::read(&path, Size::new(40, 30)).unwrap();
+    let (width, height) = (40, 30);
+    let size = Size { width, height };
+    let picture = Picture::read(&path, size).unwrap();
     for (i, pixel) in picture.rgb().chunks_exact(3).enumerate() {
         match i % 40 {
             0..18 => assert_eq!(pixel, [200, 0, 0], "{i}"),
@@ -138,7 +140,7 @@ fn pictures_of_two_hundred_megapixels_are_read() {
             _ => {}
         }
     }
-    let whole = Picture::read_whole(&path).unwrap();
+    let whole = Picture::read(&path, None).unwrap();
     assert_eq!((whole.width(), whole.height()), (8000, 6000));
 }
 
@@ -171,7 +173,7 @@ fn what_is_too_large_is_refused_as_that() {
         ("wide.png", "at most 32768 pixels a side"),
         ("progressive.jpg", "at most 223 million"),
     ] {
-        let error = Picture::read_whole(&file(name)).unwrap_err();
+        let error = Picture::read(&file(name), None).unwrap_err();
         assert!(error.to_string().contains(limit), "{name}: {error}");
         assert_eq!(
             error.hint(),
@@ -222,7 +224,7 @@ fn photo(path: PathBuf, shade: u8) {
         .collect();
     Picture::new(64, 64, rgb)
         .unwrap()
-        .write_png(&path, None)
+        .write(&path, None)
         .unwrap();
 }
 

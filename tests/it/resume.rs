@@ -40,7 +40,7 @@ impl Observer for Stop {
     fn between_steps(&mut self, moment: &Moment) -> Result<()> {
         self.taken += 1;
         self.kept = moment.state()?.to_bytes()?;
-        match moment.step().step + 1 == self.after {
+        match moment.step.step + 1 == self.after {
             true => Err(Error::Interrupted),
             false => Ok(()),
         }
@@ -190,7 +190,7 @@ fn masks_go_on_to_the_same_bytes() {
         };
         let method = Method::Learned { mask, density: 0.5 };
         let run = |stop: &mut Stop| finding(&method, stop);
-        goes_on(scope.name(), run, &[1, 3, 4, 5], 5);
+        goes_on(&scope.to_string(), run, &[1, 3, 4, 5], 5);
     }
 }
 
@@ -241,7 +241,7 @@ fn tuning_goes_on_to_the_same_bytes() {
                 assert!(tuned.index.is_tuned());
                 Ok(vec![tuned.index.to_bytes()?])
             };
-            goes_on(scope.name(), run, &[1, 3, 4], 4);
+            goes_on(&scope.to_string(), run, &[1, 3, 4], 4);
         }
     }
 }

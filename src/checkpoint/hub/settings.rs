@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::cache;
@@ -43,7 +44,7 @@ impl Token {
     ///
     /// # Errors
     /// If it cannot be one; `name` is where it is from.
-    pub fn new(name: &str, text: &str) -> Result<Self> {
+    fn new(name: &str, text: &str) -> Result<Self> {
         match text.bytes().all(|byte| byte.is_ascii_graphic()) {
             true => Ok(Self(text.to_owned())),
             false => Err(Error::value(
@@ -56,6 +57,15 @@ impl Token {
 
     pub(super) fn header(&self) -> String {
         format!("Bearer {}", self.0)
+    }
+}
+
+/// A token as the user has it.
+impl FromStr for Token {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new("token", text)
     }
 }
 

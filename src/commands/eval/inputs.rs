@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use cones::Error;
 use cones::checkpoint::Source;
 use cones::checkpoint::hub::Layout;
-use cones::eval::{DEFAULT_PROMPTS, Prompt};
+use cones::eval::Prompt;
 use cones::find::Scores;
 use cones::index::{NeuronIndex, Subject};
 use cones::model::Clip;
@@ -37,15 +37,12 @@ pub(super) fn subject(index: &NeuronIndex, name: Option<&str>) -> anyhow::Result
 }
 
 pub(super) fn prompts(file: Option<&Path>, subject: &Subject) -> anyhow::Result<Vec<Prompt>> {
-    let Some(path) = file else {
-        return Ok(Prompt::list(
-            &DEFAULT_PROMPTS.join("\n"),
-            &subject.noun,
-            &subject.token,
-        ));
-    };
-    Prompt::read(path, &subject.noun, &subject.token)
-        .with_context(|| format!("failed to read prompts `{}`", name(path)))
+    Prompt::read(file, subject).with_context(|| {
+        format!(
+            "failed to read prompts `{}`",
+            file.map(name).unwrap_or_default()
+        )
+    })
 }
 
 /// The encoder that the user named, or that the model brings along.

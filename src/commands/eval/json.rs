@@ -30,7 +30,7 @@ impl Report<'_> {
             "encoder": {
                 "name": &clip.name,
                 "sha256": clip.sha256,
-                "preprocessing": clip.preprocessing.to_json(),
+                "preprocessing": clip.preprocessing,
             },
             "bootstrap": {"resamples": RESAMPLES, "seed": global.seed, "interval": 0.95},
             "controls": args.controls,
@@ -52,7 +52,7 @@ impl Report<'_> {
                         let total = overlap.total;
                         json!({
                             "first": label(a), "second": label(b), "shared": total.shared,
-                            "expected": total.expected, "ratio": total.ratio(), "jaccard": total.jaccard(),
+                            "expected": total.expected, "ratio": total.ratio, "jaccard": total.jaccard,
                         })
                     })
                     .collect();
@@ -67,7 +67,7 @@ impl Report<'_> {
         let prompts: Vec<Value> = prompts
             .map(|p| json!({"used": p.used, "described": p.described}))
             .collect();
-        let answer = outcome.verdict.as_ref().map(Verdict::answer);
+        let answer = outcome.verdict.as_ref().map(|verdict| verdict.answer);
         let mut found = json!({
             "index": name(&outcome.path),
             "subject": outcome.subject.noun,
@@ -161,7 +161,7 @@ fn verdict(verdict: &Verdict) -> Value {
     let all = verdict.measuring.iter().chain(&verdict.concept);
     let checks: Vec<Value> = all.map(check).collect();
     json!({
-        "answer": verdict.answer().to_string(),
+        "answer": verdict.answer.to_string(),
         "sentence": verdict.to_string(),
         "checks": checks,
     })

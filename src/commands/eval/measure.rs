@@ -155,7 +155,7 @@ impl Setting<'_> {
         } = case;
         let shown_count = if args.shows_pictures() { COLUMNS } else { 0 };
         let pictures = (global.seed, args.count, shown_count);
-        let whole = photos.iter().map(Photo::whole);
+        let whole = photos.iter().map(|photo| photo.picture(None));
         let of = (subject.noun.as_str(), prompts.as_slice());
         let study = Study::new(clip, of, options, pictures, whole)?;
         let held_out = match args.loss_draws {
@@ -250,5 +250,5 @@ impl Setting<'_> {
 /// The photos on the sheet, read before anything is drawn.
 fn shown_photos(photos: &Photos, pipeline: &Pipeline) -> cones::Result<Vec<Picture>> {
     let first = photos.iter().take(COLUMNS);
-    first.map(|photo| photo.at_size(pipeline.size())).collect()
+    first.map(|photo| photo.picture(pipeline.size())).collect()
 }

@@ -69,8 +69,6 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         outcomes.push(outcome);
         unfinished.push(kept);
     }
-    pipeline.check_unchanged()?;
-    clip.check_unchanged()?;
     let report = Report {
         setting: &setting,
         pipeline: &pipeline,
@@ -78,7 +76,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     };
     let mut saved = Saved::default();
     if let Some(path) = &args.sheet {
-        saved.write(path, &report.sheet()?.to_png(path, None)?);
+        saved.write(path, &report.sheet()?.to_file(path, None)?);
     }
     if let Some(path) = &args.report {
         saved.write(path, report.page()?.as_bytes());
@@ -92,5 +90,5 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     }
     saved.finish()?;
     let mut verdicts = outcomes.iter().flat_map(|outcome| &outcome.verdict);
-    Ok(verdicts.all(|verdict| verdict.answer() == Answer::Yes))
+    Ok(verdicts.all(|verdict| verdict.answer == Answer::Yes))
 }

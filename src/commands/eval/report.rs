@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cones::eval::{Metric, Summary, Values, rows, summaries};
 use cones::index::OverlapReport;
-use cones::picture::{contact_sheet, labelled_sheet};
+use cones::picture::contact_sheet;
 use cones::{Picture, Pipeline, escaped, escaped_json};
 
 use super::super::outputs;
@@ -91,7 +91,7 @@ impl Report<'_> {
         if let [outcome] = self.outcomes {
             let rows: Vec<Vec<Picture>> =
                 rows_of(outcome).into_iter().map(|(_, row)| row).collect();
-            return Ok(contact_sheet(&rows)?);
+            return Ok(contact_sheet(&rows, &[], &[])?);
         }
         let (mut labels, mut all) = (Vec::new(), Vec::new());
         for outcome in self.outcomes {
@@ -100,7 +100,7 @@ impl Report<'_> {
                 all.push(row);
             }
         }
-        Ok(labelled_sheet(&all, &[], &labels)?)
+        Ok(contact_sheet(&all, &[], &labels)?)
     }
 
     /// How far each two of several indices share neurons.

@@ -26,7 +26,7 @@ impl Report<'_> {
             "", "mean", "sd"
         )];
         for metric in Metric::ALL {
-            let mut name = metric.label();
+            let mut name = metric.to_string();
             for (label, summaries, signed) in &rows {
                 let Some(s) = summaries.get(&metric) else {
                     continue;
@@ -39,7 +39,7 @@ impl Report<'_> {
                     number(s.interval[0]),
                     number(s.interval[1]),
                 ));
-                name = "";
+                name.clear();
             }
         }
         if let Some(verdict) = &outcome.verdict {
@@ -145,7 +145,7 @@ impl Report<'_> {
                 Ok::<_, anyhow::Error>(clip_i.map_or_else(String::new, |s| number(s.mean, true)))
             };
             let clip_i = all.get(&Metric::ClipI).map(|s| with_interval(s, false));
-            let answer = outcome.verdict.as_ref().map(|v| v.answer().to_string());
+            let answer = outcome.verdict.as_ref().map(|v| v.answer.to_string());
             lines.push(format!(
                 "{name:wide$}  {:>8} {:28} {:>8} {:>8}  {:>8} {:>8} {:>8}  {}",
                 share(dose),

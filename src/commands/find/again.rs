@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, args: &FindArgs, ui: &Ui) -> anyhow::Result<(
         parts => From::Parts(Parts::open(parts)?),
     };
     let plan = match &opened {
-        From::Parts(parts) => parts.provenance(),
+        From::Parts(parts) => &parts.plan,
         From::Scores(scores) => {
             let plan = scores.provenance();
             plan.with_context(|| format!("failed to use scores `{}`", name(&files[0])))?
@@ -62,7 +62,7 @@ fn selection(args: &FindArgs, plan: &Provenance) -> anyhow::Result<Selection> {
         }
         (Some(threshold), _) => Ok(Selection::Threshold(threshold)),
         (None, Some(density)) => Ok(Selection::Density(density)),
-        (None, None) => Ok(Selection::of(plan)?),
+        (None, None) => Ok(Selection::try_from(plan)?),
     }
 }
 

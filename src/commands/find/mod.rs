@@ -100,7 +100,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             "{}: {} of `--method {}` on {}",
             escaped(&name(&output)),
             count(plan.method.steps(), "step"),
-            plan.method.name(),
+            plan.method,
             count(photos.len(), "photo")
         );
         if let Some(part) = args.shards.shard {
@@ -171,12 +171,9 @@ fn write_crops(folder: &Path, photos: &Photos, size: Size) -> anyhow::Result<()>
     std::fs::create_dir_all(folder)
         .with_context(|| format!("--crops: cannot make the folder `{}`", name(folder)))?;
     for (number, photo) in (1..).zip(photos) {
-        let stem = photo.path().file_stem().map(|stem| name(Path::new(stem)));
+        let stem = photo.path.file_stem().map(|stem| name(Path::new(stem)));
         let file = folder.join(format!("{number}-{}.png", stem.unwrap_or_default()));
-        photo
-            .at_size(size)?
-            .write_png(&file, None)
-            .context("--crops")?;
+        photo.picture(size)?.write(&file, None).context("--crops")?;
     }
     Ok(())
 }
@@ -216,7 +213,7 @@ fn report(
                 "subject": provenance.subjects[0].noun,
                 "token": provenance.subjects[0].token,
                 "method": provenance.method,
-                "scope": provenance.scope.name(),
+                "scope": provenance.scope,
                 "shut": index.shut(),
                 "total": index.total(),
                 "density": index.density(),

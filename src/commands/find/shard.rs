@@ -24,10 +24,10 @@ pub(super) fn is_there(
         return Ok(false);
     }
     let found = match Part::read(path) {
-        Ok(part) if part.shard() == shard && part.provenance() == plan => return Ok(true),
+        Ok(part) if part.shard == shard && part.plan == *plan => return Ok(true),
         Ok(part) => {
-            let others = part.provenance().differences(plan);
-            let described = format!("part {} ({})", part.shard(), others.join(", "));
+            let others = part.plan.differences(plan);
+            let described = format!("part {} ({})", part.shard, others.join(", "));
             described.replace(" ()", " of this run")
         }
         Err(_) => "a file that is none, or cannot be read".to_owned(),

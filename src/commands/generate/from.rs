@@ -13,8 +13,8 @@ use super::super::{Advice, name};
 
 /// What a picture says of how it was drawn.
 pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
-    let text = cones::read_metadata(path).context("--from")?;
-    let Some(text) = text else {
+    let texts = cones::read_metadata(path).context("--from")?;
+    let Some(text) = texts.cones else {
         return Err(Advice::error(
             format!(
                 "--from: expected a picture that says how `cones` drew it, found `{}` without",

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use cones::picture::labelled_sheet;
+use cones::picture::contact_sheet;
 use cones::pipeline::{Drawn, Stage};
 use cones::{Error, Init, Picture, Progress, SampleOptions, Size, escaped};
 
@@ -327,7 +327,7 @@ fn sheet(cells: &[Picture], first: &[Drawing], prompts: usize) -> cones::Result<
         1 => Vec::new(),
         _ => (1..=rows.len()).map(|line| line.to_string()).collect(),
     };
-    labelled_sheet(&rows, &seeds, &lines)
+    contact_sheet(&rows, &seeds, &lines)
 }
 
 /// Of a single file what the web UI calls it by: the beginning of its SHA-256.

@@ -67,7 +67,7 @@ fn weighted(prompt: &str, args: &GenerateArgs) -> anyhow::Result<WeightedText> {
         return Ok(prompt.into());
     }
     refuse_networks(prompt)?;
-    Ok(WeightedText::parse(prompt)?)
+    Ok(prompt.parse()?)
 }
 
 /// That a prompt asks for no weights from other files: other programs take these names for such.

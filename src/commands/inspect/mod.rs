@@ -49,9 +49,7 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<()> {
         return ui.result(&escaped(&name(path)));
     }
     if args.dump {
-        let mut text = Vec::new();
-        indices[0].1.dump(&mut text)?;
-        return ui.result(String::from_utf8_lossy(&text).trim_end());
+        return ui.result(indices[0].1.to_string().trim_end());
     }
     let mut pairs = Vec::new();
     for (i, (a, first)) in indices.iter().enumerate() {

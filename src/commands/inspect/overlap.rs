@@ -40,7 +40,7 @@ pub(super) fn describe_overlap(
 
 fn overlap_cells(overlap: &Overlap) -> String {
     let ratio = overlap
-        .ratio()
+        .ratio
         .map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
     format!(
         "{:>8} {:>10.1} {ratio:>8}",
@@ -52,8 +52,8 @@ pub(super) fn overlap_json(a: &Path, b: &Path, report: &OverlapReport) -> Value 
     let one = |o: &Overlap| {
         json!({
             "first": o.first, "second": o.second, "universe": o.weight_count, "shared": o.shared,
-            "expected": o.expected, "deviation": o.deviation(), "ratio": o.ratio(),
-            "jaccard": o.jaccard(), "z_score": o.z_score(),
+            "expected": o.expected, "deviation": o.deviation, "ratio": o.ratio,
+            "jaccard": o.jaccard, "z_score": o.z_score,
         })
     };
     let sites: serde_json::Map<String, Value> = report

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cones::escaped;
+use cones::{Texts, escaped};
 use serde_json::{Value, json};
 
 use super::super::name;
@@ -18,7 +18,7 @@ pub(super) struct Drawn {
 
 impl Drawn {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let (parameters, cones) = cones::picture::read_texts(path)?;
+        let Texts { parameters, cones } = cones::read_metadata(path)?;
         let damaged = || format!("the text of picture `{}` is damaged", name(path));
         let cones = cones.map(|text| serde_json::from_str(&text).with_context(damaged));
         Ok(Self {

@@ -4,16 +4,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cones::escaped;
-use cones::index::{NeuronIndex, Scope};
+use cones::index::{BlockCount, NeuronIndex, Scope, Subject};
 use serde_json::{Value, json};
 
-use super::super::blocks::{Count, by_block};
 use super::super::{count, name, thousands};
 
-fn cell(count: &Count) -> String {
+fn cell(count: &BlockCount) -> String {
     match count.total {
         0 => "-".to_owned(),
-        _ => format!("{} ({:.2} %)", thousands(count.shut), 100.0 * count.share()),
+        _ => format!("{} ({:.2} %)", thousands(count.shut), 100.0 * count.share),
     }
 }
 
@@ -21,7 +20,11 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
     let p = index.provenance();
     let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
     writeln!(text, "{}", escaped(&name(path)))?;
-    writeln!(text, "  subject      {}", escaped(&p.trigger_phrase()))?;
+    writeln!(
+        text,
+        "  subject      {}",
+        escaped(&Subject::phrases(&p.subjects))
+    )?;
     writeln!(
         text,
         "  model        {} ({}…)",
@@ -47,7 +50,7 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
         Scope::Words => "shut at the subject's own words",
         Scope::Prompt => "shut in the whole prompt",
     };
-    writeln!(text, "  scope        {}: {at}", p.scope.name())?;
+    writeln!(text, "  scope        {}: {at}", p.scope)?;
     for part in &p.merged_from {
         let subjects: Vec<String> = part.subjects.iter().map(|s| s.phrase()).collect();
         writeln!(
@@ -72,7 +75,7 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
         "\n  {:<16} {:<6} {:>18} {:>18}",
         "block", "sites", "K shut", "V shut"
     )?;
-    for ((block, kind), [k, v]) in by_block(index) {
+    for ((block, kind), [k, v]) in index.by_block() {
         writeln!(
             text,
             "  {block:<16} {kind:<6} {:>18} {:>18}",
@@ -106,7 +109,7 @@ pub(super) fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<V
         "model": p.model,
         "fingerprint": p.fingerprint,
         "method": p.method,
-        "scope": p.scope.name(),
+        "scope": p.scope,
         "settings": p.settings,
         "seed": p.seed,
         "sha256": index.sha256(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cones::index::{NeuronIndex, Provenance};
+use cones::index::{NeuronIndex, Provenance, Subject};
 
 use super::super::{Advice, count, name};
 
@@ -43,7 +43,7 @@ fn described(index: &Provenance) -> String {
     let pictures = count(index.pictures.len(), "picture");
     format!(
         "`{}`, {pictures}, method {}",
-        index.trigger_phrase(),
+        Subject::phrases(&index.subjects),
         index.method
     )
 }

@@ -43,6 +43,8 @@ pub struct Verdict {
     pub measuring: Vec<Check>,
     /// Of the concept.
     pub concept: Vec<Check>,
+    /// Yes where all holds; where the measuring can tell, no where something does not.
+    pub answer: Answer,
 }
 
 /// Values of conditions, to ask of one metric of each.
@@ -101,28 +103,30 @@ impl Verdict {
             figures.kept("class", Metric::ClassMargin, &seen)?,
             figures.kept("scene", Metric::SceneMargin, "the scene")?,
         ];
+        let measuring: Vec<Check> = measuring.into_iter().flatten().collect();
+        let concept: Vec<Check> = concept.into_iter().flatten().collect();
         Ok(Self {
-            measuring: measuring.into_iter().flatten().collect(),
-            concept: concept.into_iter().flatten().collect(),
+            answer: answer(&measuring, &concept),
+            measuring,
+            concept,
         })
     }
+}
 
-    /// Yes where all holds; where the measuring can tell, no where something does not.
-    pub fn answer(&self) -> Answer {
-        let any = |checks: &[Check], answer| checks.iter().any(|check| check.answer == answer);
-        match (&self.measuring, &self.concept) {
-            (measuring, _) if any(measuring, Answer::CannotTell) => Answer::CannotTell,
-            (_, concept) if any(concept, Answer::No) => Answer::No,
-            (_, concept) if any(concept, Answer::CannotTell) => Answer::CannotTell,
-            _ => Answer::Yes,
-        }
+fn answer(measuring: &[Check], concept: &[Check]) -> Answer {
+    let any = |checks: &[Check], answer| checks.iter().any(|check| check.answer == answer);
+    match () {
+        () if any(measuring, Answer::CannotTell) => Answer::CannotTell,
+        () if any(concept, Answer::No) => Answer::No,
+        () if any(concept, Answer::CannotTell) => Answer::CannotTell,
+        () => Answer::Yes,
     }
 }
 
 /// One sentence, with what the answer rests on.
 impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let answer = self.answer();
+        let answer = self.answer;
         let all = self.measuring.iter().chain(&self.concept);
         let findings: Vec<&str> = match answer {
             Answer::Yes => self.concept.iter().map(|c| c.finding.as_str()).collect(),

@@ -55,7 +55,8 @@ impl Scores {
     ///
     /// # Errors
     /// If they are anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::of(file::parse(bytes)?)
     }
 

@@ -20,8 +20,10 @@ use crate::{Error, Photos, Pipeline, Result};
 /// What a part of the steps of Algorithm 1 found: the sum of the scores over each of its blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    plan: Provenance,
-    shard: Shard,
+    /// Of what run it is.
+    pub plan: Provenance,
+    /// Which part of its steps.
+    pub shard: Shard,
     /// `[blocks, out, in]`
     arrays: Arrays,
 }
@@ -50,7 +52,7 @@ pub fn find_part(
     let (from, total) = (observer.resume()?, options.range().len());
     let after_step = |moment: &Moment| {
         observer.between_steps(moment)?;
-        let step = moment.step();
+        let step = moment.step;
         observer.event(Event::Step { step, total })
     };
     let (unet, schedule) = pipeline.unet_mut();
@@ -83,10 +85,7 @@ fn separable(method: &Method) -> Result<(paper::Options, Shard)> {
         Method::Learned { .. } => None,
     };
     let Some((options, shard)) = apart else {
-        let found = format!(
-            "those of method `{}`, each of which needs the one before",
-            method.name()
-        );
+        let found = format!("those of method `{method}`, each of which needs the one before");
         return Err(Error::value(
             "steps",
             "those of Algorithm 1, of which a part is named",
@@ -122,16 +121,6 @@ impl Part {
         file::to_bytes(&self.plan, Some(self.shard.to_string()), &self.arrays)
     }
 
-    /// Which part of the steps it is of.
-    pub fn shard(&self) -> Shard {
-        self.shard
-    }
-
-    /// Of what run it is.
-    pub fn provenance(&self) -> &Provenance {
-        &self.plan
-    }
-
     /// Reads a part.
     ///
     /// # Errors
@@ -144,7 +133,8 @@ impl Part {
     ///
     /// # Errors
     /// If they are anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::of(file::parse(bytes)?)
     }
 
@@ -208,7 +198,8 @@ fn steps(plan: &Provenance) -> Result<usize> {
 /// All parts of a run: their files, of which one at a time is read.
 #[derive(Debug)]
 pub struct Parts {
-    plan: Provenance,
+    /// Of what run they are.
+    pub plan: Provenance,
     /// In order.
     files: Vec<PathBuf>,
 }
@@ -284,11 +275,6 @@ impl Parts {
             plan,
             files: found.into_values().cloned().collect(),
         })
-    }
-
-    /// Of what run they are.
-    pub fn provenance(&self) -> &Provenance {
-        &self.plan
     }
 
     /// Adds them up to the scores of the whole run, bit for bit; and how far two halves of the steps agree in a choice.

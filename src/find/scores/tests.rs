@@ -61,7 +61,7 @@ fn what_is_written_is_read() {
         (None, "0.25")
     );
     let again = scores
-        .choose(Selection::of(&plan("4")).unwrap(), None)
+        .choose(Selection::try_from(&plan("4")).unwrap(), None)
         .unwrap();
     assert_eq!(again.scores_file().unwrap(), file);
 }
@@ -136,7 +136,7 @@ fn parts_are_of_their_steps() {
     let whole = part("2/2", &plan("5"), &[3, 1, 2]);
     let read = Part::from_bytes(&whole).unwrap();
     assert_eq!(
-        (read.shard(), read.to_bytes().unwrap()),
+        (read.shard, read.to_bytes().unwrap()),
         (Shard::new(2, 2).unwrap(), whole.clone())
     );
     assert!(Scores::from_bytes(&whole).is_err());

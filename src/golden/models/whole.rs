@@ -53,7 +53,7 @@ pub(crate) fn scores_of_algorithm_1_are_equal() {
             let mut losses = Vec::new();
             let (unet, schedule) = golden.pipeline.unet_mut();
             let scores = algorithm1(unet, schedule, &data, &options, None, |at| {
-                losses.push(at.step().loss);
+                losses.push(at.step.loss);
                 Ok(())
             })
             .unwrap();

@@ -44,6 +44,7 @@ use super::provenance::Provenance;
 use super::scope::Scope;
 use super::set::NeuronSet;
 use super::site::Site;
+use super::subject::Subject;
 use crate::shown::shown;
 use crate::{Error, IndexError, Result};
 
@@ -195,9 +196,8 @@ fn site_indices(
 /// Everything but the `modelspec.*` keys.
 fn strings(index: &NeuronIndex, sha256: &str) -> Strings {
     let own = index.provenance();
-    let list = |of: fn(&super::subject::Subject) -> &str| {
-        own.subjects.iter().map(of).collect::<Vec<_>>().join(", ")
-    };
+    let list =
+        |of: fn(&Subject) -> &str| own.subjects.iter().map(of).collect::<Vec<_>>().join(", ");
     let shapes: BTreeMap<&str, [u32; 2]> = index
         .sites()
         .map(|(site, set)| (site.as_str(), set.shape()))
@@ -265,7 +265,7 @@ fn provenance(strings: &Strings) -> Result<Provenance> {
 
 /// The keys of ModelSpec 1.0.1 for an adapter.
 fn modelspec(own: &Provenance, data_sha256: &str) -> Strings {
-    let title = |subjects: &[super::subject::Subject]| {
+    let title = |subjects: &[Subject]| {
         subjects
             .iter()
             .map(|subject| subject.noun.as_str())
@@ -284,7 +284,7 @@ fn modelspec(own: &Provenance, data_sha256: &str) -> Strings {
         ),
         ("implementation", "cones".to_owned()),
         ("title", title(&own.subjects)),
-        ("trigger_phrase", own.trigger_phrase()),
+        ("trigger_phrase", Subject::phrases(&own.subjects)),
         ("hash_sha256", format!("0x{data_sha256}")),
     ];
     keys.extend(

@@ -32,7 +32,7 @@ fn all_subjects_and_parts_are_kept() {
     let three = NeuronIndex::union(&[&two, &cup]).unwrap();
     assert_eq!(nouns(&three), ["dog", "cat", "cup"]);
     assert_eq!(
-        three.provenance().trigger_phrase(),
+        Subject::phrases(&three.provenance().subjects),
         "sks dog, sks cat, sks cup"
     );
     assert_eq!(three.site(&site(0)).unwrap().indices(), [0, 1, 9]);

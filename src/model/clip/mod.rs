@@ -141,14 +141,6 @@ impl Clip {
         })
     }
 
-    /// That the file of its weights is still the one that was loaded.
-    ///
-    /// # Errors
-    /// If it was changed, replaced or removed.
-    pub fn check_unchanged(&self) -> Result<()> {
-        self.pages.check_unchanged()
-    }
-
     /// How many tokens of a text do not fit and are cut.
     ///
     /// # Errors
@@ -160,7 +152,8 @@ impl Clip {
     /// Embeds pictures: unit vectors, `[b][d]`. They are asked for one at a time, and none is kept.
     ///
     /// # Errors
-    /// If a picture has no pixels, or its embedding is not finite; an error among the pictures.
+    /// If a picture has no pixels, its embedding is not finite, or the file of the weights was changed meanwhile; an
+    /// error among the pictures.
     pub fn embed_pictures<P: Borrow<Picture>>(
         &self,
         pictures: impl Iterator<Item = Result<P>>,
@@ -184,7 +177,8 @@ impl Clip {
     /// Embeds texts: unit vectors, `[b][d]`. What does not fit into the model's length is cut.
     ///
     /// # Errors
-    /// If a text cannot be split into tokens, or into tokens that the model does not know.
+    /// If a text cannot be split into tokens, or into tokens that the model does not know, or the file of the weights
+    /// was changed meanwhile.
     pub fn embed_texts(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
         let ids = texts
             .iter()
@@ -206,6 +200,8 @@ impl Clip {
         for numbers in rows.iter().chain([&lengths]) {
             self.origin.check(|| what.to_owned(), numbers)?;
         }
+        // Of a file that was changed meanwhile, they are of no one encoder.
+        self.pages.check_unchanged()?;
         Ok(rows)
     }
 }

@@ -147,8 +147,8 @@ fn the_same_picture_twice_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name);
     let picture = |v: u8| Picture::new(2, 1, vec![v; 6]).unwrap();
-    picture(1).write_png(&file("a.png"), None).unwrap();
-    picture(2).write_png(&file("b.png"), None).unwrap();
+    picture(1).write(&file("a.png"), None).unwrap();
+    picture(2).write(&file("b.png"), None).unwrap();
     for copy in ["c.png", "d.jpg"] {
         std::fs::copy(file("a.png"), file(copy)).unwrap();
     }
@@ -186,7 +186,7 @@ fn pipes_devices_and_links_are_never_waited_for() {
         Path::new("/dev/null"),
         dir.path(),
     ] {
-        assert!(Picture::read_whole(path).is_err(), "{}", path.display());
+        assert!(Picture::read(path, None).is_err(), "{}", path.display());
     }
     std::os::unix::fs::symlink("nowhere", dir.path().join("broken.png")).unwrap();
     assert!(

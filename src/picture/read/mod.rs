@@ -53,7 +53,8 @@ impl Problem {
 }
 
 impl Picture {
-    /// Reads a PNG, JPEG, WebP, BMP, TIFF or GIF (its first picture) as a picture of exactly this size.
+    /// Reads a PNG, JPEG, WebP, BMP, TIFF or GIF (its first picture) as a picture of exactly this size; of none it is
+    /// the size that the file has, or a half or a quarter of it where that has more pixels than are decoded whole.
     ///
     /// The camera's orientation (EXIF, XMP) is applied, transparency is laid over white, and the picture is cut around
     /// its centre to the shape asked for and scaled. A picture of that size already keeps every pixel. Colour profiles
@@ -61,19 +62,10 @@ impl Picture {
     ///
     /// # Errors
     /// If the file cannot be read, is not such a picture, is cut off, or is too large.
-    pub fn read(path: &Path, size: Size) -> Result<Self> {
-        check_size(size)?;
+    pub fn read(path: &Path, size: impl Into<Option<Size>>) -> Result<Self> {
+        let size = size.into();
+        size.map_or(Ok(()), |size| check_size(size).map(drop))?;
         fitted(Cow::Owned(decoded_again(path)?.0), size)
-    }
-
-    /// Reads such a file at the size that it has, or at a half or a quarter of it where it has more pixels than are
-    /// decoded whole; otherwise like [`Picture::read`].
-    ///
-    /// # Errors
-    /// As [`Picture::read`].
-    pub fn read_whole(path: &Path) -> Result<Self> {
-        let (rgb, _) = decoded_again(path)?;
-        Self::new(rgb.width(), rgb.height(), rgb.into_raw())
     }
 }
 
@@ -87,8 +79,12 @@ fn check_size(size: Size) -> Result<(u32, u32)> {
         .ok_or_else(|| Error::value("size", format!("1 to {MAX_SIDE} pixels a side"), size))
 }
 
-/// Pixels cut and scaled to a size.
-pub(super) fn fitted(rgb: Cow<RgbImage>, size: Size) -> Result<Picture> {
+/// Pixels cut and scaled to a size, or as they are.
+pub(super) fn fitted(rgb: Cow<RgbImage>, size: Option<Size>) -> Result<Picture> {
+    let Some(size) = size else {
+        let rgb = rgb.into_owned();
+        return Picture::new(rgb.width(), rgb.height(), rgb.into_raw());
+    };
     let (width, height) = check_size(size)?;
     Picture::new(width, height, cover(rgb, width, height).into_raw())
 }

@@ -57,7 +57,7 @@ impl Sampler {
     }
 
     /// The class of diffusers that it equals.
-    pub fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         self.method().class
     }
 }

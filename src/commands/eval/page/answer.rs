@@ -23,7 +23,7 @@ impl Report<'_> {
         let said = |verdict: &Verdict| {
             let text = verdict.to_string();
             let (answer, reasons) = text.split_once(": ").unwrap_or((&text, ""));
-            let class = match verdict.answer() {
+            let class = match verdict.answer {
                 Answer::Yes => "yes",
                 Answer::No => "no",
                 Answer::CannotTell => "open",
@@ -70,7 +70,7 @@ impl Report<'_> {
                 thousands(index.shut()),
                 thousands(index.total()),
                 percent(index.density()),
-                index.provenance().scope.name(),
+                index.provenance().scope,
             ))
         });
         let drawn = format!(

@@ -2,10 +2,10 @@
 //! read back from them.
 
 use cones::eval::Summary;
+use cones::index::BlockCount;
 use maud::{Markup, html};
 
 use super::axis::Axis;
-use crate::commands::blocks::Count;
 
 /// A plot is as wide as a small phone's screen, so that its text has its own size there.
 const WIDTH: f64 = 360.0;
@@ -200,7 +200,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// How a block's neurons are spread over the rows of its matrices: a stripe for each few rows, the darker the more.
-pub(super) fn strip(id: &str, count: &Count) -> Markup {
+pub(super) fn strip(id: &str, count: &BlockCount) -> Markup {
     const STRIPES: usize = 64;
     let rows = count.by_row.len();
     let stripes = STRIPES.min(rows);

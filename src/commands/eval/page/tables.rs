@@ -9,7 +9,6 @@ use super::super::measure::Outcome;
 use super::super::report::Report;
 use super::super::tables::number;
 use super::plots::{percent, strip};
-use crate::commands::blocks::by_block;
 use crate::commands::thousands;
 
 /// A colour between none and that of the concept.
@@ -22,7 +21,7 @@ fn heat(share: f64) -> String {
 
 /// Where the neurons of an index sit: a line for K and for V of each block.
 pub(super) fn neurons(outcome: &Outcome, number: usize) -> Markup {
-    let blocks = by_block(outcome.used());
+    let blocks = outcome.used().by_block();
     let rows: Vec<_> = blocks
         .iter()
         .flat_map(|((block, kind), counts)| {
@@ -33,7 +32,7 @@ pub(super) fn neurons(outcome: &Outcome, number: usize) -> Markup {
         .collect();
     let most = rows
         .iter()
-        .map(|(.., count)| count.share())
+        .map(|(.., count)| count.share)
         .fold(1e-12, f64::max);
     html! {
         div.scroll {
@@ -47,7 +46,7 @@ pub(super) fn neurons(outcome: &Outcome, number: usize) -> Markup {
                     @for (at, (block, kind, projection, count)) in rows.iter().enumerate() {
                         tr {
                             th scope="row" { (block) } td.text { (kind) } td.text { (projection) }
-                            td style=(heat(count.share() / most)) { (percent(count.share())) }
+                            td style=(heat(count.share / most)) { (percent(count.share)) }
                             td { (thousands(count.shut)) " of " (thousands(count.total)) }
                             td { (thousands(count.touched)) " of " (thousands(count.rows)) }
                             td { (strip(&format!("strip-{number}-{at}"), count)) }
@@ -78,9 +77,9 @@ pub(super) fn overlaps(outcomes: &[Outcome], overlaps: &[(usize, usize, OverlapR
                             @for b in 0..outcomes.len() {
                                 @match of(a, b).filter(|_| a != b) {
                                     None => td.dim { (thousands(outcome.used().shut())) }
-                                    Some(total) => td style=(heat(total.jaccard().unwrap_or(0.0))) {
+                                    Some(total) => td style=(heat(total.jaccard.unwrap_or(0.0))) {
                                         (thousands(total.shared))
-                                        @if let Some(ratio) = total.ratio() {
+                                        @if let Some(ratio) = total.ratio {
                                             br; span.dim { (format!("{ratio:.2}×")) }
                                         }
                                     }
@@ -133,7 +132,7 @@ pub(super) fn figures(report: &Report, outcome: &Outcome) -> anyhow::Result<Mark
                 tbody {
                     @for (at, (metric, name, signed, s)) in &rows {
                         tr.first[*at == 0] {
-                            th scope="row" { @if *at == 0 { (metric.label()) } }
+                            th scope="row" { @if *at == 0 { (metric) } }
                             td.text { (name) }
                             td { (number(s.mean, *signed)) }
                             td { (number(s.sd, false)) }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{Source, within};
@@ -178,8 +179,7 @@ impl Preprocessing {
         Ok((0..3).flat_map(plane).collect())
     }
 
-    /// Everything that changes the numbers, for reports.
-    pub fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let size = match self.resize {
             Resize::Shortest(edge) => json!({"shortest_edge": edge}),
             Resize::Exactly(width, height) => json!({"width": width, "height": height}),
@@ -192,6 +192,13 @@ impl Preprocessing {
             "mean": self.mean,
             "std": self.std,
         })
+    }
+}
+
+/// Everything that changes the numbers, for reports.
+impl Serialize for Preprocessing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
     }
 }
 
