@@ -36,7 +36,7 @@ fn model(criterion: &mut Criterion, name: &str, rows: usize) {
     let pipeline = Pipeline::load(&source, &Device::Cpu).expect("a whole model");
     let prompts = vec!["a photo of a dog"; rows];
     let passes = Passes::new(&pipeline, &prompts).expect("a prompt of known words");
-    let name = pipeline.name();
+    let name = pipeline.name.as_str();
     let forward = || passes.forward().map(drop);
     run(criterion, &format!("{name} forward, {rows} rows"), &forward);
     #[cfg(feature = "candle-transformers")]

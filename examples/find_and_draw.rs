@@ -7,7 +7,7 @@ use candle_core::Device;
 use cones::checkpoint::Source;
 use cones::find::{Event, FindPlan, find};
 use cones::index::Subject;
-use cones::pipeline::Concept;
+use cones::pipeline::{Concept, ShutOptions};
 use cones::{Photos, Pipeline, list_images};
 
 fn main() -> Result<()> {
@@ -37,16 +37,12 @@ fn main() -> Result<()> {
 
     // The subject where the prompt puts it: with its neurons shut.
     let concepts = [Concept::new("found", found.index)];
-    let marks = pipeline.shut(&[&concepts[0].index])?;
-    let prompt = Concept::place(prompt, &concepts);
-    let pictures = pipeline.draw(
-        marks.prompt(&prompt),
-        &pipeline.sample_options(&concepts),
-        &[0],
-        |_| Ok(()),
-    )?;
+    let shut = pipeline.shut(&[&concepts[0].index], ShutOptions::default())?;
+    let prompt = Concept::place(prompt, &concepts, &shut.marks);
+    let options = pipeline.sample_options(&concepts);
+    let pictures = pipeline.draw(&prompt, &options, &[0], |_| Ok(()))?;
     let picture = pictures.first().context("no picture was drawn")?;
     picture.write("found.png".as_ref(), None)?;
-    eprintln!("found.png: {prompt}");
+    eprintln!("found.png: {}", prompt.weighted);
     Ok(())
 }

@@ -43,6 +43,6 @@ pub(crate) fn check(class: &ClassImages, pipeline: &Pipeline, ui: &Ui) -> anyhow
             "make the folder of the index writable, or give pictures of the class with `--class-images DIR`",
         ));
     }
-    let least = pipeline.size().pixels() as u64 * 3 / 10;
+    let least = pipeline.size.pixels() as u64 * 3 / 10;
     room(files.iter().map(|path| (path.as_path(), least)))
 }

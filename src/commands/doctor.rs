@@ -43,9 +43,9 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "cache": cache,
             "cache_exists": hub.cache.is_dir(),
             "offline": hub.offline,
-            "model": pipeline.name(),
-            "size": pipeline.size().to_string(),
-            "prediction": pipeline.prediction_name(),
+            "model": pipeline.name,
+            "size": pipeline.size.to_string(),
+            "prediction": pipeline.prediction.to_string(),
             "fingerprint": pipeline.fingerprint()?,
             "seconds_per_sampling_step": steps.sampling,
             "seconds_per_find_step": steps.finding * default.batch_size as f64,
@@ -82,9 +82,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "model",
             format!(
                 "{}: {} pixels, predicts {}",
-                pipeline.name(),
-                pipeline.size(),
-                pipeline.prediction_name()
+                pipeline.name, pipeline.size, pipeline.prediction
             ),
         ),
         (

@@ -43,7 +43,7 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
         checked => checked.context("the index cannot be used with this model without --force")?,
     }
     // What was read to know the model is not needed to write it.
-    let model = pipeline.name().to_owned();
+    let model = pipeline.name.clone();
     drop(pipeline);
     source(global)?.export(&union, args.strength, args.format.into(), &args.output)?;
     if global.json {

@@ -87,7 +87,7 @@ fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
         Precision::F16 => DType::F16,
         Precision::Bf16 => DType::BF16,
     });
-    ui.detail(&format!("loaded model `{}`", pipeline.name()));
+    ui.detail(&format!("loaded model `{}`", pipeline.name));
     Ok(pipeline)
 }
 

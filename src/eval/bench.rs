@@ -11,6 +11,7 @@ use super::state::EvalState;
 use super::study::{Condition, Study};
 use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
 use crate::index::{LayerSelection, NeuronIndex, random_control};
+use crate::pipeline::ShutOptions;
 use crate::prompt::Marks;
 use crate::{Picture, Pipeline, Result};
 
@@ -187,7 +188,7 @@ impl<'a> Bench<'a> {
             })?;
         }
         let marks = match index {
-            Some(index) => self.pipeline.shut(&[index])?,
+            Some(index) => self.pipeline.shut(&[index], ShutOptions::default())?.marks,
             None => Marks::default(),
         };
         self.study

@@ -9,6 +9,7 @@
 //!
 //! Only [`HeldOut`] and [`Bench`] know of tensors.
 
+mod attended;
 mod bench;
 mod held_out;
 mod metric;
@@ -19,6 +20,7 @@ mod statistics;
 mod study;
 mod verdict;
 
+pub use attended::{Attended, WordHeat, attended};
 pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, rows};
 pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
 pub use metric::{Metric, Values, summaries};

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::files::regular;
 use crate::index::Subject;
+use crate::model::Clip;
 use crate::prompt::{article, fold, occurrences, place_subjects};
-use crate::{Error, Result};
+use crate::{Error, Pipeline, Result};
 
 /// The most prompts of a file: as many as pictures may be drawn.
 const MOST: usize = 10_000;
@@ -56,6 +57,15 @@ impl Prompt {
             described: without_token(&used, noun, token),
             used,
         }
+    }
+
+    /// Whether its end does not fit into the text length of the model or the encoder.
+    ///
+    /// # Errors
+    /// If it cannot be split into tokens.
+    pub fn is_cut(&self, pipeline: &Pipeline, clip: &Clip) -> Result<bool> {
+        let cut = pipeline.tokenizer().truncated(&self.used)?;
+        Ok(cut + clip.truncated(&self.described)? > 0)
     }
 
     /// The prompts of a file with one template on each line, of at most 10,000 prompts in lines of at most 10,000

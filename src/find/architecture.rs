@@ -10,7 +10,7 @@ pub(super) fn architecture(pipeline: &Pipeline) -> Option<String> {
         pipeline.unet().context_width(),
         pipeline.schedule().prediction(),
     );
-    let name = match pipeline.name() == POCKET {
+    let name = match pipeline.name == POCKET {
         true => Some(POCKET),
         false => of_widths(width, prediction),
     };

@@ -86,7 +86,7 @@ impl ClassCache {
                 .map(|c| if c.is_alphanumeric() { c } else { '-' })
                 .collect::<String>()
         };
-        let (noun, model) = (safe(&self.noun), safe(pipeline.name()));
+        let (noun, model) = (safe(&self.noun), safe(&pipeline.name));
         let folder = format!("class-images.{noun}.{model}-{hash}");
         Ok(self
             .folder

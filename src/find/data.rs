@@ -34,7 +34,7 @@ pub(super) fn of_instance(
     observer: &mut dyn Observer,
 ) -> Result<PromptedLatents> {
     let [prompt, _] = prompts(subject);
-    let pictures = photos.iter().map(|photo| photo.picture(pipeline.size()));
+    let pictures = photos.iter().map(|photo| photo.picture(pipeline.size));
     latents(pipeline, marks.prompt(prompt), pictures, observer)
 }
 
@@ -46,7 +46,7 @@ pub(super) fn of_class(
     observer: &mut dyn Observer,
 ) -> Result<Option<PromptedLatents>> {
     let [_, prompt] = prompts(subject);
-    let size = pipeline.size();
+    let size = pipeline.size;
     let latents = match class {
         ClassImages::Needless => return Ok(None),
         ClassImages::Given(photos) => {

@@ -142,10 +142,10 @@ impl FindPlan {
             ClassImages::Needless | ClassImages::Drawn(_) => [].iter(),
         };
         let provenance = Provenance {
-            model: pipeline.name().to_owned(),
+            model: pipeline.name.clone(),
             fingerprint: pipeline.fingerprint()?,
             architecture: architecture(pipeline),
-            prediction_type: Some(pipeline.prediction_name().to_owned()),
+            prediction_type: Some(pipeline.prediction.to_string()),
             subjects: vec![self.subject.clone()],
             prompts: prompts(&self.subject).to_vec(),
             method: self.method.to_string(),
@@ -189,7 +189,7 @@ impl FindPlan {
             Method::Learned { mask, .. } => (mask.rows(), arrays(mask.scope)),
         };
         let numbers = searched(pipeline, self.method.sites()) * arrays;
-        let height = pipeline.size().height;
+        let height = pipeline.size.height;
         let class = match &self.class {
             ClassImages::Given(class) => Some(class),
             ClassImages::Needless | ClassImages::Drawn(_) => None,

@@ -84,7 +84,7 @@ impl TunePlan {
         };
         let rows = subjects * kinds * self.options.batch_size;
         let needs = fit(pipeline, rows, numbers * tuning::arrays(subjects), budget);
-        let height = pipeline.size().height;
+        let height = pipeline.size.height;
         needs.reading(Photos::memory(photos, height))
     }
 

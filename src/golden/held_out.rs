@@ -21,7 +21,7 @@ fn held_out_losses_are_those_of_find() {
                 .unwrap()
                 .files
                 .iter()
-                .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
+                .map(|path| pipeline.latents(&Picture::read(path, pipeline.size).unwrap()))
                 .collect::<crate::Result<_>>()
                 .unwrap(),
             context: pipeline.embed(&[prompt.into()]).unwrap(),

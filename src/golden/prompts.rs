@@ -59,7 +59,10 @@ fn weighted_and_long_prompts_are_embedded_as_in_the_web_ui() {
         let mut prompts = Vec::new();
         for (case, marked) in golden.cases["cases"].as_object().unwrap() {
             let text: WeightedText = marked.as_str().unwrap().parse().unwrap();
-            let prompt = PromptSpec::from(text).in_chunks(case == "long");
+            let prompt = PromptSpec {
+                in_chunks: case == "long",
+                ..text.into()
+            };
             let context = pipeline.embed(std::slice::from_ref(&prompt)).unwrap();
             golden.close(&format!("{name}.{case}"), context.embedding());
             if let Some((pooled, _)) = context.pooled() {
@@ -93,7 +96,7 @@ fn words_are_found_among_weights_and_in_chunks() {
     let pipeline = load(&golden_dir().join("models/sd1-f32")).unwrap();
     let marks = Marks::new(vec!["sks dog".to_owned()], Vec::new());
     let plain = "a red hat and a sks dog in the snow";
-    let ids = pipeline.tokenizer().encode(plain).unwrap();
+    let ids = pipeline.token_ids(plain).unwrap();
     for marked in [
         plain,
         "a red hat and a (sks dog:1.5) in the snow",
@@ -117,7 +120,10 @@ fn words_are_found_among_weights_and_in_chunks() {
     }
     let long = "a red hat, ".repeat(20) + "a sks dog";
     assert!(pipeline.word_tokens(&long, "sks dog").is_err());
-    let spec = marks.prompt(&long).in_chunks(true);
+    let spec = PromptSpec {
+        in_chunks: true,
+        ..marks.prompt(&long)
+    };
     let places = pipeline.word_tokens(spec.clone(), "sks dog").unwrap();
     let context = pipeline.embed(&[spec]).unwrap();
     let words: Vec<u8> = context.words()[0].flatten_all().unwrap().to_vec1().unwrap();
@@ -132,7 +138,7 @@ fn pictures_from_a_picture_are_equal() {
     for (name, folder) in MODELS {
         let pipeline = load(&golden_dir().join(folder)).unwrap();
         let photo = golden_dir().join("photos/subject/a.png");
-        let picture = Picture::read(&photo, pipeline.size()).unwrap();
+        let picture = Picture::read(&photo, pipeline.size).unwrap();
         for (case, settings) in golden.cases["img2img"].as_object().unwrap() {
             let number = |key: &str| settings[key].as_f64().unwrap();
             let options = SampleOptions {

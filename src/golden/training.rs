@@ -94,7 +94,7 @@ fn data_of(pipeline: &Pipeline, marks: &Marks, settings: &Value) -> Vec<DreamBoo
             .unwrap()
             .files
             .iter()
-            .map(|path| pipeline.latents(&Picture::read(path, pipeline.size()).unwrap()))
+            .map(|path| pipeline.latents(&Picture::read(path, pipeline.size).unwrap()))
             .collect::<crate::Result<_>>()
             .unwrap(),
         context: pipeline

@@ -123,7 +123,7 @@ impl Golden {
 
     fn latents(&self, folder: &str) -> Vec<Tensor> {
         let files = list_images(&[golden_dir().join("photos").join(folder)]).unwrap();
-        let size = self.pipeline.size();
+        let size = self.pipeline.size;
         let latents = |file| self.pipeline.latents(&Picture::read(file, size).unwrap());
         let all: crate::Result<Vec<Tensor>> = files.files.iter().map(|f| latents(f)).collect();
         all.unwrap()

@@ -5,18 +5,18 @@ const F32: u64 = 4;
 
 /// What a pass needs beside the weights, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Footprint {
+pub(crate) struct Footprint {
     /// Held for later: for the backward pass, or for the way up.
-    pub kept: u64,
+    pub(crate) kept: u64,
     /// Inside the layer that needs most.
-    pub working: u64,
+    pub(crate) working: u64,
     /// How many layers the backward pass computes again.
-    pub recomputed: usize,
+    pub(crate) recomputed: usize,
 }
 
 impl Footprint {
     /// All of it.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.kept + self.working
     }
 }

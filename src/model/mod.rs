@@ -23,7 +23,7 @@ pub use text::chunks::Cut;
 pub(crate) use text::chunks::Token;
 pub(crate) use text::encoder::TextClass;
 pub(crate) use text::encoder::TextEncoder;
-pub use text::tokenizer::Tokenizer;
+pub(crate) use text::tokenizer::Tokenizer;
 pub(crate) use unet::UNet;
 pub(crate) use unet::attention::{AttentionMap, AttentionStore};
 pub(crate) use unet::config::UNetConfig;

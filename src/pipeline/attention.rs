@@ -142,7 +142,7 @@ impl Pipeline {
     /// If the prompt has no such word, naming those that it has; or not in the part that fits into the text length.
     pub fn word_tokens(&self, prompt: impl Into<PromptSpec>, word: &str) -> Result<Vec<usize>> {
         let spec = prompt.into();
-        let prompt = spec.text();
+        let prompt = spec.weighted.text();
         let spans = occurrences(prompt, word);
         if spans.is_empty() {
             let words: Vec<String> = words_of(prompt).iter().map(|w| format!("`{w}`")).collect();

@@ -1,11 +1,11 @@
-//! Concepts in use: named, put into a prompt, shut together.
+//! Concepts in use: named, and put into a prompt.
 
 use std::collections::HashSet;
 
 use super::{Pipeline, SampleOptions};
-use crate::index::{LayerSelection, NeuronIndex, Scope, Subject};
-use crate::prompt::{Marks, WeightedText, fold, occurrences, place_subjects, place_weighted};
-use crate::{Result, Size};
+use crate::Size;
+use crate::index::{NeuronIndex, Subject};
+use crate::prompt::{Marks, PromptSpec, WeightedText, fold, occurrences, place_weighted};
 
 /// A concept with a name, such as that of its file.
 #[derive(Debug, Clone)]
@@ -36,21 +36,14 @@ impl Concept {
             .collect()
     }
 
-    /// A prompt with every subject of the concepts in it, by the rule of [`prompt`](crate::prompt).
-    pub fn place(prompt: &str, concepts: &[Self]) -> String {
-        place_subjects(prompt, &Self::words(concepts))
-    }
-
-    /// [`Concept::place`] in a prompt with weights.
-    pub fn place_weighted(prompt: &WeightedText, concepts: &[Self]) -> WeightedText {
-        place_weighted(prompt, &Self::words(concepts))
-    }
-
-    /// Noun and token of each subject.
-    fn words(concepts: &[Self]) -> Vec<(&str, &str)> {
+    /// A prompt with every subject of the concepts in it, by the rule of [`prompt`](crate::prompt), and the marks that
+    /// [`Pipeline::shut`] gave.
+    pub fn place(prompt: impl Into<WeightedText>, concepts: &[Self], marks: &Marks) -> PromptSpec {
         let each = Self::subjects(concepts).into_iter();
-        each.map(|Subject { noun, token }| (noun.as_str(), token.as_str()))
-            .collect()
+        let words: Vec<(&str, &str)> = each
+            .map(|Subject { noun, token }| (noun.as_str(), token.as_str()))
+            .collect();
+        marks.prompt(place_weighted(&prompt.into(), &words))
     }
 
     /// What a prompt calls each subject of the concepts: its token and noun, or its noun alone. The error is the first
@@ -71,27 +64,6 @@ impl Concept {
     }
 }
 
-/// How concepts are shut together.
-#[derive(Debug, Clone, Copy)]
-pub struct ShutOptions<'a> {
-    /// In which layers; `None` is in all of them.
-    pub layers: Option<&'a LayerSelection>,
-    /// Whether concepts may hold different values at one neuron; the last one's is taken then.
-    pub conflicts: bool,
-    /// How far, from 0, which changes nothing, to 1.
-    pub strength: f64,
-}
-
-impl Default for ShutOptions<'_> {
-    fn default() -> Self {
-        Self {
-            layers: None,
-            conflicts: false,
-            strength: 1.0,
-        }
-    }
-}
-
 impl Pipeline {
     /// How the model draws the subjects of concepts best: its own settings, or those of Stable Diffusion.
     pub fn sample_options(&self, concepts: &[Concept]) -> SampleOptions {
@@ -105,46 +77,11 @@ impl Pipeline {
         }
     }
 
-    /// Shuts the neurons of concepts together, as [`Pipeline::shut`] does, in some layers or in all. Returns the
-    /// marks that prompts need for that, and the numbers of the concepts that have no neuron in these layers, and so
-    /// change nothing.
-    ///
-    /// # Errors
-    /// If a pattern of the layers fits no site, or the concepts hold different values; as [`Pipeline::shut`].
-    pub fn shut_together(
-        &mut self,
-        concepts: &[&NeuronIndex],
-        options: ShutOptions,
-    ) -> Result<(Marks, Vec<usize>)> {
-        let ShutOptions {
-            layers,
-            conflicts,
-            strength,
-        } = options;
-        let restricted = layers.map(|layers| layers.restrict(concepts)).transpose()?;
-        let used: Vec<&NeuronIndex> = match &restricted {
-            Some(restricted) => restricted.iter().collect(),
-            None => concepts.to_vec(),
-        };
-        let emptied = |&n: &usize| used[n].shut() == 0 && concepts[n].shut() > 0;
-        let idle = (0..used.len()).filter(emptied).collect();
-        let (whole, bound): (Vec<&NeuronIndex>, Vec<&NeuronIndex>) =
-            (used.iter()).partition(|index| index.provenance().scope == Scope::Prompt);
-        let marks = if conflicts || whole.is_empty() {
-            self.shut_by(&[whole, bound].concat(), strength)?
-        } else {
-            // The union also refuses concepts that hold different values at one neuron.
-            let union = NeuronIndex::union(&whole)?;
-            self.shut_by(&[vec![&union], bound].concat(), strength)?
-        };
-        Ok((marks, idle))
-    }
-
     /// Whether a size is far from the model's own: there it draws its subjects many times over, or cut off.
     pub fn is_far_from_trained(&self, size: Size) -> bool {
         /// How many times larger or smaller still is no surprise: 768 pixels of a model of 512.
         const FAR: f64 = 1.5;
-        let own = self.size();
+        let own = self.size;
         let far = |side: usize, own: usize| {
             let times = side as f64 / own as f64;
             !(1.0 / FAR..=FAR).contains(&times)

@@ -20,7 +20,7 @@ impl Pipeline {
     /// Of the latents of a picture of this size, which is checked.
     pub(super) fn latent_size(&self, size: Option<Size>) -> Result<Size> {
         const MOST: usize = 8192;
-        let (size, factor) = (size.unwrap_or_else(|| self.size()), self.vae.factor());
+        let (size, factor) = (size.unwrap_or(self.size), self.vae.factor());
         for side in [size.width, size.height] {
             if side == 0 || side % factor != 0 || side > MOST {
                 let expected = format!("multiples of {factor} up to {MOST}");
@@ -81,7 +81,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// As `draw_attending`; and the first of `progress` and `each`.
-    pub fn draw_each(
+    pub(crate) fn draw_each(
         &self,
         prompt: impl Into<PromptSpec>,
         options: &SampleOptions,
@@ -104,10 +104,14 @@ impl Pipeline {
         )
     }
 
-    /// [`Pipeline::draw_each`], showing also what pictures are going to be, after every so many steps but the last.
+    /// [`Pipeline::draw`], with a look at the attention to words of the prompt, or a hand in it. Gives each picture away
+    /// as soon as it is drawn, in order of the seeds, and shows also what pictures are going to be, after every so many
+    /// steps but the last.
+    ///
+    /// `progress` is also called, without having come further, between the passes of attend-and-excite.
     ///
     /// # Errors
-    /// As [`Pipeline::draw_each`].
+    /// As [`Pipeline::draw`]; or if the prompt has not one of the words; and the first of `progress` and `each`.
     #[expect(
         clippy::too_many_arguments,
         reason = "what `draw_each` takes, and one more"
@@ -185,8 +189,7 @@ impl Pipeline {
             pipeline: self,
             options,
             init: init.transpose()?,
-            context: context
-                .for_sizes(SizeIds::uncut(options.size.unwrap_or_else(|| self.size())))?,
+            context: context.for_sizes(SizeIds::uncut(options.size.unwrap_or(self.size)))?,
             guided,
             size,
             attention,
@@ -200,7 +203,7 @@ impl Pipeline {
 
     /// That a prompt marks the subjects that have weights of their own at their words; else these would go unused.
     fn check_marks(&self, prompt: &PromptSpec) -> Result<()> {
-        let (own, marked) = (self.unet.subjects(), prompt.marks().count());
+        let (own, marked) = (self.unet.subjects(), prompt.marks.count());
         if own <= marked {
             return Ok(());
         }
@@ -215,7 +218,7 @@ impl Pipeline {
     /// The latents to begin with, and the share of the steps.
     fn init_latents(&self, init: &Init, options: &SampleOptions) -> Result<(Vec<f32>, f64)> {
         let Init { picture, strength } = init;
-        let size = options.size.unwrap_or_else(|| self.size());
+        let size = options.size.unwrap_or(self.size);
         let found = Size::new(picture.width() as usize, picture.height() as usize);
         if found != size {
             let expected = format!("one of {size} pixels, as is to be drawn");

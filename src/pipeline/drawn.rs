@@ -56,7 +56,7 @@ impl Drawn<'_> {
             hashes,
         } = self;
         let began = options.init.as_ref().map(|init| init.strength);
-        let text = prompt.weighted().to_string();
+        let text = prompt.weighted.to_string();
         let negative = options.negative.as_ref().map(WeightedText::to_string);
         let size = format!("{}x{}", picture.width(), picture.height());
         let names: Vec<String> = concepts
@@ -71,7 +71,7 @@ impl Drawn<'_> {
             ("Size", size),
         ];
         fields.extend(hashes.iter().cloned());
-        fields.push(("Model", pipeline.name().to_owned()));
+        fields.push(("Model", pipeline.name.clone()));
         if let Some(strength) = began {
             fields.push(("Denoising strength", strength.to_string()));
         }
@@ -96,11 +96,11 @@ impl Drawn<'_> {
             .collect();
         let cones = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "model": pipeline.name(),
+            "model": pipeline.name,
             "fingerprint": pipeline.fingerprint()?,
             "prompt": text,
             "negative": negative,
-            "long_prompt": prompt.is_in_chunks(),
+            "long_prompt": prompt.in_chunks,
             "sampler": options.sampler.to_string(),
             "steps": options.steps,
             "guidance": options.guidance,

@@ -14,7 +14,9 @@ pub struct MemoryEstimate {
     /// The weights. They are mapped from their files and read there, so that the system can take this memory back.
     pub weights: u64,
     /// What passes through the networks need.
-    pub pass: Footprint,
+    pub layers: u64,
+    /// How many layers the backward pass computes again, to need no more.
+    pub recomputed: usize,
     /// What the method keeps beside: masks, scores, moments, gradients.
     pub method: u64,
     /// What reading the largest photo needs, before the model works.
@@ -24,7 +26,15 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// All of it.
     pub fn total(&self) -> u64 {
-        (self.weights + self.pass.total() + self.method).max(self.photos) + PROCESS
+        (self.weights + self.layers + self.method).max(self.photos) + PROCESS
+    }
+
+    fn passing(self, pass: Footprint) -> Self {
+        Self {
+            layers: pass.total(),
+            recomputed: pass.recomputed,
+            ..self
+        }
     }
 
     /// With photos of which reading the largest needs so many bytes.
@@ -55,20 +65,21 @@ impl Pipeline {
         let size = Size::square(self.unet.sample_size());
         let others = MemoryEstimate {
             weights: self.weights,
-            pass: Footprint::default(),
+            layers: 0,
+            recomputed: 0,
             method: numbers * size_of::<f32>() as u64,
             photos: 0,
         };
         let rest = budget.saturating_sub(others.total());
         self.unet.plan_memory(rows, size, rest);
-        let encoder = self.vae.encode_footprint(self.size());
+        let encoder = self.vae.encode_footprint(self.size);
         let steps = self.unet.backward_footprint(rows, size);
         // Photos are encoded before the UNet's weights have been read.
         let pass = match encoder.total() > steps.total() + others.weights {
             true => encoder,
             false => steps,
         };
-        MemoryEstimate { pass, ..others }
+        others.passing(pass)
     }
 
     /// Makes ready for drawing `count` pictures, with attend-and-excite or without: as `plan_steps`.
@@ -85,7 +96,8 @@ impl Pipeline {
         let size = self.latent_size(options.size)?;
         let others = MemoryEstimate {
             weights: self.weights,
-            pass: Footprint::default(),
+            layers: 0,
+            recomputed: 0,
             method: 0,
             photos: 0,
         };
@@ -97,7 +109,7 @@ impl Pipeline {
                 .plan_memory(1, size, budget.saturating_sub(others.total()));
             pass = larger(pass, self.unet.backward_footprint(1, size));
         }
-        Ok(MemoryEstimate { pass, ..others })
+        Ok(others.passing(pass))
     }
 }
 

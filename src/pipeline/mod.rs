@@ -8,26 +8,27 @@ mod denoise_run;
 mod draw;
 mod drawn;
 mod fit;
+mod identity;
 mod mask;
 mod memory;
 mod options;
+mod shut;
 mod text;
 mod timing;
 
 pub use attention::{AttentionOptions, Drawing};
-pub use concept::{Concept, ShutOptions};
+pub use concept::Concept;
 pub use drawn::Drawn;
-use mask::shut_partly;
 pub(crate) use mask::{marks_of, shut};
 pub use memory::MemoryEstimate;
 pub use options::{Init, Progress, SampleOptions, Stage};
+pub use shut::{ShutConcepts, ShutOptions};
 pub use timing::StepTimes;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -35,10 +36,10 @@ use self::fit::check_fit;
 use self::text::TextEncoders;
 use crate::checkpoint::{Pages, Source};
 use crate::config::ConfigReader;
-use crate::index::{NeuronIndex, Scope, Site, SiteSelection};
-use crate::model::{Conditioning, Origin, Tokenizer, UNet, Vae};
+use crate::index::Site;
+use crate::model::{Conditioning, Cut, Origin, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
-use crate::prompt::{Marks, PromptSpec, WeightedText};
+use crate::prompt::{PromptSpec, WeightedText};
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::{Error, Picture, Result, Size};
 
@@ -60,13 +61,19 @@ const XL_GUIDANCE: f64 = 5.0;
 
 /// A loaded model.
 pub struct Pipeline {
-    name: String,
+    /// What the model is called.
+    pub name: String,
+    /// Of the pictures that the model was trained on, in pixels.
+    pub size: Size,
+    /// What it predicts.
+    pub prediction: Prediction,
+    /// The settings that the model draws best with.
+    pub defaults: Defaults,
     device: Device,
     text: TextEncoders,
     unet: UNet,
     vae: Vae,
     schedule: ScheduleConfig,
-    defaults: Defaults,
     /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
     fingerprint: OnceCell<String>,
     /// SHA-256 of the configuration files of the networks and the scheduler.
@@ -121,6 +128,8 @@ impl Pipeline {
         let defaults = Self::read_defaults(source)?;
         Ok(Self {
             name: source.name().to_owned(),
+            size: Size::square(unet.sample_size() * vae.factor()),
+            prediction: schedule.prediction(),
             device: device.clone(),
             defaults: Defaults {
                 guidance: defaults.guidance.or(text.pooled().map(|_| XL_GUIDANCE)),
@@ -161,23 +170,13 @@ impl Pipeline {
         Ok(defaults)
     }
 
-    /// What the model is called.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The settings that the model draws best with.
-    pub fn defaults(&self) -> Defaults {
-        self.defaults
-    }
-
     /// The tokenizers: one, or two that split texts alike and fill them up differently.
     pub(crate) fn tokenizers(&self) -> impl Iterator<Item = &Tokenizer> {
         self.text.tokenizers()
     }
 
     /// The first tokenizer, which splits texts as all do.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
         self.text.tokenizer()
     }
 
@@ -201,156 +200,21 @@ impl Pipeline {
         &self.schedule
     }
 
-    /// Of the pictures that the model was trained on, in pixels.
-    pub fn size(&self) -> Size {
-        Size::square(self.unet.sample_size() * self.vae.factor())
-    }
-
-    /// SHA-256 over the K and V weights of the UNet in order of name, each as little-endian f16: the same for f32, f16
-    /// and single-file copies of one model. It is of the weights as loaded, whatever is shut since, and computed once.
+    /// The ids of a prompt's tokens: the start token, the words, the end token, then padding up to the model's text
+    /// length. What is too long is cut, keeping the end token. Some models cut and fill on the left instead.
     ///
     /// # Errors
-    /// If a weight cannot be read back from the device.
-    pub fn fingerprint(&self) -> Result<String> {
-        if let Some(known) = self.fingerprint.get() {
-            return Ok(known.clone());
-        }
-        let mut hash = Sha256::new();
-        for weight in self.unet.site_weights(SiteSelection::All).values() {
-            let values = weight
-                .tensor()?
-                .to_dtype(DType::F16)?
-                .flatten_all()?
-                .to_vec1::<f16>()?;
-            hash.update(
-                values
-                    .iter()
-                    .flat_map(|v| v.to_le_bytes())
-                    .collect::<Vec<u8>>(),
-            );
-        }
-        Ok(self
-            .fingerprint
-            .get_or_init(|| crate::files::hex(&hash.finalize()))
-            .clone())
+    /// If the text cannot be split into tokens.
+    pub fn token_ids(&self, prompt: &str) -> Result<Vec<u32>> {
+        self.tokenizer().encode(prompt)
     }
 
-    /// What the model's own pictures of `prompts` depend on beside seeds and options: SHA-256 over all weights and
-    /// configurations, and over what the tokenizer makes of the prompts. It reads every byte of the weights.
+    /// What of a prompt does not fit into the model's text length, if anything.
     ///
     /// # Errors
-    /// If a prompt cannot be split into tokens.
-    pub(crate) fn identity(&self, prompts: &[&str]) -> Result<String> {
-        let mut hash = Sha256::new();
-        hash.update(self.configs);
-        hash.update(self.unet.dtype().as_str());
-        for pages in self.all_pages() {
-            hash.update(pages.sha256());
-            pages.release();
-        }
-        for prompt in prompts {
-            for tokenizer in self.tokenizers() {
-                let ids = tokenizer.encode(prompt)?;
-                hash.update(ids.len().to_le_bytes());
-                ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            }
-        }
-        Ok(crate::files::hex(&hash.finalize()))
-    }
-
-    /// The memory of all weights.
-    fn all_pages(&self) -> impl Iterator<Item = &Pages> {
-        let others = [&self.pages.unet, &self.pages.vae];
-        self.text.pages().chain(others)
-    }
-
-    /// That the weight files on disk are still those that were loaded. They are read from all the time: of a file that
-    /// was changed during a run, the result would be of no one model.
-    ///
-    /// # Errors
-    /// If a file was changed, replaced or removed.
-    pub(crate) fn check_unchanged(&self) -> Result<()> {
-        self.all_pages().try_for_each(Pages::check_unchanged)
-    }
-
-    /// The sizes and times of the weight files, and the SHA-256 of the configuration files, as text: cheap to have.
-    pub(crate) fn stamps(&self) -> String {
-        let stamps: Vec<String> = self.all_pages().map(Pages::stamps).collect();
-        format!(
-            "{} {:?} {}",
-            crate::files::hex(&self.configs),
-            self.unet.dtype(),
-            stamps.join(" ")
-        )
-    }
-
-    /// Shuts the neurons of these concepts and opens all others: each at the tokens that its [`Scope`] says, those of
-    /// the whole prompt first, at a subject's own words also its own. Returns the marks that prompts need for that.
-    ///
-    /// # Errors
-    /// If the model has no such sites; it is then left with nothing shut.
-    pub fn shut(&mut self, concepts: &[&NeuronIndex]) -> Result<Marks> {
-        self.shut_by(concepts, 1.0)
-    }
-
-    /// [`Pipeline::shut`] by a share, from 0, which changes nothing, to 1: a neuron is that far on the way from its own
-    /// value to the one that it is shut to.
-    pub(super) fn shut_by(&mut self, concepts: &[&NeuronIndex], strength: f64) -> Result<Marks> {
-        if !(0.0..=1.0).contains(&strength) {
-            return Err(Error::value("strength", "a share from 0 to 1", strength));
-        }
-        self.fingerprint()?; // kept, before the weights change
-        self.open()?;
-        let result = self.shut_in_turn(concepts, strength as f32);
-        if result.is_err() {
-            self.open()?;
-        }
-        result.map(|()| marks_of(concepts))
-    }
-
-    /// That the neurons of a concept can be shut here.
-    ///
-    /// # Errors
-    /// If the model has no such site, or one of another shape.
-    pub fn check_sites(&self, index: &NeuronIndex) -> Result<()> {
-        shut(&self.unet.site_weights(SiteSelection::All), index).map(drop)
-    }
-
-    /// Opens all neurons: the weights are as they were loaded.
-    ///
-    /// # Errors
-    /// None that a loaded model allows.
-    pub(crate) fn open(&mut self) -> Result<()> {
-        self.unet.set_word_weights(Vec::new())?;
-        self.unet
-            .set_site_weights(std::mem::take(&mut self.originals))
-    }
-
-    fn shut_in_turn(&mut self, concepts: &[&NeuronIndex], strength: f32) -> Result<()> {
-        let of = |scope| {
-            let has = move |index: &&&NeuronIndex| index.provenance().scope == scope;
-            concepts.iter().filter(has)
-        };
-        for index in of(Scope::Prompt) {
-            let mut weights = self.unet.site_weights(SiteSelection::All);
-            // What several concepts shut is shut once.
-            let masked = shut_partly(&weights, &self.originals, (index, None), strength)?;
-            for site in masked.keys() {
-                if let Some(weight) = weights.remove(site) {
-                    self.originals.entry(site.clone()).or_insert(weight);
-                }
-            }
-            self.unet.set_site_weights(masked)?;
-        }
-        let weights = self.unet.site_weights(SiteSelection::All);
-        let mut own = Vec::new();
-        for index in of(Scope::Words) {
-            for number in 0..index.provenance().subjects.len() {
-                let part = (*index, Some(number));
-                own.push(shut_partly(&weights, &BTreeMap::new(), part, strength)?);
-            }
-        }
-        self.unet.set_word_weights(own)
+    /// If the text cannot be split into tokens.
+    pub fn cut(&self, prompt: &WeightedText) -> Result<Option<Cut>> {
+        self.tokenizer().cut(prompt)
     }
 
     /// Where it computes.
@@ -365,7 +229,7 @@ impl Pipeline {
     /// # Errors
     /// If a prompt cannot be split into tokens.
     pub(crate) fn embed(&self, prompts: &[PromptSpec]) -> Result<Conditioning> {
-        self.text.embed(prompts, self.size())
+        self.text.embed(prompts, self.size)
     }
 
     /// Embeds a prompt and what to steer away from: two rows, this one first. Where there is nothing, some models have
@@ -380,10 +244,10 @@ impl Pipeline {
             return Conditioning::cat(&[&prompt.zeros()?, &prompt]);
         }
         let negative = negative.cloned().unwrap_or_default();
-        let negative = prompt
-            .marks()
-            .prompt(negative)
-            .in_chunks(prompt.is_in_chunks());
+        let negative = PromptSpec {
+            weighted: negative,
+            ..prompt.clone()
+        };
         self.embed(&[negative, prompt])
     }
 
@@ -400,13 +264,5 @@ impl Pipeline {
         self.vae_origin.check(what, &numbers)?;
         self.pages.vae.release();
         Ok(latents)
-    }
-
-    /// What the model predicts, as ModelSpec names it.
-    pub fn prediction_name(&self) -> &'static str {
-        match self.schedule.prediction() {
-            Prediction::Epsilon => "epsilon",
-            Prediction::Velocity => "v",
-        }
     }
 }

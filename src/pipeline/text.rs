@@ -43,7 +43,7 @@ impl Tower {
 
     /// The words of a prompt, in one chunk or several.
     fn chunks(&self, prompt: &PromptSpec) -> Result<Vec<Vec<Token>>> {
-        let (text, all) = (prompt.weighted(), prompt.is_in_chunks());
+        let (text, all) = (&prompt.weighted, prompt.in_chunks);
         self.tokenizer.chunks(text, all)
     }
 
@@ -250,7 +250,7 @@ impl TextEncoders {
             if others != places {
                 let expected = format!("the places {places:?}, as `tokenizer` has them");
                 return Err(foreign(
-                    format!("{}: words of \"{}\"", SECOND[1], prompt.text()),
+                    format!("{}: words of \"{}\"", SECOND[1], prompt.weighted.text()),
                     expected,
                     format!("{others:?}"),
                 ));
@@ -265,7 +265,7 @@ impl TextEncoders {
     /// If a prompt cannot be split into tokens, or an embedding is not finite.
     pub(super) fn embed(&self, prompts: &[PromptSpec], size: Size) -> Result<Conditioning> {
         let rows = self.first.rows(prompts)?;
-        let marked = prompts.iter().map(|p| p.marks().count()).max();
+        let marked = prompts.iter().map(|p| p.marks.count()).max();
         let mut places = vec![vec![Vec::new(); prompts.len()]; marked.unwrap_or(0)];
         for (row, prompt) in prompts.iter().enumerate() {
             for (all, spans) in places.iter_mut().zip(prompt.spans()) {

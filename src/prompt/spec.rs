@@ -29,16 +29,10 @@ impl Marks {
         self.subjects.len()
     }
 
-    /// The phrases of the subjects of which a prompt has no words.
-    pub fn missing_in(&self, prompt: &str) -> impl Iterator<Item = &str> {
-        let missing = move |phrase: &&str| occurrences(prompt, phrase).is_empty();
-        self.subjects.iter().map(String::as_str).filter(missing)
-    }
-
     /// A prompt in which these words are marked.
-    pub fn prompt(&self, text: impl Into<WeightedText>) -> PromptSpec {
+    pub(crate) fn prompt(&self, text: impl Into<WeightedText>) -> PromptSpec {
         PromptSpec {
-            text: text.into(),
+            weighted: text.into(),
             marks: self.clone(),
             in_chunks: false,
         }
@@ -48,38 +42,20 @@ impl Marks {
 /// A prompt: its text, the weights of its words, and which subjects' words are marked in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PromptSpec {
-    text: WeightedText,
-    marks: Marks,
-    in_chunks: bool,
+    /// The text with its weights.
+    pub weighted: WeightedText,
+    /// Whose words are marked in it.
+    pub marks: Marks,
+    /// Whether a text that is longer than the model's is embedded in chunks of that length, and not cut.
+    pub in_chunks: bool,
 }
 
 impl PromptSpec {
-    /// The text.
-    pub fn text(&self) -> &str {
-        self.text.text()
-    }
-
-    /// The text with its weights.
-    pub fn weighted(&self) -> &WeightedText {
-        &self.text
-    }
-
-    /// Whether a text that is longer than the model's is embedded in chunks of that length, and not cut.
-    pub fn is_in_chunks(&self) -> bool {
-        self.in_chunks
-    }
-
-    /// The same prompt, embedded in chunks if `yes` and it is too long, else cut.
-    pub fn in_chunks(self, yes: bool) -> Self {
-        Self {
-            in_chunks: yes,
-            ..self
-        }
-    }
-
-    /// Whose words are marked in it.
-    pub(crate) fn marks(&self) -> &Marks {
-        &self.marks
+    /// The phrases of the marked subjects of which it has no words.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let missing = |phrase: &&str| occurrences(self.weighted.text(), phrase).is_empty();
+        let subjects = self.marks.subjects.iter().map(String::as_str);
+        subjects.filter(missing)
     }
 
     /// For each marked subject the places of its words, in bytes of the text; there may be none.
@@ -89,7 +65,7 @@ impl PromptSpec {
             return Vec::new();
         }
         let phrases: Vec<&str> = subjects.iter().chain(others).map(String::as_str).collect();
-        let mut spans = phrases_in(self.text(), &phrases);
+        let mut spans = phrases_in(self.weighted.text(), &phrases);
         spans.truncate(subjects.len());
         spans
     }

@@ -12,8 +12,9 @@ fn prompts_know_where_words_are_marked() {
     let spans = marks.prompt("a sks dog and a sks dog").spans();
     assert_eq!(spans, [[2..9, 16..23]]);
     assert!(PromptSpec::from("a sks dog").spans().is_empty());
-    assert_eq!(marks.missing_in("a dog").collect::<Vec<_>>(), ["sks dog"]);
-    assert_eq!(marks.missing_in("a sks dog").count(), 0);
+    let dog = marks.prompt("a dog");
+    assert_eq!(dog.missing().collect::<Vec<_>>(), ["sks dog"]);
+    assert_eq!(marks.prompt("a sks dog").missing().count(), 0);
 }
 
 #[test]

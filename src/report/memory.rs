@@ -57,9 +57,9 @@ impl Budget {
 pub(crate) fn line(needs: &MemoryEstimate) -> String {
     let mut parts = vec![
         format!("weights {}", human(needs.weights)),
-        format!("layers {}", human(needs.pass.total())),
+        format!("layers {}", human(needs.layers)),
     ];
-    if needs.photos > needs.weights + needs.pass.total() + needs.method {
+    if needs.photos > needs.weights + needs.layers + needs.method {
         parts.push(format!(
             "but reading the largest photo {}",
             human(needs.photos)
@@ -73,10 +73,10 @@ pub(crate) fn line(needs: &MemoryEstimate) -> String {
         human(needs.total()),
         parts.join(", ")
     );
-    if needs.pass.recomputed > 0 {
+    if needs.recomputed > 0 {
         line += &format!(
             "; to fit, {} computed twice",
-            match needs.pass.recomputed {
+            match needs.recomputed {
                 1 => "1 layer is".to_owned(),
                 n => format!("{n} layers are"),
             }
@@ -99,9 +99,9 @@ pub(crate) fn dry_run(
                 "task": what,
                 "memory_bytes": needs.total(),
                 "weights_bytes": needs.weights,
-                "layers_bytes": needs.pass.total(),
+                "layers_bytes": needs.layers,
                 "method_bytes": needs.method,
-                "recomputed_layers": needs.pass.recomputed,
+                "recomputed_layers": needs.recomputed,
                 "photos_bytes": needs.photos,
                 "left_out": super::photos::left_out(left_out),
         }));

@@ -298,7 +298,7 @@ fn sizes_as_stable_diffusion_pipeline_has_them() {
             map.insert("_diffusers_version".to_owned(), version.into());
         });
         assert_eq!(
-            load(&folder).unwrap().size(),
+            load(&folder).unwrap().size,
             cones::Size::square(pixels),
             "{size} of {version}"
         );
@@ -370,7 +370,7 @@ fn settings_of_cones_json_are_bounded() {
         r#"{"steps": 1, "guidance": 0, "find_steps": 1000000}"#,
     )
     .unwrap();
-    let defaults = load(&folder).unwrap().defaults();
+    let defaults = load(&folder).unwrap().defaults;
     assert_eq!(
         (defaults.steps, defaults.find_steps),
         (Some(1), Some(1_000_000))

@@ -74,7 +74,7 @@ fn goes_on(name: &str, run: impl Fn(&mut Stop) -> Results, stops: &[usize], step
     assert_eq!(whole.taken, steps, "{name}");
     let end = TrainerState::from_bytes(&whole.kept).unwrap();
     let losses = |state: &TrainerState| -> Vec<u32> {
-        state.steps().iter().map(|s| s.loss.to_bits()).collect()
+        state.steps.iter().map(|s| s.loss.to_bits()).collect()
     };
     for &after in stops {
         let mut first = Stop {
@@ -98,9 +98,9 @@ fn goes_on(name: &str, run: impl Fn(&mut Stop) -> Results, stops: &[usize], step
 }
 
 fn finding(method: &Method, observer: &mut Stop) -> Results {
-    let class = match method.needs_class() {
-        true => ClassImages::Given(photos("photos/class")),
-        false => ClassImages::Needless,
+    let class = match method {
+        Method::Learned { mask, .. } if mask.scope == Scope::Words => ClassImages::Needless,
+        _ => ClassImages::Given(photos("photos/class")),
     };
     let plan = FindPlan {
         subject: subject("dog"),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use cones::eval::{
-    Bench, Condition, Dose, EvalShape, HeldOut, Measured, Prompt, Study, Values, Verdict,
-    prior_loss_weight,
+    Attended, Bench, Condition, Dose, EvalShape, HeldOut, Measured, Prompt, Study, Values, Verdict,
+    attended, prior_loss_weight,
 };
 use cones::find::{ClassImages, Scores};
 use cones::index::{NeuronIndex, Subject};
@@ -14,7 +14,6 @@ use cones::{LeftOut, Photo, Photos, Picture, Pipeline, SampleOptions};
 
 use super::super::class_images;
 use super::super::unfinished::Unfinished;
-use super::attention::{Attended, attention};
 use super::cases::Case;
 use super::kept::{KeptFigures, Plan};
 use crate::cli::{EvalArgs, Global};
@@ -117,9 +116,7 @@ impl Setting<'_> {
     /// Says which prompts are cut.
     pub(super) fn warn_of_cut(&self, case: &Case, pipeline: &Pipeline) -> anyhow::Result<()> {
         for prompt in &case.prompts {
-            let cut = pipeline.tokenizer().truncated(&prompt.used)?
-                + self.clip.truncated(&prompt.described)?;
-            if cut > 0 {
+            if prompt.is_cut(pipeline, self.clip)? {
                 self.ui.warn(&format!(
                     "the end of \"{}\" does not fit into the text length of the model or the encoder and is cut",
                     prompt.used
@@ -189,7 +186,7 @@ impl Setting<'_> {
             conditions: 1 + doses.len() * (1 + args.controls),
             count: args.count,
             shown: shown_count.min(args.count),
-            size: options.size.unwrap_or_else(|| pipeline.size()),
+            size: options.size.unwrap_or(pipeline.size),
             width: study.width(),
             draws: args.loss_draws,
         };
@@ -220,7 +217,12 @@ impl Setting<'_> {
         let attended = looked_at.map(|dose| {
             let of = (&subject, &dose.dose.index);
             let seeds = (global.seed, args.count);
-            attention(pipeline, of, &prompts, options, seeds, ui)
+            let mut meter = ui.meter("attention");
+            let all = attended(pipeline, of, &prompts, options, seeds, |p| {
+                meter.set(p.done, p.total, "passes")
+            })?;
+            meter.finish();
+            Ok::<_, cones::Error>(all)
         });
         let mut outcome = Outcome {
             attended: attended.transpose()?.unwrap_or_default(),
@@ -250,5 +252,5 @@ impl Setting<'_> {
 /// The photos on the sheet, read before anything is drawn.
 fn shown_photos(photos: &Photos, pipeline: &Pipeline) -> cones::Result<Vec<Picture>> {
     let first = photos.iter().take(COLUMNS);
-    first.map(|photo| photo.picture(pipeline.size())).collect()
+    first.map(|photo| photo.picture(pipeline.size)).collect()
 }

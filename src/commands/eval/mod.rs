@@ -1,6 +1,5 @@
 //! `cones eval`: what shutting a concept does, against the plain model and random neurons.
 
-mod attention;
 mod cases;
 mod csv;
 mod inputs;

@@ -20,7 +20,7 @@ pub(super) fn method(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> M
 }
 
 fn paper(global: &Global, args: &FindArgs, pipeline: &Pipeline) -> paper::Options {
-    let published = pipeline.defaults().find_steps.unwrap_or(paper::STEPS);
+    let published = pipeline.defaults.find_steps.unwrap_or(paper::STEPS);
     let (batch_sampling, steps, rho) = match (args.importance_sampling, args.batch) {
         (true, _) => (
             BatchSampling::Importance,

@@ -61,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     };
     let mut pipeline = load(global, &ui)?;
     if let Some(folder) = &args.crops {
-        write_crops(folder, &photos, pipeline.size())?;
+        write_crops(folder, &photos, pipeline.size)?;
     }
     if global.model == POCKET && !POCKET_NOUNS.contains(&subject.noun.to_lowercase().as_str()) {
         ui.warn(&format!(

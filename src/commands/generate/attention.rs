@@ -65,7 +65,7 @@ pub(super) fn subjects(
     prompt: &PromptSpec,
     concepts: &[Concept],
 ) -> anyhow::Result<Vec<String>> {
-    Concept::names_in(prompt.text(), concepts).map_err(|subject| {
+    Concept::names_in(prompt.weighted.text(), concepts).map_err(|subject| {
         anyhow!(
             "{option}: expected `{}` or `{}` in the prompt, found neither; leave out --raw-prompt",
             subject.phrase(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cones::Pipeline;
 use cones::index::NeuronIndex;
-use cones::pipeline::{Concept, ShutOptions};
+use cones::pipeline::{Concept, ShutConcepts, ShutOptions};
 use cones::prompt::Marks;
 
 use super::super::{distinct, read_index};
@@ -63,7 +63,7 @@ pub(super) fn shut(
         conflicts: args.force,
         strength: args.strength,
     };
-    let (marks, idle) = pipeline.shut_together(&indices, options)?;
+    let ShutConcepts { marks, idle } = pipeline.shut(&indices, options)?;
     for idle in idle {
         ui.warn(&format!(
             "`{}` has no neurons in these layers: it changes nothing",

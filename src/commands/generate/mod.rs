@@ -48,15 +48,11 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let (files, concepts) = concepts(files, &ui)?;
     let mut pipeline = load(global, &ui)?;
     if let Some(path) = args.from.as_ref().filter(|_| !args.force) {
-        from::check_model(
-            &from::read(path)?,
-            &pipeline.fingerprint()?,
-            pipeline.name(),
-        )?;
+        from::check_model(&from::read(path)?, &pipeline.fingerprint()?, &pipeline.name)?;
     }
     let marks = shut(&mut pipeline, &concepts, args, &ui)?;
     let specs = prompts::placed(&prompts, &concepts, (&marks, &pipeline), args, &ui)?;
-    let size = args.size.unwrap_or_else(|| pipeline.size());
+    let size = args.size.unwrap_or(pipeline.size);
     let init = args.init.as_deref().map(|path| init(path, size, args));
     let (init, source) = init.transpose()?.unzip();
     let options = SampleOptions {
@@ -82,7 +78,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         ));
     }
     if pipeline.is_far_from_trained(size) {
-        let own = pipeline.size();
+        let own = pipeline.size;
         ui.warn(&format!(
             "{size} is far from the {own} pixels that the model was trained on: it may draw things many times \
              or in part"
@@ -248,7 +244,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         other => other?,
     }
     let report = Report {
-        model: pipeline.name(),
+        model: &pipeline.name,
         files: &files,
         concepts: &concepts,
         prompts: &specs,

@@ -120,28 +120,33 @@ pub(super) fn placed(
 ) -> anyhow::Result<Vec<PromptSpec>> {
     let mut specs = Vec::new();
     for given in &prompts.each {
-        let text = match args.raw_prompt {
-            true => given.clone(),
-            false => Concept::place_weighted(given, concepts),
+        let mut spec = match args.raw_prompt {
+            true => PromptSpec {
+                weighted: given.clone(),
+                marks: marks.clone(),
+                in_chunks: false,
+            },
+            false => Concept::place(given, concepts, marks),
         };
-        if text.text() != given.text() {
-            ui.note(&format!("prompt: {text}"));
+        spec.in_chunks = args.long_prompt;
+        if spec.weighted.text() != given.text() {
+            ui.note(&format!("prompt: {}", spec.weighted));
         }
-        for phrase in marks.missing_in(text.text()) {
+        for phrase in spec.missing() {
             ui.warn(&format!(
                 "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change \
                  nothing"
             ));
         }
-        specs.push(marks.prompt(text).in_chunks(args.long_prompt));
+        specs.push(spec);
     }
     if !args.long_prompt {
         for text in specs
             .iter()
-            .map(PromptSpec::weighted)
+            .map(|spec| &spec.weighted)
             .chain(&prompts.negative)
         {
-            if let Some(cut) = pipeline.tokenizer().cut(text)? {
+            if let Some(cut) = pipeline.cut(text)? {
                 ui.warn(&format!(
                     "a prompt does not fit into the model's text length: its last {} tokens are cut, \"{}\"; \
                      --long-prompt takes all",

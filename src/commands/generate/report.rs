@@ -40,7 +40,7 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     fn prompt(&self, number: usize) -> String {
-        self.prompts[number].weighted().to_string()
+        self.prompts[number].weighted.to_string()
     }
 
     pub(super) fn json(&self) -> Value {

@@ -184,7 +184,7 @@ pub(super) fn plan(
             "prompts",
             prompts
                 .iter()
-                .map(PromptSpec::text)
+                .map(|prompt| prompt.weighted.text())
                 .collect::<Vec<_>>()
                 .join("\n"),
         ),

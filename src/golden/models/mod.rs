@@ -168,7 +168,7 @@ fn token_ids_are_equal() {
         let want: Vec<Vec<u32>> = golden.tensor("ids").to_vec2().unwrap();
         assert_eq!(want.len(), golden.prompts.len(), "{name}");
         for (prompt, want) in golden.prompts.iter().zip(want) {
-            let got = golden.pipeline.tokenizer().encode(prompt).unwrap();
+            let got = golden.pipeline.token_ids(prompt).unwrap();
             if got != want {
                 wrong.push(format!(
                     "{name}: {prompt:?}: expected {want:?}, got {got:?}"

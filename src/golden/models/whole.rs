@@ -23,7 +23,7 @@ pub(crate) fn scores_of_algorithm_1_are_equal() {
                     .map(|p| {
                         golden
                             .pipeline
-                            .latents(&Picture::read(p, golden.pipeline.size()).unwrap())
+                            .latents(&Picture::read(p, golden.pipeline.size).unwrap())
                             .unwrap()
                     })
                     .collect(),

@@ -145,7 +145,7 @@ impl Clip {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn truncated(&self, text: &str) -> Result<usize> {
+    pub(crate) fn truncated(&self, text: &str) -> Result<usize> {
         self.tokenizer.truncated(text)
     }
 

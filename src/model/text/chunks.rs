@@ -128,7 +128,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn cut(&self, prompt: &WeightedText) -> Result<Option<Cut>> {
+    pub(crate) fn cut(&self, prompt: &WeightedText) -> Result<Option<Cut>> {
         let tokens = self.tokens(prompt)?;
         let kept = self.kept(tokens.len());
         let lost = match kept.start {

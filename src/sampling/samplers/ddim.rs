@@ -11,7 +11,7 @@ pub(super) const METHOD: Method = Method {
     name: "ddim",
     label: "DDIM",
     aliases: &[],
-    class: "DDIMScheduler",
+    // It equals diffusers' `DDIMScheduler`.
     heeds: &[("thresholding", &["false", "null"])],
     plan,
 };

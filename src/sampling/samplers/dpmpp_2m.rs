@@ -19,7 +19,7 @@ pub(super) const METHOD: Method = Method {
         "dpmsolver++2m",
         "dpmsolvermultistep",
     ],
-    class: "DPMSolverMultistepScheduler",
+    // It equals diffusers' `DPMSolverMultistepScheduler`.
     heeds: &[
         // The one that is not `dpm++2m-sde`'s too. diffusers reads "deis", which another class writes, as its default.
         ("algorithm_type", &["\"dpmsolver++\"", "\"deis\""]),

@@ -15,7 +15,7 @@ pub(super) const METHOD: Method = Method {
         "dpmsolver++2msde",
         "sdedpmsolver++",
     ],
-    class: "DPMSolverMultistepScheduler",
+    // It equals diffusers' `DPMSolverMultistepScheduler`.
     heeds: match dpmpp_2m::METHOD.heeds {
         [_algorithm_type, others @ ..] => others,
         [] => &[],

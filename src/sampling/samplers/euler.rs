@@ -10,7 +10,7 @@ pub(super) const METHOD: Method = Method {
     name: "euler",
     label: "Euler",
     aliases: &["keuler", "eulerdiscrete"],
-    class: "EulerDiscreteScheduler",
+    // It equals diffusers' `EulerDiscreteScheduler`.
     heeds: &[
         ("interpolation_type", &["\"linear\""]),
         ("sigma_max", &["null"]),

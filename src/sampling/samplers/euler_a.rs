@@ -15,7 +15,7 @@ pub(super) const METHOD: Method = Method {
         "keulerancestral",
         "eulerancestraldiscrete",
     ],
-    class: "EulerAncestralDiscreteScheduler",
+    // It equals diffusers' `EulerAncestralDiscreteScheduler`.
     heeds: &[],
     plan,
 };

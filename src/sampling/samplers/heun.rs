@@ -10,7 +10,7 @@ pub(super) const METHOD: Method = Method {
     name: "heun",
     label: "Heun",
     aliases: &["kheun", "heundiscrete"],
-    class: "HeunDiscreteScheduler",
+    // It equals diffusers' `HeunDiscreteScheduler`.
     heeds: &[
         ("sigma_max", &["null"]),
         ("sigma_min", &["null"]),

@@ -11,7 +11,7 @@ pub(super) const METHOD: Method = Method {
     name: "lcm",
     label: "LCM",
     aliases: &["klcm"],
-    class: "LCMScheduler",
+    // It equals diffusers' `LCMScheduler`.
     heeds: &[
         ("original_inference_steps", &["50"]),
         ("thresholding", &["false", "null"]),

@@ -11,8 +11,6 @@ pub(super) struct Method {
     pub(super) label: &'static str,
     /// Names in other programs, in small letters, without spaces, hyphens and underscores.
     pub(super) aliases: &'static [&'static str],
-    /// The class of diffusers that it equals.
-    pub(super) class: &'static str,
     /// Keys of the file that the class heeds, with the values that are supported. What else the file says is in
     /// [`ScheduleConfig`], for `plan` to follow.
     pub(super) heeds: &'static [Heeded],

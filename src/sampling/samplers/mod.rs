@@ -55,11 +55,6 @@ impl Sampler {
     pub(crate) fn label(self) -> &'static str {
         self.method().label
     }
-
-    /// The class of diffusers that it equals.
-    pub(crate) fn class(self) -> &'static str {
-        self.method().class
-    }
 }
 
 impl fmt::Display for Sampler {

@@ -11,7 +11,7 @@ pub(super) const METHOD: Method = Method {
     name: "pndm",
     label: "PLMS",
     aliases: &["plms"],
-    class: "PNDMScheduler",
+    // It equals diffusers' `PNDMScheduler`.
     heeds: &[],
     plan,
 };

@@ -10,7 +10,7 @@ pub(super) const METHOD: Method = Method {
     name: "unipc",
     label: "UniPC",
     aliases: &["kunipc", "unipcbh2", "unipcmultistep"],
-    class: "UniPCMultistepScheduler",
+    // It equals diffusers' `UniPCMultistepScheduler`.
     heeds: &[
         ("disable_corrector", &["[]"]),
         ("predict_x0", &["true"]),

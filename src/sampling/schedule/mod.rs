@@ -13,6 +13,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -28,6 +29,16 @@ pub enum Prediction {
     Epsilon,
     /// The velocity `v = √ᾱ·ε - √(1-ᾱ)·x_0`.
     Velocity,
+}
+
+/// As ModelSpec names it.
+impl fmt::Display for Prediction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Epsilon => "epsilon",
+            Self::Velocity => "v",
+        })
+    }
 }
 
 /// How the timesteps of a run are spread over those of training (Lin et al. 2023, table 2).

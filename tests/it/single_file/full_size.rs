@@ -67,9 +67,10 @@ fn files_of_full_size_need_no_configuration() {
         // The embeddings of words are copied, as f32, and nothing else of size.
         let (pipeline, peak) = peak_of(|| load(&path, options));
         assert!(peak < 320 << 20, "{family}: {} MB", peak >> 20);
-        assert_eq!(pipeline.prediction_name(), prediction, "{family} {more:?}");
+        let found = pipeline.prediction.to_string();
+        assert_eq!(found, prediction, "{family} {more:?}");
         assert_eq!(
-            (pipeline.name(), pipeline.size()),
+            (pipeline.name.as_str(), pipeline.size),
             ("v1-5", Size::square(side)),
             "{family}"
         );
@@ -99,7 +100,7 @@ fn the_vocabulary_in_the_program_gives_the_ids_of_transformers() {
         .collect();
     assert_eq!((prompts.len(), want.len()), (3000, 3000));
     for (prompt, want) in prompts.iter().zip(want) {
-        let mut ids = pipeline.tokenizer().encode(prompt).unwrap();
+        let mut ids = pipeline.token_ids(prompt).unwrap();
         let padding = ids[want.len()..].iter().all(|id| *id == 49407);
         ids.truncate(want.len());
         assert!(ids == want && padding, "{prompt:?}: {ids:?}, {want:?}");

@@ -227,7 +227,7 @@ fn folder_shards_and_single_file_are_one_model() {
                     drawn(other) == picture,
                     "{shape} {name} {what}: another picture"
                 );
-                assert_eq!(other.prediction_name(), prediction);
+                assert_eq!(other.prediction.to_string(), prediction);
             };
             let file = dir.path().join(format!("{name}.safetensors"));
             write(&file, &tensors, dtype, &[]);

@@ -77,7 +77,7 @@ impl Report<'_> {
             "{} under each condition with seeds from {}, drawn by {}",
             count(args.count, "picture"),
             global.seed,
-            escaped(self.pipeline.name()),
+            escaped(&self.pipeline.name),
         );
         outcomes.chain([drawn]).collect::<Vec<_>>().join("; ")
     }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use cones::eval::Attended;
 use cones::{Picture, escaped};
 use maud::{Markup, html};
 
-use super::super::attention::Attended;
 use super::super::measure::Outcome;
 
 /// Smaller pictures are shown larger, each pixel as a square.

@@ -41,7 +41,7 @@ impl Report<'_> {
         let rows = [
             (
                 "model",
-                format!("{} ({})", escaped(self.pipeline.name()), &fingerprint[..12]),
+                format!("{} ({})", escaped(&self.pipeline.name), &fingerprint[..12]),
             ),
             (
                 "encoder",

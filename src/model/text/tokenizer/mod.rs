@@ -27,7 +27,7 @@ const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// A tokenizer: prompts to token ids of one fixed length.
-pub struct Tokenizer {
+pub(crate) struct Tokenizer {
     inner: tokenizers::Tokenizer,
     start: u32,
     end: u32,
@@ -83,7 +83,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
+    pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
         let words = self.tokenize(prompt)?;
         Ok(self.framed(&words[self.kept(words.len())]))
     }
@@ -119,7 +119,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn truncated(&self, prompt: &str) -> Result<usize> {
+    pub(crate) fn truncated(&self, prompt: &str) -> Result<usize> {
         let count = self.tokenize(prompt)?.len();
         Ok(count - self.kept(count).len())
     }

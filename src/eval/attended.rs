@@ -1,49 +1,58 @@
 //! Where pictures of a concept attend to its subject's words.
 
-use cones::eval::Prompt;
-use cones::index::{NeuronIndex, Subject};
-use cones::{AttentionOptions, Picture, Pipeline, SampleOptions};
-
-use crate::report::ui::Ui;
+use super::prompts::Prompt;
+use crate::index::{NeuronIndex, Subject};
+use crate::pipeline::ShutOptions;
+use crate::{AttentionOptions, Picture, Pipeline, Progress, Result, SampleOptions};
 
 /// How many pictures are looked at.
 const PICTURES: usize = 4;
 
 /// A picture, and its heat at each word.
-pub(super) struct Attended {
-    pub(super) prompt: String,
-    pub(super) seed: u64,
-    pub(super) picture: Picture,
-    pub(super) maps: Vec<Heat>,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attended {
+    /// The prompt as it was used.
+    pub prompt: String,
+    /// The picture's own seed.
+    pub seed: u64,
+    /// The picture.
+    pub picture: Picture,
+    /// Of token and noun, each as far as the prompt is not cut before it.
+    pub maps: Vec<WordHeat>,
 }
 
 /// A word's heat over a picture.
-pub(super) struct Heat {
-    pub(super) word: String,
-    pub(super) over: Picture,
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordHeat {
+    /// The word.
+    pub word: String,
+    /// As [`HeatMap::over`](crate::HeatMap::over) shows it.
+    pub over: Picture,
     /// The lowest and the highest probability with which a pixel attends to the word.
-    pub(super) range: (f32, f32),
+    pub range: (f32, f32),
 }
 
-/// Draws the first pictures of a concept again, and looks where they attend to token and noun. Nothing is shut
-/// afterwards.
-pub(super) fn attention(
+/// Draws the first of `count` pictures of a concept again, with seeds from `seed` on, and looks where they attend to
+/// token and noun. Nothing is shut afterwards.
+///
+/// # Errors
+/// As [`Pipeline::draw`]; an error of `progress`.
+pub fn attended(
     pipeline: &mut Pipeline,
     (subject, index): (&Subject, &NeuronIndex),
     prompts: &[Prompt],
     options: &SampleOptions,
     (seed, count): (u64, usize),
-    ui: &Ui,
-) -> anyhow::Result<Vec<Attended>> {
-    let marks = pipeline.shut(&[index])?;
+    mut progress: impl FnMut(Progress) -> Result<()>,
+) -> Result<Vec<Attended>> {
+    let marks = pipeline.shut(&[index], ShutOptions::default())?.marks;
     let drawn: Vec<(u64, &Prompt)> = (seed..).zip(prompts).take(PICTURES.min(count)).collect();
-    let mut meter = ui.meter("attention");
     let mut all = Vec::with_capacity(drawn.len());
     for (number, (seed, prompt)) in drawn.iter().enumerate() {
         let spec = marks.prompt(&prompt.used);
         // A word may be cut off with the end of the prompt.
         let words = [&subject.token, &subject.noun].into_iter();
-        let words = words.filter(|word| pipeline.word_tokens(spec.clone(), word).is_ok());
+        let words = words.filter(|word| pipeline.word_tokens(&spec, word).is_ok());
         let words: Vec<String> = words.cloned().collect();
         let looked_at = AttentionOptions {
             heat: words.clone(),
@@ -56,13 +65,13 @@ pub(super) fn attention(
             &[*seed],
             |p| {
                 let (done, total) = (number * p.total + p.done, drawn.len() * p.total);
-                meter.set(done, total, "passes")
+                progress(Progress { done, total })
             },
             |drawing| {
                 let maps = words.iter().zip(&drawing.heat).map(|(word, heat)| {
                     let (over, range) = heat.over(&drawing.picture);
                     let word = word.clone();
-                    Heat { word, over, range }
+                    WordHeat { word, over, range }
                 });
                 all.push(Attended {
                     prompt: prompt.used.clone(),
@@ -74,7 +83,6 @@ pub(super) fn attention(
             },
         )?;
     }
-    meter.finish();
-    pipeline.shut(&[])?;
+    pipeline.open()?;
     Ok(all)
 }
