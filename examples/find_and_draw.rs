@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use candle_core::Device;
 use cones::checkpoint::Source;
-use cones::find::{Event, FindPlan, find};
+use cones::find::{ClassImages, Event, FindPlan, Method, find};
 use cones::index::Subject;
 use cones::pipeline::{Concept, ShutOptions};
 use cones::{Photos, Pipeline, list_images};
@@ -19,10 +19,14 @@ fn main() -> Result<()> {
     let photos = list_images(&[folder.into()])?.read(Photos::KEEP, |_, _| Ok(()))?;
 
     // Photos to neurons.
-    let plan = FindPlan::new(Subject {
-        noun: noun.clone(),
-        token: "sks".to_owned(),
-    });
+    let plan = FindPlan {
+        subject: Subject {
+            noun: noun.clone(),
+            token: "sks".to_owned(),
+        },
+        method: Method::default(),
+        class: ClassImages::default(),
+    };
     let found = find(&mut pipeline, plan, photos, &mut |event: Event| {
         if let Event::Step { step, total } = event
             && (step.step + 1).is_multiple_of(50)

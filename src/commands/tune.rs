@@ -76,12 +76,11 @@ pub(crate) fn run<'a>(
                 .collect(),
         },
     };
-    let provenance = plan.provenance(union, &photos)?;
-    outputs::check_free(&args.output, &provenance, args.force)?;
-    let values = plan.values(&pipeline, union)?;
     let budget = Budget::new(args.memory);
-    let needs = plan.fit(&mut pipeline, union, &photos, budget.bytes());
-    budget.check(&needs, ui)?;
+    let prepared = plan.prepare(&mut pipeline, union, &photos, budget.bytes())?;
+    let needs = &prepared.memory;
+    outputs::check_free(&args.output, &prepared.provenance, args.force)?;
+    budget.check(needs, ui)?;
     let left_out: Vec<LeftOut> = (photos.iter())
         .flat_map(|photos| photos.left_out.clone())
         .collect();
@@ -91,18 +90,18 @@ pub(crate) fn run<'a>(
             escaped(&name(&args.output)),
             count(steps, "step")
         );
-        memory::dry_run(global, ui, &what, &needs, &left_out)?;
+        memory::dry_run(global, ui, &what, needs, &left_out)?;
         return Ok(None);
     }
-    outputs::room([(args.output.as_path(), 2 * values)])?;
-    ui.note(&memory::line(&needs));
+    outputs::room([(args.output.as_path(), prepared.output_bytes)])?;
+    ui.note(&memory::line(needs));
     for subject in subjects {
         for risk in risks(&pipeline, subject)? {
             ui.warn(&risk);
         }
     }
     let record = plan.record(&pipeline, union, &photos)?;
-    let most = plan.state_bytes(&pipeline, union)?;
+    let most = prepared.state_bytes;
     let unfinished = Unfinished::open(ui, &args.output, record, args.restart, most)?;
     for class in &plan.class {
         class_images::check(class, &pipeline, ui)?;

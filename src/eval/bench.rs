@@ -5,15 +5,17 @@ use std::cell::RefCell;
 use candle_core::Tensor;
 
 use super::held_out::HeldOut;
-use super::metric::Values;
-use super::metric::{differences, mean_of};
-use super::state::EvalState;
+use super::metric::{Values, differences, mean_of};
+use super::prompts::Prompt;
+use super::state::{EvalShape, EvalState};
 use super::study::{Condition, Study};
-use crate::find::{PRIOR_LOSS_WEIGHT, Scores};
-use crate::index::{LayerSelection, NeuronIndex, random_control};
+use super::verdict::Verdict;
+use crate::find::{ClassImages, Observer, PRIOR_LOSS_WEIGHT, Scores};
+use crate::index::{LayerSelection, NeuronIndex, Subject, random_control};
+use crate::model::Clip;
 use crate::pipeline::ShutOptions;
 use crate::prompt::Marks;
-use crate::{Picture, Pipeline, Result};
+use crate::{Photos, Picture, Pipeline, Result, SampleOptions};
 
 /// A concept at one density.
 #[derive(Debug, Clone)]
@@ -67,16 +69,64 @@ pub struct Measuring {
     pub total: usize,
 }
 
-/// The number of the next condition, what is measured so far, and who is told.
-type Run<'a> = (
-    usize,
-    &'a RefCell<EvalState>,
-    &'a mut dyn FnMut(Measuring) -> Result<()>,
-);
-
-/// A model, and what it is measured by.
-pub struct Bench<'a> {
+/// The number of the next condition, what is measured so far, who is told, and the model.
+struct Run<'a> {
+    next: usize,
+    state: &'a RefCell<EvalState>,
+    progress: &'a mut dyn FnMut(Measuring) -> Result<()>,
     pipeline: &'a mut Pipeline,
+}
+
+/// What is to be measured, and how.
+#[derive(Clone)]
+pub struct EvalPlan<'a> {
+    /// What measures pictures.
+    pub clip: &'a Clip,
+    /// Whose index it is.
+    pub subject: &'a Subject,
+    /// The index.
+    pub index: &'a NeuronIndex,
+    /// What is shut of it.
+    pub doses: Vec<Dose>,
+    /// Picture i has prompt i mod n and seed + i.
+    pub prompts: &'a [Prompt],
+    /// How pictures are sampled.
+    pub options: &'a SampleOptions,
+    /// Of the first picture, the first random control, the losses' draws and the bootstrap.
+    pub seed: u64,
+    /// Pictures under each condition.
+    pub count: usize,
+    /// How many of them are shown afterwards.
+    pub shown: usize,
+    /// Random controls of each dose.
+    pub controls: usize,
+    /// Draws of noise for the losses; with none there are no losses.
+    pub loss_draws: usize,
+}
+
+/// What was measured.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// The photos themselves, as far as pictures can be measured: each by its likeness to the others, and by its class.
+    pub photos: Values,
+    /// The plain model.
+    pub plain: Condition,
+    /// Each dose.
+    pub doses: Vec<Measured>,
+    /// The weight of the class in the loss that the concept was found with.
+    pub prior_loss_weight: f64,
+    /// Whether an index as it is does what it claims; several densities are no question of yes or no.
+    pub verdict: Option<Verdict>,
+}
+
+/// A measuring that can begin.
+pub struct Bench<'a> {
+    /// What is measured.
+    pub plan: EvalPlan<'a>,
+    /// What its state is like.
+    pub shape: EvalShape,
+    /// The most bytes of its state.
+    pub state_bytes: u64,
     study: Study<'a>,
     held_out: Option<HeldOut>,
     plain_predictions: Vec<Tensor>,
@@ -111,52 +161,100 @@ impl Dose {
 }
 
 impl<'a> Bench<'a> {
-    /// A model to measure by a study, and where they are given by losses.
-    pub fn new(
-        pipeline: &'a mut Pipeline,
-        study: Study<'a>,
-        held_out: Option<HeldOut>,
-        prior_loss_weight: f64,
-    ) -> Self {
-        Self {
-            pipeline,
+    /// Embeds photos and prompts. Of the photos some at a time are in memory.
+    ///
+    /// # Errors
+    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all pictures.
+    pub fn new(plan: EvalPlan<'a>, pipeline: &Pipeline, photos: &Photos) -> Result<Self> {
+        let study = Study::new(&plan, photos)?;
+        let shape = EvalShape {
+            conditions: 1 + plan.doses.len() * (1 + plan.controls),
+            count: plan.count,
+            shown: plan.shown.min(plan.count),
+            size: plan.options.size.unwrap_or(pipeline.size),
+            width: study.width(),
+            draws: plan.loss_draws,
+        };
+        Ok(Self {
+            prior_loss_weight: prior_loss_weight(plan.index),
+            plan,
+            shape,
+            state_bytes: shape.bytes(),
             study,
-            held_out,
+            held_out: None,
             plain_predictions: Vec::new(),
-            prior_loss_weight,
-        }
+        })
     }
 
-    /// Measures the plain model, and each dose with so many random controls of these and the following seeds. It goes
-    /// on from a state and to the same figures; `progress` is told what there is of them.
+    /// Encodes photos and pictures of the class for the losses, which are taken on noise that `find` did not see.
+    ///
+    /// # Errors
+    /// If a picture cannot be read or encoded, those of the class cannot be drawn or kept, or there are none; an error
+    /// of `observer`.
+    pub fn hold_out(
+        &mut self,
+        pipeline: &Pipeline,
+        photos: &Photos,
+        class: &ClassImages,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let of = (self.plan.subject, self.plan.index);
+        let draws = (self.plan.seed, self.plan.loss_draws);
+        self.held_out = Some(HeldOut::new(
+            pipeline,
+            of,
+            (photos, class),
+            draws,
+            observer,
+        )?);
+        Ok(())
+    }
+
+    /// Measures the plain model, and each dose with random controls of the plan's seed and the following. It goes on from
+    /// a state and to the same figures; `progress` is told what there is of them. Nothing is shut afterwards.
     ///
     /// # Errors
     /// If an index does not fit the model, a file of the model or the encoder was changed meanwhile; an error of
     /// drawing, or of `progress`.
     pub fn measure(
-        &mut self,
-        doses: Vec<Dose>,
-        (controls, seed): (usize, u64),
+        mut self,
+        pipeline: &mut Pipeline,
         from: EvalState,
         mut progress: impl FnMut(Measuring, &EvalState) -> Result<()>,
-    ) -> Result<(Condition, Vec<Measured>)> {
+    ) -> Result<Figures> {
         let state = RefCell::new(from);
         let mut progress = |measuring: Measuring| progress(measuring, &state.borrow());
-        let mut run = (
-            0,
-            &state,
-            &mut progress as &mut dyn FnMut(Measuring) -> Result<()>,
-        );
+        let mut run = Run {
+            next: 0,
+            state: &state,
+            progress: &mut progress,
+            pipeline,
+        };
         let plain = self.condition(Shut::Nothing, None, &mut run)?;
+        let doses = std::mem::take(&mut self.plan.doses);
         let mut measured: Vec<Measured> = Vec::with_capacity(doses.len());
         for dose in doses {
-            let mut dose = self.dose(dose, controls, seed, &plain, &mut run)?;
+            let mut dose = self.dose(dose, &plain, &mut run)?;
             let previous = measured.last().map(|previous| &previous.shut.values);
             dose.against_previous = previous.map(|p| differences(&dose.shut.values, p));
             measured.push(dose);
         }
-        self.pipeline.check_unchanged()?;
-        Ok((plain, measured))
+        run.pipeline.check_unchanged()?;
+        let photos = self.study.photos();
+        let verdict = match measured.as_slice() {
+            [lone] if lone.dose.asked.is_none() => {
+                let (noun, seed) = (&self.plan.subject.noun, self.plan.seed);
+                Some(Verdict::of(&photos, &plain.values, lone, noun, seed)?)
+            }
+            _ => None,
+        };
+        Ok(Figures {
+            photos,
+            plain,
+            doses: measured,
+            prior_loss_weight: self.prior_loss_weight,
+            verdict,
+        })
     }
 
     /// Measures the model with the neurons of an index shut, or with none; the plain model comes first.
@@ -164,8 +262,14 @@ impl<'a> Bench<'a> {
         &mut self,
         shut: Shut,
         index: Option<&NeuronIndex>,
-        (next, state, progress): &mut Run,
+        run: &mut Run,
     ) -> Result<Condition> {
+        let Run {
+            next,
+            state,
+            progress,
+            pipeline,
+        } = run;
         let number = *next;
         *next += 1;
         if let Some((values, pictures)) = state.borrow().measured(number) {
@@ -183,52 +287,43 @@ impl<'a> Bench<'a> {
             (&self.held_out, index, self.plain_predictions.is_empty())
         {
             // The plain model was measured by a run that was stopped.
-            self.plain_predictions = held_out.predict(self.pipeline.unet(), |done, total| {
+            self.plain_predictions = held_out.predict(pipeline.unet(), |done, total| {
                 at(Shut::Nothing, true, done, total)
             })?;
         }
         let marks = match index {
-            Some(index) => self.pipeline.shut(&[index], ShutOptions::default())?.marks,
+            Some(index) => pipeline.shut(&[index], ShutOptions::default())?.marks,
             None => Marks::default(),
         };
-        self.study
-            .draw(self.pipeline, &marks, (number, state), |p| {
-                at(shut, false, p.done, p.total)
-            })?;
+        self.study.draw(pipeline, &marks, (number, state), |p| {
+            at(shut, false, p.done, p.total)
+        })?;
         let mut condition = Condition {
             values: self.study.compare(&state.borrow().embeddings(number)),
             pictures: Vec::new(),
         };
         if let Some(held_out) = &self.held_out {
-            let predictions = held_out.predict(self.pipeline.unet(), |done, total| {
-                at(shut, true, done, total)
-            })?;
+            let predictions =
+                held_out.predict(pipeline.unet(), |done, total| at(shut, true, done, total))?;
             if index.is_none() {
                 self.plain_predictions.clone_from(&predictions);
             }
             let losses = held_out.losses(&predictions, &self.plain_predictions)?;
             condition.add_losses(losses, self.prior_loss_weight);
         }
-        self.pipeline.open()?;
+        pipeline.open()?;
         let values = condition.values.clone();
         condition.pictures = state.borrow_mut().finish(number, values);
         Ok(condition)
     }
 
     /// Measures the concept at one density, and random neurons beside it.
-    fn dose(
-        &mut self,
-        dose: Dose,
-        controls: usize,
-        seed: u64,
-        plain: &Condition,
-        run: &mut Run,
-    ) -> Result<Measured> {
+    fn dose(&mut self, dose: Dose, plain: &Condition, run: &mut Run) -> Result<Measured> {
         let density = dose.index.density();
         let shut = self.condition(Shut::Concept(density), Some(&dose.index), run)?;
-        let controls = (0..controls as u64)
+        let controls = (0..self.plan.controls as u64)
             .map(|i| {
-                let random = random_control(&dose.index, seed.wrapping_add(i))?;
+                let random = random_control(&dose.index, self.plan.seed.wrapping_add(i))?;
                 self.condition(Shut::Random(density), Some(&random), run)
             })
             .collect::<Result<Vec<_>>>()?;
@@ -246,7 +341,7 @@ impl<'a> Bench<'a> {
 }
 
 /// The weight of the class in the loss that a concept was found with.
-pub fn prior_loss_weight(index: &NeuronIndex) -> f64 {
+fn prior_loss_weight(index: &NeuronIndex) -> f64 {
     let stored = index.provenance().settings.get("prior_weight");
     let number = stored.and_then(|text| text.parse().ok());
     let finite = number.filter(|weight: &f64| weight.is_finite());

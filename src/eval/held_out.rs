@@ -15,19 +15,19 @@ use crate::{Error, Photos, Pipeline, Result};
 pub const FIRST_SEED: u64 = 1 << 31;
 
 /// Noisy pictures, the same for every condition.
-pub struct HeldOut {
+pub(crate) struct HeldOut {
     draws: Vec<Batch>,
 }
 
 /// The losses of one condition, one value for each draw.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct DenoisingLosses {
+pub(crate) struct DenoisingLosses {
     /// Mean squared error on the subject.
-    pub subject: Vec<f64>,
+    pub(crate) subject: Vec<f64>,
     /// Mean squared error on the class.
-    pub class: Vec<f64>,
+    pub(crate) class: Vec<f64>,
     /// Mean squared difference from the plain model's prediction for the class.
-    pub drift: Vec<f64>,
+    pub(crate) drift: Vec<f64>,
 }
 
 impl HeldOut {
@@ -37,7 +37,7 @@ impl HeldOut {
     /// # Errors
     /// If a picture cannot be read or encoded, those of the class cannot be drawn or kept, or there are none; an error
     /// of `observer`.
-    pub fn new(
+    pub(super) fn new(
         pipeline: &Pipeline,
         (subject, index): (&Subject, &NeuronIndex),
         (photos, class): (&Photos, &ClassImages),

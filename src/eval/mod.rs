@@ -7,7 +7,7 @@
 //! - CLIP-I, CLIP-T: Ruiz et al. 2023 (DreamBooth) and Radford et al. 2021. CLIPScore: Hessel et al. 2021, eq. 1.
 //! - bootstrap: Efron 1979, the percentile interval.
 //!
-//! Only [`HeldOut`] and [`Bench`] know of tensors.
+//! Only `held_out` and `bench` know of tensors.
 
 mod attended;
 mod bench;
@@ -21,13 +21,17 @@ mod study;
 mod verdict;
 
 pub use attended::{Attended, WordHeat, attended};
-pub use bench::{Bench, Dose, Measured, Measuring, Shut, prior_loss_weight, rows};
-pub use held_out::{DenoisingLosses, FIRST_SEED, HeldOut};
+pub use bench::{Bench, Dose, EvalPlan, Figures, Measured, Measuring, Shut, rows};
+pub use held_out::FIRST_SEED;
+#[cfg(test)]
+pub(crate) use held_out::HeldOut;
 pub use metric::{Metric, Values, summaries};
 pub use prompts::Prompt;
 #[cfg(test)]
 pub(crate) use similarity::cosine;
+#[cfg(test)]
+pub(crate) use state::tests as state_tests;
 pub use state::{EvalShape, EvalState};
 pub use statistics::{RESAMPLES, Summary};
-pub use study::{Condition, Study};
+pub use study::Condition;
 pub use verdict::{Answer, Check, Verdict};

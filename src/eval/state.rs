@@ -49,7 +49,7 @@ const FORMAT: (&str, &str) = ("format", "cones.eval 2");
 
 impl EvalShape {
     /// The most bytes of a state.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         const NAMES: usize = 200;
         let shown = self.shown * (3 * self.size.pixels() + NAMES);
         let values = 8 * (5 * self.count + 4 * self.draws) + Metric::ALL.len() * NAMES;
@@ -236,10 +236,11 @@ fn damaged(expected: &str, found: impl ToString) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const SHAPE: EvalShape = EvalShape {
+    /// Of a small measuring.
+    pub(crate) const SHAPE: EvalShape = EvalShape {
         conditions: 3,
         count: 2,
         shown: 1,
@@ -251,7 +252,8 @@ mod tests {
         draws: 2,
     };
 
-    fn state() -> EvalState {
+    /// One condition done and one begun.
+    pub(crate) fn state() -> EvalState {
         let mut state = EvalState::default();
         let picture = |k: usize| Picture::new(2, 1, vec![k as u8; 6]).ok();
         state.add(0, 0, vec![0.5, -1.0, 0.1], picture(0));

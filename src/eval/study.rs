@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::bench::EvalPlan;
 use super::held_out::DenoisingLosses;
 use super::metric::{Metric, Values};
 use super::prompts::{Prompt, classes};
@@ -9,13 +10,13 @@ use super::similarity::{clip_score, cosine, margin, mean_cosines};
 use super::state::EvalState;
 use crate::model::Clip;
 use crate::prompt::Marks;
-use crate::{AttentionOptions, Error, Picture, Pipeline, Progress, Result, SampleOptions};
+use crate::{AttentionOptions, Error, Photos, Picture, Pipeline, Progress, Result, SampleOptions};
 
 /// Prompts that are embedded together, so that memory does not grow with their number.
 const TEXTS_AT_ONCE: usize = 64;
 
 /// What all conditions have in common.
-pub struct Study<'a> {
+pub(super) struct Study<'a> {
     clip: &'a Clip,
     prompts: &'a [Prompt],
     options: &'a SampleOptions,
@@ -42,18 +43,20 @@ pub struct Condition {
 }
 
 impl<'a> Study<'a> {
-    /// Prepares to draw `count` pictures of a class over all prompts, and to keep the first `shown` of them. Of the
-    /// photos some at a time are in memory.
+    /// Embeds photos and prompts. Of the photos some at a time are in memory.
     ///
     /// # Errors
-    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for `count`.
-    pub fn new(
-        clip: &'a Clip,
-        (noun, prompts): (&str, &'a [Prompt]),
-        options: &'a SampleOptions,
-        (seed, count, shown): (u64, usize, usize),
-        photos: impl ExactSizeIterator<Item = Result<Picture>>,
-    ) -> Result<Self> {
+    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all pictures.
+    pub(super) fn new(plan: &EvalPlan<'a>, photos: &Photos) -> Result<Self> {
+        let EvalPlan {
+            clip,
+            prompts,
+            options,
+            seed,
+            count,
+            shown,
+            ..
+        } = *plan;
         for (name, n) in [
             ("prompts", prompts.len()),
             ("photos", photos.len()),
@@ -74,7 +77,7 @@ impl<'a> Study<'a> {
             let described: Vec<&str> = part.iter().map(|p| p.described.as_str()).collect();
             texts.extend(clip.embed_texts(&described)?);
         }
-        let mut classes = classes(noun);
+        let mut classes = classes(&plan.subject.noun);
         let described: Vec<&str> = classes.iter().map(String::as_str).collect();
         let class = clip.embed_texts(&described)?;
         Ok(Self {
@@ -85,7 +88,7 @@ impl<'a> Study<'a> {
             seed,
             count,
             shown,
-            real: clip.embed_pictures(photos)?,
+            real: clip.embed_pictures(photos.iter().map(|photo| photo.picture(None)))?,
             texts,
         })
     }
@@ -95,7 +98,7 @@ impl<'a> Study<'a> {
     ///
     /// # Errors
     /// As [`Pipeline::draw`]; an error of `progress`.
-    pub(crate) fn draw(
+    pub(super) fn draw(
         &self,
         pipeline: &Pipeline,
         marks: &Marks,
@@ -144,7 +147,7 @@ impl<'a> Study<'a> {
     }
 
     /// Compares the pictures of a condition with photos and prompts, by their embeddings.
-    pub(crate) fn compare(&self, embedded: &[Vec<f32>]) -> Values {
+    pub(super) fn compare(&self, embedded: &[Vec<f32>]) -> Values {
         let clip_t: Vec<f64> = embedded
             .iter()
             .zip(self.texts.iter().cycle())
@@ -182,7 +185,7 @@ impl<'a> Study<'a> {
     }
 
     /// The photos, measured as pictures are: each by its likeness to the others, where there are any, and by its class.
-    pub fn photos(&self) -> Values {
+    pub(super) fn photos(&self) -> Values {
         let mut values = Values::from([(Metric::ClassMargin, self.class_margins(&self.real))]);
         if self.real.len() > 1 {
             let likeness = |k: usize| {
@@ -196,7 +199,7 @@ impl<'a> Study<'a> {
     }
 
     /// Numbers in an embedding.
-    pub fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.real.first().map_or(0, Vec::len)
     }
 }

@@ -13,9 +13,10 @@ use crate::prompt::{PromptSpec, WeightedText};
 use crate::{AttentionOptions, Error, Photos, Pipeline, Result, SampleOptions};
 
 /// Where the pictures of the class come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum ClassImages {
     /// Nowhere: the class's prompt cannot change.
+    #[default]
     Needless,
     /// The user's.
     Given(Photos),

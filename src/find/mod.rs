@@ -4,13 +4,17 @@
 //!
 //! ```no_run
 //! use cones::checkpoint::Source;
-//! use cones::find::{Event, FindPlan, find};
+//! use cones::find::{ClassImages, Event, FindPlan, Method, find};
 //! use cones::index::Subject;
 //! use cones::{Photos, Pipeline, list_images};
 //!
 //! let mut pipeline = Pipeline::load(&Source::open("pocket")?, &candle_core::Device::Cpu)?;
 //! let photos = list_images(&["photos".into()])?.read(Photos::KEEP, |_, _| Ok(()))?;
-//! let plan = FindPlan::new(Subject { noun: "dog".to_owned(), token: "sks".to_owned() });
+//! let plan = FindPlan {
+//!     subject: Subject { noun: "dog".to_owned(), token: "sks".to_owned() },
+//!     method: Method::default(),
+//!     class: ClassImages::default(),
+//! };
 //! let found = find(&mut pipeline, plan, photos, &mut |_: Event| Ok(()))?;
 //! found.index.write("dog.idx".as_ref())?;
 //! # Ok::<(), cones::Error>(())
@@ -30,6 +34,7 @@ mod observer;
 pub(crate) mod outputs;
 pub mod paper;
 mod plan;
+mod prepared;
 mod prompts;
 mod record;
 pub mod rounding;
@@ -49,11 +54,12 @@ pub(crate) use loss::DreamBoothData;
 pub(crate) use loss::PromptedLatents;
 pub use loss::Step;
 pub use observer::{Event, Observer};
-pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT, searched};
+pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT};
+pub use prepared::Prepared;
 pub use prompts::risks;
-pub use record::{ModelIs, Record, record_of};
+pub use record::{Record, record_of};
 pub use scores::{Part, Parts, Scores, find_part};
-pub use shard::{BLOCKS, Shard};
+pub use shard::Shard;
 pub use state::TrainerState;
 pub use trainer::Moment;
 pub use tune::{TunePlan, Tuned, tune};

@@ -5,12 +5,11 @@ use std::fmt;
 
 use super::architecture::architecture;
 use super::class_images::ClassImages;
-use super::loss::rows_at_once;
 use super::paper::BatchSampling;
 use super::prompts::prompts;
-use super::{learned, outputs, paper};
+use super::{learned, paper};
 use crate::index::{NeuronIndex, Provenance, Scope, SiteSelection, Subject};
-use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
+use crate::{Photos, Pipeline, Result};
 
 /// Weight of the class pictures in the loss, unless told otherwise.
 pub const PRIOR_LOSS_WEIGHT: f64 = 1.0;
@@ -43,7 +42,7 @@ pub struct FindPlan {
 
 impl Method {
     /// The most steps that it takes.
-    pub fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         match self {
             Self::Paper(options) => options.range().len(),
             Self::Learned { mask, .. } => mask.steps,
@@ -108,6 +107,16 @@ impl Method {
     }
 }
 
+/// A learned concept, with the defaults of everything.
+impl Default for Method {
+    fn default() -> Self {
+        Self::Learned {
+            mask: learned::Options::default(),
+            density: learned::Settings::of(Scope::Words).density,
+        }
+    }
+}
+
 /// What files call it.
 impl fmt::Display for Method {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,24 +128,11 @@ impl fmt::Display for Method {
 }
 
 impl FindPlan {
-    /// The plan of a learned concept, with the defaults of everything.
-    pub fn new(subject: Subject) -> Self {
-        let method = Method::Learned {
-            mask: learned::Options::default(),
-            density: learned::Settings::of(Scope::Words).density,
-        };
-        Self {
-            subject,
-            method,
-            class: ClassImages::Needless,
-        }
-    }
-
     /// What the index will say of where it came from. How many steps were taken may be open.
     ///
     /// # Errors
     /// If no file could say it: a noun, a token or a prompt that is too long, more photos than a file may name.
-    pub fn provenance(&self, pipeline: &Pipeline, photos: &Photos) -> Result<Provenance> {
+    pub(super) fn provenance(&self, pipeline: &Pipeline, photos: &Photos) -> Result<Provenance> {
         let given = match &self.class {
             ClassImages::Given(given) => given.iter(),
             ClassImages::Needless | ClassImages::Drawn(_) => [].iter(),
@@ -180,49 +176,4 @@ impl FindPlan {
             .map(|(key, value)| (key.to_owned(), value))
             .collect()
     }
-
-    /// Makes the model ready for the steps within so many bytes, and says what they need, with the reading of these
-    /// photos.
-    pub fn fit(&self, pipeline: &mut Pipeline, photos: &Photos, budget: u64) -> MemoryEstimate {
-        let (rows, arrays) = match &self.method {
-            Method::Paper(options) => (options.batch_sampling.rows(), options.arrays()),
-            Method::Learned { mask, .. } => (mask.rows(), arrays(mask.scope)),
-        };
-        let numbers = searched(pipeline, self.method.sites()) * arrays;
-        let height = pipeline.size.height;
-        let class = match &self.class {
-            ClassImages::Given(class) => Some(class),
-            ClassImages::Needless | ClassImages::Drawn(_) => None,
-        };
-        let reading = Photos::memory([photos].into_iter().chain(class), height);
-        fit(pipeline, rows, numbers, budget).reading(reading)
-    }
-}
-
-/// Arrays as large as all sites searched that are alive at once while something is learned.
-fn arrays(scope: Scope) -> u64 {
-    match scope {
-        Scope::Prompt => learned::ARRAYS,
-        Scope::Words => outputs::ARRAYS,
-    }
-}
-
-/// The number of weights of some sites.
-pub fn searched(pipeline: &Pipeline, sites: SiteSelection) -> u64 {
-    let weights = pipeline.unet().site_weights(sites).into_values();
-    weights
-        .map(|weight| (weight.shape().0 * weight.shape().1) as u64)
-        .sum()
-}
-
-/// Makes the model ready for steps of so many pictures, of which some at a time are in a pass.
-pub(super) fn fit(
-    pipeline: &mut Pipeline,
-    rows: usize,
-    numbers: u64,
-    budget: u64,
-) -> MemoryEstimate {
-    let size = Size::square(pipeline.unet().sample_size());
-    let rows = rows_at_once(rows, size);
-    pipeline.plan_steps(rows, numbers, budget)
 }

@@ -16,19 +16,28 @@ pub type Record = BTreeMap<String, String>;
 
 /// How the model of a run is known again.
 #[derive(Debug, Clone, Copy)]
-pub enum ModelIs<'a> {
+enum ModelIs<'a> {
     /// By every byte of its weights, and by what it makes of these prompts: also where it is another copy of it.
     Alike(&'a [&'a str]),
     /// By the sizes and times of its files: for work that takes no longer than reading them.
     Untouched,
 }
 
-/// What every run depends on: the work, this program's version, the model with all its weights, and where it computes.
-/// With more of what the work depends on; of long values it is their SHA-256.
+/// What every run depends on: the work, this program's version, the model by the sizes and times of its files, and where
+/// it computes. With more of what the work depends on; of long values it is their SHA-256.
 ///
 /// # Errors
-/// If a prompt cannot be split into tokens.
+/// If a weight cannot be read back from the device.
 pub fn record_of(
+    work: &str,
+    pipeline: &Pipeline,
+    more: impl IntoIterator<Item = (String, String)>,
+) -> Result<Record> {
+    record_by(work, pipeline, ModelIs::Untouched, more)
+}
+
+/// [`record_of`] with the model known in one way or the other.
+fn record_by(
     work: &str,
     pipeline: &Pipeline,
     model: ModelIs,
@@ -68,7 +77,7 @@ impl FindPlan {
     /// Everything that the index and the scores depend on.
     ///
     /// # Errors
-    /// As [`FindPlan::provenance`].
+    /// As [`FindPlan::prepare`].
     pub fn record(&self, pipeline: &Pipeline, photos: &Photos) -> Result<Record> {
         let provenance = self.provenance(pipeline, photos)?;
         let mut more = of_provenance(&provenance);
@@ -89,21 +98,13 @@ impl FindPlan {
         }
         record("find", pipeline, &provenance, more)
     }
-
-    /// The most bytes that its unfinished state has.
-    pub fn state_bytes(&self, pipeline: &Pipeline) -> u64 {
-        most(
-            super::searched(pipeline, self.method.sites()),
-            self.method.steps(),
-        )
-    }
 }
 
 impl TunePlan {
     /// Everything that the tuned index depends on.
     ///
     /// # Errors
-    /// As [`TunePlan::provenance`].
+    /// As [`TunePlan::prepare`].
     pub fn record(
         &self,
         pipeline: &Pipeline,
@@ -123,20 +124,6 @@ impl TunePlan {
         }
         record("merge --tune", pipeline, &provenance, more)
     }
-
-    /// The most bytes that its unfinished state has.
-    ///
-    /// # Errors
-    /// As [`TunePlan::values`].
-    pub fn state_bytes(&self, pipeline: &Pipeline, union: &NeuronIndex) -> Result<u64> {
-        Ok(most(self.values(pipeline, union)?, self.options.steps))
-    }
-}
-
-/// Of an optimiser of so many weights: up to five numbers for each, two for each step, and names.
-fn most(weights: u64, steps: usize) -> u64 {
-    const NAMES: u64 = 16 << 20;
-    NAMES + 5 * 4 * weights + 2 * 8 * steps as u64
 }
 
 fn hashes(photos: &Photos) -> String {
@@ -172,5 +159,5 @@ fn record(
 ) -> Result<Record> {
     let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
     let more = more.into_iter().map(|(key, value)| (key.to_owned(), value));
-    record_of(work, pipeline, ModelIs::Alike(&prompts), more)
+    record_by(work, pipeline, ModelIs::Alike(&prompts), more)
 }

@@ -1,7 +1,7 @@
 //! The steps of Algorithm 1 in parts, for several machines.
 //!
 //! With the published ρ no update reaches a weight, so that every step is taken at the model's own weights and any
-//! machine can take it. The steps are summed in at most [`BLOCKS`] blocks; a part is some of the blocks in a row, each
+//! machine can take it. The steps are summed in at most `BLOCKS` blocks; a part is some of the blocks in a row, each
 //! by itself, so that whoever adds all of them up in their order gets the bits of a run that was never split.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::index::Site;
 use crate::{Error, Result};
 
 /// The most blocks, and so the most parts.
-pub const BLOCKS: usize = 32;
+pub(super) const BLOCKS: usize = 32;
 
 /// One of the parts that the steps are split into: `2/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ impl Shard {
     /// Part `number` of `of`, from 1.
     ///
     /// # Errors
-    /// If there is no such part, or there are more than [`BLOCKS`].
+    /// If there is no such part, or there are more than `BLOCKS`.
     pub(crate) fn new(number: usize, of: usize) -> Result<Self> {
         match (1..=of).contains(&number) && of <= BLOCKS {
             true => Ok(Self { number, of }),
@@ -41,7 +41,7 @@ impl Shard {
         self.number
     }
 
-    /// How many there are.
+    /// How many there are: at most 32.
     pub fn of(self) -> usize {
         self.of
     }

@@ -8,14 +8,13 @@ use super::class_images::ClassImages;
 use super::data::{of_class, of_instance};
 use super::loss::{DreamBoothData, Step};
 use super::observer::{Event, Observer};
-use super::plan::fit;
 use super::trainer::Moment;
 use super::tuning;
 use super::tuning::TrainableSet;
-use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, Site, SiteSelection};
+use crate::index::{NeuronIndex, NeuronSet, Provenance, Site, SiteSelection};
 use crate::nn::Weight;
 use crate::pipeline::{marks_of, shut};
-use crate::{MemoryEstimate, Photos, Pipeline, Result};
+use crate::{Photos, Pipeline, Result};
 
 /// How an index is to be tuned.
 #[derive(Debug, Clone)]
@@ -42,7 +41,7 @@ impl TunePlan {
     ///
     /// # Errors
     /// If there are more photos than a file may name.
-    pub fn provenance(&self, union: &NeuronIndex, photos: &[Photos]) -> Result<Provenance> {
+    pub(super) fn provenance(&self, union: &NeuronIndex, photos: &[Photos]) -> Result<Provenance> {
         let mut provenance = union.provenance().clone();
         provenance.method = match self.dense {
             true => "fine-tuned".to_owned(),
@@ -65,41 +64,6 @@ impl TunePlan {
         }
         NeuronIndex::new(provenance.clone())?;
         Ok(provenance)
-    }
-
-    /// Makes the model ready for the steps within so many bytes, and says what they need, with the reading of these
-    /// photos.
-    pub fn fit(
-        &self,
-        pipeline: &mut Pipeline,
-        union: &NeuronIndex,
-        photos: &[Photos],
-        budget: u64,
-    ) -> MemoryEstimate {
-        let numbers: u64 = union.sites().map(|(_, set)| set.weight_count()).sum();
-        let subjects = union.provenance().subjects.len();
-        let kinds = match self.options.scope {
-            Scope::Prompt => 2,
-            Scope::Words => 1,
-        };
-        let rows = subjects * kinds * self.options.batch_size;
-        let needs = fit(pipeline, rows, numbers * tuning::arrays(subjects), budget);
-        let height = pipeline.size.height;
-        needs.reading(Photos::memory(photos, height))
-    }
-
-    /// The most values that the index may have: as many as are trained.
-    ///
-    /// # Errors
-    /// If the index does not fit the model.
-    pub fn values(&self, pipeline: &Pipeline, union: &NeuronIndex) -> Result<u64> {
-        let weights = pipeline.unet().site_weights(SiteSelection::All);
-        shut(&weights, union)?;
-        let of = |set: &NeuronSet| match self.dense {
-            true => set.weight_count(),
-            false => set.count() as u64,
-        };
-        Ok(union.sites().map(|(_, set)| of(set)).sum())
     }
 }
 

@@ -4,47 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use sha2::{Digest, Sha256};
 
 use super::run;
 use super::targets::{plan, sealed_scores, site, unsealed};
-use crate::eval::{EvalShape, EvalState, Metric};
+use crate::Part;
+use crate::eval::EvalState;
+use crate::eval::state_tests::{SHAPE, state};
 use crate::find::selection::Selection;
 use crate::find::{Part as ScorePart, Parts, TrainerState};
 use crate::index::Scope;
-use crate::{Part, Size};
-
-const SHAPE: EvalShape = EvalShape {
-    conditions: 3,
-    count: 2,
-    shown: 1,
-    size: Size {
-        width: 2,
-        height: 1,
-    },
-    width: 3,
-    draws: 2,
-};
-
-/// A measuring with one condition done and one begun.
-fn measured() -> Vec<u8> {
-    let bytes = [0_u8; 16];
-    let mut tensors = vec![
-        ("0.picture.0".to_owned(), (Dtype::U8, vec![1, 2, 3])),
-        ("1.embedding.1".to_owned(), (Dtype::F32, vec![3])),
-    ];
-    tensors
-        .extend(Metric::ALL.map(|metric| (format!("0.{}", metric.key()), (Dtype::F64, vec![2]))));
-    let views = tensors.iter().map(|(name, (dtype, shape))| {
-        let size = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-        let view = TensorView::new(*dtype, shape.clone(), &bytes[..size]).unwrap();
-        (name.as_str(), view)
-    });
-    let metadata = [("format".to_owned(), "cones.eval 2".to_owned())].into();
-    safetensors::serialize(views, Some(metadata)).unwrap()
-}
 
 /// What the work depends on.
 fn work() -> BTreeMap<String, String> {
@@ -75,7 +44,7 @@ fn unfinished_work() {
     let path = Part::path(&output).unwrap();
     let series = br#"{"0":{"sha256":"5a","heat":[{"sha256":"0f","low":0.5,"high":1.5}]}}"#;
     let corpus = [
-        left(&output, "step 312 of 500", &measured()),
+        left(&output, "step 312 of 500", &state().to_bytes().unwrap()),
         left(&output, "picture 1 of 2", series),
         left(&output, "", b""),
     ];
@@ -112,7 +81,10 @@ fn unfinished_work() {
 /// What is kept of an `eval`.
 #[test]
 fn measurings() {
-    let corpus = [measured(), EvalState::default().to_bytes().unwrap()];
+    let corpus = [
+        state().to_bytes().unwrap(),
+        EvalState::default().to_bytes().unwrap(),
+    ];
     run("measurings", &corpus, 4000, unsealed, |bytes| {
         EvalState::from_bytes(bytes, &SHAPE).is_ok_and(|state| {
             let again = state.to_bytes().unwrap();

@@ -46,7 +46,12 @@ fn start(outcome: &Outcome, arm: &Arm) -> String {
 
 /// The rest of a line for each prompt and each metric that is of drawn pictures.
 fn by_prompt(outcome: &Outcome, arm: &Arm) -> Vec<String> {
-    let drawn = outcome.plain.values.get(&Metric::ClipI).map_or(0, Vec::len);
+    let drawn = outcome
+        .figures
+        .plain
+        .values
+        .get(&Metric::ClipI)
+        .map_or(0, Vec::len);
     let prompts = outcome.prompts.len().min(drawn);
     let mut lines = Vec::new();
     if arm.key == "photos" || prompts < 2 {

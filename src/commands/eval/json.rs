@@ -67,7 +67,11 @@ impl Report<'_> {
         let prompts: Vec<Value> = prompts
             .map(|p| json!({"used": p.used, "described": p.described}))
             .collect();
-        let answer = outcome.verdict.as_ref().map(|verdict| verdict.answer);
+        let answer = outcome
+            .figures
+            .verdict
+            .as_ref()
+            .map(|verdict| verdict.answer);
         let mut found = json!({
             "index": name(&outcome.path),
             "subject": outcome.subject.noun,
@@ -78,13 +82,13 @@ impl Report<'_> {
             "loss": {
                 "draws": self.setting.args.loss_draws,
                 "first_seed": FIRST_SEED.wrapping_add(self.setting.global.seed),
-                "prior_weight": outcome.prior_loss_weight,
+                "prior_weight": outcome.figures.prior_loss_weight,
             },
             "brings_out_subject": answer.map(|answer| answer == Answer::Yes),
-            "verdict": outcome.verdict.as_ref().map(verdict),
+            "verdict": outcome.figures.verdict.as_ref().map(verdict),
         });
-        let real = self.condition(&outcome.real)?;
-        let plain = self.condition(&outcome.plain.values)?;
+        let real = self.condition(&outcome.figures.photos)?;
+        let plain = self.condition(&outcome.figures.plain.values)?;
         match outcome.lone() {
             Some(dose) => {
                 let more = [("photos", real), ("plain", plain)];
@@ -92,7 +96,7 @@ impl Report<'_> {
             }
             None => {
                 found["conditions"] = json!({"photos": real, "plain": plain});
-                let doses = outcome.doses.iter();
+                let doses = outcome.figures.doses.iter();
                 found["doses"] = doses
                     .map(|dose| Ok(Value::Object(self.dose(dose, [])?)))
                     .collect::<anyhow::Result<_>>()?;

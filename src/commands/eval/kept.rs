@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cones::Pipeline;
-use cones::eval::{Dose, EvalShape, EvalState, Prompt};
-use cones::find::{ModelIs, Record, record_of};
-use cones::index::Subject;
-use cones::model::Clip;
+use cones::eval::{Bench, EvalPlan, EvalShape, EvalState};
+use cones::find::{Record, record_of};
 use sha2::{Digest, Sha256};
 
 use super::super::unfinished::Unfinished;
-use crate::cli::{EvalArgs, Global};
+use crate::cli::EvalArgs;
 use crate::report::ui::Ui;
 
 /// The figures and pictures of a run so far, in a file beside the index.
@@ -22,50 +20,33 @@ pub(super) struct KeptFigures<'a> {
     drawn: usize,
 }
 
-/// What the figures depend on.
-pub(super) struct Plan<'a> {
-    pub(super) global: &'a Global,
-    pub(super) args: &'a EvalArgs,
-    pub(super) path: &'a Path,
-    pub(super) subject: &'a Subject,
-    pub(super) prompts: &'a [Prompt],
-    pub(super) doses: &'a [Dose],
-    pub(super) clip: &'a Clip,
-    /// The SHA-256 of photos and pictures of the class.
-    pub(super) pictures: &'a [String],
-    /// How pictures are sampled.
-    pub(super) options: String,
-}
-
-impl Plan<'_> {
-    fn record(&self, pipeline: &Pipeline) -> anyhow::Result<Record> {
-        let Self { global, args, .. } = self;
-        let doses = self.doses.iter().map(|dose| {
-            let bytes = dose.index.to_bytes()?;
-            Ok(format!("{:?} {}", dose.asked, hex(&bytes)))
-        });
-        let doses = doses.collect::<cones::Result<Vec<_>>>()?.join(",");
-        let prompts = self.prompts.iter();
-        let prompts: Vec<String> = prompts
-            .map(|p| format!("{}\n{}", p.used, p.described))
-            .collect();
-        let more = [
-            ("subject", self.subject.phrase()),
-            ("prompts", prompts.join("\n")),
-            ("indices", doses),
-            ("pictures", self.pictures.join(",")),
-            ("encoder", self.clip.sha256.clone()),
-            ("preprocessing", self.clip.preprocessing.to_string()),
-            ("options", self.options.clone()),
-            ("seed", global.seed.to_string()),
-            ("count", args.count.to_string()),
-            ("controls", args.controls.to_string()),
-            ("loss draws", args.loss_draws.to_string()),
-            ("sheet", args.shows_pictures().to_string()),
-        ];
-        let more = more.map(|(key, value)| (key.to_owned(), value));
-        Ok(record_of("eval", pipeline, ModelIs::Untouched, more)?)
-    }
+/// What the figures depend on, beside the SHA-256 of photos and pictures of the class.
+fn record(plan: &EvalPlan, pipeline: &Pipeline, pictures: &[String]) -> anyhow::Result<Record> {
+    let doses = plan.doses.iter().map(|dose| {
+        let bytes = dose.index.to_bytes()?;
+        Ok(format!("{:?} {}", dose.asked, hex(&bytes)))
+    });
+    let doses = doses.collect::<cones::Result<Vec<_>>>()?.join(",");
+    let prompts = plan.prompts.iter();
+    let prompts: Vec<String> = prompts
+        .map(|p| format!("{}\n{}", p.used, p.described))
+        .collect();
+    let more = [
+        ("subject", plan.subject.phrase()),
+        ("prompts", prompts.join("\n")),
+        ("indices", doses),
+        ("pictures", pictures.join(",")),
+        ("encoder", plan.clip.sha256.clone()),
+        ("preprocessing", plan.clip.preprocessing.to_string()),
+        ("options", format!("{:?}", plan.options)),
+        ("seed", plan.seed.to_string()),
+        ("count", plan.count.to_string()),
+        ("controls", plan.controls.to_string()),
+        ("loss draws", plan.loss_draws.to_string()),
+        ("sheet", (plan.shown > 0).to_string()),
+    ];
+    let more = more.map(|(key, value)| (key.to_owned(), value));
+    Ok(record_of("eval", pipeline, more)?)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -80,17 +61,18 @@ impl<'a> KeptFigures<'a> {
     /// As [`Unfinished::open`].
     pub(super) fn open(
         ui: &'a Ui,
-        plan: &Plan,
+        (index, args): (&Path, &EvalArgs),
+        bench: &Bench,
         pipeline: &Pipeline,
-        shape: EvalShape,
+        pictures: &[String],
     ) -> anyhow::Result<(Self, EvalState)> {
-        let record = plan.record(pipeline)?;
+        let (shape, record) = (bench.shape, record(&bench.plan, pipeline, pictures)?);
         let hash = hex(format!("{record:?}").as_bytes());
-        let mut file = plan.path.to_owned().into_os_string();
+        let mut file = index.to_owned().into_os_string();
         file.push(format!(".eval-{}", &hash[..8]));
         let file = PathBuf::from(file);
-        let restart = plan.args.restart;
-        let (unfinished, kept) = Unfinished::open(ui, &file, record, restart, shape.bytes())?;
+        let (restart, most) = (args.restart, bench.state_bytes);
+        let (unfinished, kept) = Unfinished::open(ui, &file, record, restart, most)?;
         let state = match kept {
             None => EvalState::default(),
             Some(kept) => {

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cones::eval::{
-    Attended, Bench, Condition, Dose, EvalShape, HeldOut, Measured, Prompt, Study, Values, Verdict,
-    attended, prior_loss_weight,
-};
+use cones::eval::{Attended, Bench, Dose, EvalPlan, Figures, Measured, Prompt, attended};
 use cones::find::{ClassImages, Scores};
 use cones::index::{NeuronIndex, Subject};
 use cones::model::Clip;
@@ -15,7 +12,7 @@ use cones::{LeftOut, Photo, Photos, Picture, Pipeline, SampleOptions};
 use super::super::class_images;
 use super::super::unfinished::Unfinished;
 use super::cases::Case;
-use super::kept::{KeptFigures, Plan};
+use super::kept::KeptFigures;
 use crate::cli::{EvalArgs, Global};
 use crate::report::meters::{ConditionMeters, Meters};
 use crate::report::ui::Ui;
@@ -42,22 +39,16 @@ pub(super) struct Outcome {
     /// The SHA-256 of each photo.
     pub(super) photos: Vec<String>,
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) prior_loss_weight: f64,
-    /// Of the photos themselves.
-    pub(super) real: Values,
-    pub(super) plain: Condition,
-    pub(super) doses: Vec<Measured>,
+    pub(super) figures: Figures,
     /// The photos to show.
     pub(super) shown: Vec<Picture>,
-    /// Of a sweep, which is no question of yes or no, none.
-    pub(super) verdict: Option<Verdict>,
     pub(super) attended: Vec<Attended>,
 }
 
 impl Outcome {
     /// The dose of an index as it is; none of a sweep.
     pub(super) fn lone(&self) -> Option<&Measured> {
-        match self.doses.as_slice() {
+        match self.figures.doses.as_slice() {
             [dose] if dose.dose.asked.is_none() => Some(dose),
             _ => None,
         }
@@ -150,30 +141,29 @@ impl Setting<'_> {
             class,
             left_out,
         } = case;
-        let shown_count = if args.shows_pictures() { COLUMNS } else { 0 };
-        let pictures = (global.seed, args.count, shown_count);
-        let whole = photos.iter().map(|photo| photo.picture(None));
-        let of = (subject.noun.as_str(), prompts.as_slice());
-        let study = Study::new(clip, of, options, pictures, whole)?;
-        let held_out = match args.loss_draws {
-            0 => None,
-            draws => {
-                class_images::check(&class, pipeline, ui)?;
-                let mut meters = Meters::new(ui, "");
-                let held_out = HeldOut::new(
-                    pipeline,
-                    (&subject, &index),
-                    (&photos, &class),
-                    (global.seed, draws),
-                    &mut meters,
-                )?;
-                meters.finish();
-                Some(held_out)
-            }
+        let plan = EvalPlan {
+            clip,
+            subject: &subject,
+            index: &index,
+            doses,
+            prompts: &prompts,
+            options,
+            seed: global.seed,
+            count: args.count,
+            shown: if args.shows_pictures() { COLUMNS } else { 0 },
+            controls: args.controls,
+            loss_draws: args.loss_draws,
         };
-        let shown = match shown_count {
-            0 => Vec::new(),
-            _ => shown_photos(&photos, pipeline)?,
+        let mut bench = Bench::new(plan, pipeline, &photos)?;
+        if args.loss_draws > 0 {
+            class_images::check(&class, pipeline, ui)?;
+            let mut meters = Meters::new(ui, "");
+            bench.hold_out(pipeline, &photos, &class, &mut meters)?;
+            meters.finish();
+        }
+        let shown = match args.shows_pictures() {
+            true => shown_photos(&photos, pipeline)?,
+            false => Vec::new(),
         };
         let hash = |photo: &Photo| photo.sha256.to_owned();
         let hashes: Vec<String> = photos.iter().map(hash).collect();
@@ -182,38 +172,16 @@ impl Setting<'_> {
             ClassImages::Needless | ClassImages::Drawn(_) => Vec::new(),
         };
         drop((photos, class)); // what they keep of pixels is memory for the drawing
-        let shape = EvalShape {
-            conditions: 1 + doses.len() * (1 + args.controls),
-            count: args.count,
-            shown: shown_count.min(args.count),
-            size: options.size.unwrap_or(pipeline.size),
-            width: study.width(),
-            draws: args.loss_draws,
-        };
-        let plan = Plan {
-            global,
-            args,
-            path: &path,
-            subject: &subject,
-            prompts: &prompts,
-            doses: &doses,
-            clip,
-            pictures: &[&hashes[..], &[String::new()], &given].concat(),
-            options: format!("{options:?}"),
-        };
-        let (mut kept, state) = KeptFigures::open(ui, &plan, pipeline, shape)?;
-        let (real, weight) = (study.photos(), prior_loss_weight(&index));
+        let pictures = [&hashes[..], &[String::new()], &given].concat();
+        let (mut kept, state) = KeptFigures::open(ui, (&path, args), &bench, pipeline, &pictures)?;
         let mut meters = ConditionMeters::new(ui);
-        let mut bench = Bench::new(pipeline, study, held_out, weight);
-        let controls = (args.controls, global.seed);
-        let measured = bench.measure(doses, controls, state, |now, state| {
+        let figures = bench.measure(pipeline, state, |now, state| {
             let shown = meters.set(now);
             kept.progress(state, shown)
         });
-        drop(bench);
         meters.finish();
-        let ((plain, doses), unfinished) = kept.end(measured)?;
-        let looked_at = doses.last().filter(|_| args.report.is_some());
+        let (figures, unfinished) = kept.end(figures)?;
+        let looked_at = figures.doses.last().filter(|_| args.report.is_some());
         let attended = looked_at.map(|dose| {
             let of = (&subject, &dose.dose.index);
             let seeds = (global.seed, args.count);
@@ -224,7 +192,7 @@ impl Setting<'_> {
             meter.finish();
             Ok::<_, cones::Error>(all)
         });
-        let mut outcome = Outcome {
+        let outcome = Outcome {
             attended: attended.transpose()?.unwrap_or_default(),
             path,
             label,
@@ -233,18 +201,9 @@ impl Setting<'_> {
             prompts,
             photos: hashes,
             left_out,
-            prior_loss_weight: weight,
-            real,
-            plain,
-            doses,
+            figures,
             shown,
-            verdict: None,
         };
-        let verdict = outcome.lone().map(|dose| {
-            let (real, plain) = (&outcome.real, &outcome.plain.values);
-            Verdict::of(real, plain, dose, &outcome.subject.noun, global.seed)
-        });
-        outcome.verdict = verdict.transpose()?;
         Ok((outcome, unfinished))
     }
 }

@@ -88,6 +88,6 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         kept.finish_unless(saved.is_lost());
     }
     saved.finish()?;
-    let mut verdicts = outcomes.iter().flat_map(|outcome| &outcome.verdict);
+    let mut verdicts = outcomes.iter().flat_map(|outcome| &outcome.figures.verdict);
     Ok(verdicts.all(|verdict| verdict.answer == Answer::Yes))
 }

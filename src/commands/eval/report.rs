@@ -38,8 +38,11 @@ impl Outcome {
             key,
             values,
         };
-        let mut arms = vec![arm("photos", &self.real), arm("plain", &self.plain.values)];
-        for dose in &self.doses {
+        let mut arms = vec![
+            arm("photos", &self.figures.photos),
+            arm("plain", &self.figures.plain.values),
+        ];
+        for dose in &self.figures.doses {
             let all = [
                 ("shut", Some(&dose.shut.values)),
                 ("control", Some(&dose.control)),
@@ -86,8 +89,14 @@ impl Report<'_> {
 
     /// The pictures of all indices.
     pub(super) fn sheet(&self) -> anyhow::Result<Picture> {
-        let rows_of =
-            |outcome: &Outcome| rows(&outcome.shown, &outcome.plain, &outcome.doses, COLUMNS);
+        let rows_of = |outcome: &Outcome| {
+            rows(
+                &outcome.shown,
+                &outcome.figures.plain,
+                &outcome.figures.doses,
+                COLUMNS,
+            )
+        };
         if let [outcome] = self.outcomes {
             let rows: Vec<Vec<Picture>> =
                 rows_of(outcome).into_iter().map(|(_, row)| row).collect();

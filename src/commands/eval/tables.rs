@@ -11,8 +11,8 @@ impl Report<'_> {
     /// A block of lines for each metric.
     pub(super) fn conditions(&self, outcome: &Outcome, dose: &Measured) -> anyhow::Result<String> {
         let rows = [
-            ("photos", &outcome.real, false),
-            ("plain", &outcome.plain.values, false),
+            ("photos", &outcome.figures.photos, false),
+            ("plain", &outcome.figures.plain.values, false),
             ("concept shut", &dose.shut.values, false),
             ("random shut", &dose.control, false),
             ("shut - plain", &dose.against_plain, true),
@@ -42,7 +42,7 @@ impl Report<'_> {
                 name.clear();
             }
         }
-        if let Some(verdict) = &outcome.verdict {
+        if let Some(verdict) = &outcome.figures.verdict {
             lines.push(format!(
                 "\nDoes it bring out {}? {verdict}.",
                 escaped(&outcome.subject.phrase())
@@ -82,15 +82,15 @@ impl Report<'_> {
             ]));
             Ok::<_, anyhow::Error>(())
         };
-        condition("plain".to_owned(), 0, &outcome.plain.values)?;
-        for dose in &outcome.doses {
+        condition("plain".to_owned(), 0, &outcome.figures.plain.values)?;
+        for dose in &outcome.figures.doses {
             condition(share(dose), dose.dose.index.shut(), &dose.shut.values)?;
         }
         lines.push(format!(
             "\n{:>8}  {:30}{:30}{}",
             "CLIP-I", "- plain (95 % interval)", "- random", "- the line above"
         ));
-        for dose in &outcome.doses {
+        for dose in &outcome.figures.doses {
             let differences = [
                 Some(&dose.against_plain),
                 Some(&dose.against_control),
@@ -145,7 +145,11 @@ impl Report<'_> {
                 Ok::<_, anyhow::Error>(clip_i.map_or_else(String::new, |s| number(s.mean, true)))
             };
             let clip_i = all.get(&Metric::ClipI).map(|s| with_interval(s, false));
-            let answer = outcome.verdict.as_ref().map(|v| v.answer.to_string());
+            let answer = outcome
+                .figures
+                .verdict
+                .as_ref()
+                .map(|v| v.answer.to_string());
             lines.push(format!(
                 "{name:wide$}  {:>8} {:28} {:>8} {:>8}  {:>8} {:>8} {:>8}  {}",
                 share(dose),
@@ -160,7 +164,7 @@ impl Report<'_> {
         }
         lines.push(String::new());
         for (outcome, name) in self.outcomes.iter().zip(&names) {
-            if let Some(verdict) = &outcome.verdict {
+            if let Some(verdict) = &outcome.figures.verdict {
                 let subject = escaped(&outcome.subject.phrase());
                 lines.push(format!("{name}, {subject}: {verdict}."));
             }

@@ -69,9 +69,9 @@ fn selection(args: &FindArgs, plan: &Provenance) -> anyhow::Result<Selection> {
 fn chosen(global: &Global, ui: &Ui, from: From, selection: Selection) -> anyhow::Result<Found> {
     let scores = match from {
         From::Parts(parts) => {
-            let (scores, stability) = parts.add_up(selection)?;
+            let found = parts.choose(selection)?;
             ui.detail("added the parts up");
-            return Ok(scores.choose(selection, stability)?);
+            return Ok(found);
         }
         From::Scores(scores) => scores,
     };
@@ -81,17 +81,15 @@ fn chosen(global: &Global, ui: &Ui, from: From, selection: Selection) -> anyhow:
         "scores of method {method}, model `{model}`, {}",
         count(plan.pictures.len(), "picture")
     ));
-    match (method.as_str(), selection) {
-        ("learned", Selection::Density(density)) => {
-            let pipeline = load(global, ui)?;
-            if let Err(error) = scores.check_fingerprint(&pipeline.fingerprint()?) {
-                return Err(Advice::error(
-                    error.to_string(),
-                    format!("the mask is of model `{model}`: give it with `--model`"),
-                ));
-            }
-            Ok(scores.round(&pipeline, density)?)
-        }
-        _ => Ok(scores.choose(selection, None)?),
+    if method != "learned" {
+        return Ok(scores.choose(selection, None)?);
     }
+    let pipeline = load(global, ui)?;
+    if let Err(error) = scores.check_fingerprint(&pipeline.fingerprint()?) {
+        return Err(Advice::error(
+            error.to_string(),
+            format!("the mask is of model `{model}`: give it with `--model`"),
+        ));
+    }
+    Ok(scores.choose(selection, Some(&pipeline))?)
 }

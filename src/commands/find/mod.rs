@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
-use cones::find::{BLOCKS, ClassImages, FindPlan, Found, find, find_part, risks, searched};
+use cones::find::{ClassImages, FindPlan, Found, find, find_part, risks};
 use cones::{LeftOut, Photos, Size, escaped};
 use serde_json::json;
 
@@ -75,22 +75,22 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         subject,
         class,
     };
-    let provenance = plan.provenance(&pipeline, &photos)?;
+    let budget = Budget::new(args.memory.bytes);
+    let prepared = plan.prepare(&mut pipeline, &photos, budget.bytes())?;
+    let needs = &prepared.memory;
     match args.shards.shard {
         Some(part) if !args.memory.dry_run => {
-            if shard::is_there(&output, &provenance, part, args.force)? {
+            if shard::is_there(&output, &prepared.provenance, part, args.force)? {
                 return shard::report(global, &ui, &output, part, None);
             }
         }
         Some(_) => {}
         None => {
-            let again = outputs::check_free(&output, &provenance, args.force)?;
+            let again = outputs::check_free(&output, &prepared.provenance, args.force)?;
             check_scores(args.scores.as_deref(), again || args.force)?;
         }
     }
-    let budget = Budget::new(args.memory.bytes);
-    let needs = plan.fit(&mut pipeline, &photos, budget.bytes());
-    budget.check(&needs, &ui)?;
+    budget.check(needs, &ui)?;
     let mut left_out = photos.left_out.clone();
     if let ClassImages::Given(class) = &plan.class {
         left_out.extend_from_slice(&class.left_out);
@@ -99,30 +99,25 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         let what = format!(
             "{}: {} of `--method {}` on {}",
             escaped(&name(&output)),
-            count(plan.method.steps(), "step"),
+            count(prepared.steps, "step"),
             plan.method,
             count(photos.len(), "photo")
         );
         if let Some(part) = args.shards.shard {
             return array::dry_run(global, args, &ui, &what, part);
         }
-        return memory::dry_run(global, &ui, &what, &needs, &left_out);
+        return memory::dry_run(global, &ui, &what, needs, &left_out);
     }
-    let all = searched(&pipeline, args.sites());
     let scores = args.scores.as_deref().filter(|_| !is_part);
-    let scores = scores.map(|path| (path, 4 * all));
-    // An index of 3 % of the neurons has this size, a part an array for each of its blocks.
-    let least = match args.shards.shard {
-        Some(part) => 4 * all * BLOCKS.min(plan.method.steps()).div_ceil(part.of()) as u64,
-        None => all / 40,
-    };
-    outputs::room([(output.as_path(), least)].into_iter().chain(scores))?;
-    ui.note(&memory::line(&needs));
+    let scores = scores.map(|path| (path, prepared.scores_bytes));
+    let files = [(output.as_path(), prepared.output_bytes)];
+    outputs::room(files.into_iter().chain(scores))?;
+    ui.note(&memory::line(needs));
     for risk in risks(&pipeline, &plan.subject)? {
         ui.warn(&risk);
     }
     let record = plan.record(&pipeline, &photos)?;
-    let most = plan.state_bytes(&pipeline);
+    let most = prepared.state_bytes;
     let unfinished = Unfinished::open(&ui, &output, record, args.restart, most)?;
     class_images::check(&plan.class, &pipeline, &ui)?;
     let meters = Meters::new(
@@ -132,7 +127,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             Method::Learned => "learning",
         },
     );
-    let mut steps = Steps::open(meters, unfinished, plan.method.steps())?;
+    let mut steps = Steps::open(meters, unfinished, prepared.steps)?;
     if let Some(part) = args.shards.shard {
         let found = find_part(&mut pipeline, plan, photos, &mut steps);
         let (found, unfinished) = steps.end(found)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use cones::find::{ModelIs, Record, record_of};
+use cones::find::{Record, record_of};
 use cones::pipeline::Drawn;
 use cones::prompt::PromptSpec;
 use cones::{Error, Picture, Size, file_sha256};
@@ -202,10 +202,5 @@ pub(super) fn plan(
         ("settings", first.metadata(&blank)?.cones),
     ];
     let more = more.map(|(key, value)| (key.to_owned(), value));
-    Ok(record_of(
-        "generate",
-        first.pipeline,
-        ModelIs::Untouched,
-        more,
-    )?)
+    Ok(record_of("generate", first.pipeline, more)?)
 }

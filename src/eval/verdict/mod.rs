@@ -78,7 +78,7 @@ impl Verdict {
     ///
     /// # Errors
     /// As [`summaries`](super::summaries).
-    pub fn of(
+    pub(super) fn of(
         photos: &Values,
         plain: &Values,
         dose: &Measured,

@@ -152,11 +152,23 @@ impl Scores {
         self.assemble(provenance, neurons)
     }
 
-    /// What a run of Algorithm 1 with these scores would have found by this choice.
+    /// What the run of these scores would have found by this choice. Of a learned concept the model gives the weights
+    /// and what it makes of prompts.
+    ///
+    /// # Errors
+    /// If they are not numbers, or not of this model.
+    pub fn choose(self, selection: Selection, model: Option<&Pipeline>) -> Result<Found> {
+        match (self.provenance()?.method.as_str(), selection, model) {
+            ("learned", Selection::Density(density), Some(model)) => self.round(model, density),
+            _ => self.select(selection, None),
+        }
+    }
+
+    /// The choice among scores of Algorithm 1, of which the two halves agree so far.
     ///
     /// # Errors
     /// If they are none of Algorithm 1, or not numbers.
-    pub fn choose(self, selection: Selection, stability: Option<Stability>) -> Result<Found> {
+    fn select(self, selection: Selection, stability: Option<Stability>) -> Result<Found> {
         let plan = self.provenance()?;
         if plan.method != "paper" {
             return Err(wrong(
@@ -177,12 +189,11 @@ impl Scores {
         })
     }
 
-    /// What the run that learned this would have found at this density. The model gives the weights and what it makes
-    /// of prompts.
+    /// The whole neurons that come closest to what was learned.
     ///
     /// # Errors
     /// If nothing was learned, or on another model.
-    pub fn round(self, pipeline: &Pipeline, density: f64) -> Result<Found> {
+    fn round(self, pipeline: &Pipeline, density: f64) -> Result<Found> {
         let plan = self.provenance()?;
         let (Some(subject), "learned") = (plan.subjects.first(), plan.method.as_str()) else {
             return Err(wrong(

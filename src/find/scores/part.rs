@@ -13,7 +13,7 @@ use crate::find::selection::{Selection, Stability};
 use crate::find::shard::{Shard, blocks, steps_of_block, steps_of_blocks};
 use crate::find::sums::Half;
 use crate::find::trainer::Moment;
-use crate::find::{FindPlan, Method, encode, marks, paper, shape, side};
+use crate::find::{FindPlan, Found, Method, encode, marks, paper, shape, side};
 use crate::index::{Provenance, Site};
 use crate::{Error, Photos, Pipeline, Result};
 
@@ -277,11 +277,20 @@ impl Parts {
         })
     }
 
+    /// What the whole run would have found by this choice: [`Scores::choose`] among the sum of its parts.
+    ///
+    /// # Errors
+    /// If a part cannot be read, or is none of a model like the others'.
+    pub fn choose(&self, selection: Selection) -> Result<Found> {
+        let (scores, stability) = self.add_up(selection)?;
+        scores.select(selection, stability)
+    }
+
     /// Adds them up to the scores of the whole run, bit for bit; and how far two halves of the steps agree in a choice.
     ///
     /// # Errors
     /// If a part cannot be read, or is none of a model like the others'.
-    pub fn add_up(&self, selection: Selection) -> Result<(Scores, Option<Stability>)> {
+    pub(crate) fn add_up(&self, selection: Selection) -> Result<(Scores, Option<Stability>)> {
         let steps = steps(&self.plan)?;
         let mut halves: [Half; 2] = Default::default();
         let mut shapes: Option<BTreeMap<Site, [u32; 2]>> = None;

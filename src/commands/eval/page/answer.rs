@@ -32,7 +32,7 @@ impl Report<'_> {
         };
         html! {
             @for outcome in self.outcomes {
-                @if let Some((class, answer, reasons)) = outcome.verdict.as_ref().map(said) {
+                @if let Some((class, answer, reasons)) = outcome.figures.verdict.as_ref().map(said) {
                     p.verdict.(class) {
                         "Does shutting " (escaped(&outcome.label)) " bring out "
                         (escaped(&outcome.subject.phrase())) "? " strong { (answer) } ": " (reasons) "."
@@ -49,7 +49,7 @@ impl Report<'_> {
 
     /// The dose of the highest likeness.
     fn nearest(&self, outcome: &Outcome) -> Option<(String, Summary)> {
-        let doses = outcome.doses.iter().filter_map(|dose| {
+        let doses = outcome.figures.doses.iter().filter_map(|dose| {
             let summary = self
                 .summed(&dose.shut.values)
                 .ok()?
@@ -87,7 +87,7 @@ impl Report<'_> {
         let verdicts = self
             .outcomes
             .iter()
-            .filter_map(|o| Some((o, o.verdict.as_ref()?)));
+            .filter_map(|o| Some((o, o.figures.verdict.as_ref()?)));
         let verdicts: Vec<_> = verdicts.collect();
         html! {
             @if !verdicts.is_empty() {

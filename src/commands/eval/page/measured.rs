@@ -77,11 +77,11 @@ impl Report<'_> {
         if outcome.lone().is_some() {
             return Ok(html! {});
         }
-        let plain = self.summed(&outcome.plain.values)?;
+        let plain = self.summed(&outcome.figures.plain.values)?;
         let mut figures = Vec::new();
         for (metric, title) in DRAWN {
             let mut points = Vec::new();
-            for dose in &outcome.doses {
+            for dose in &outcome.figures.doses {
                 let arms = [("shut", &dose.shut.values), ("control", &dose.control)];
                 let arms = arms.into_iter().map(|(arm, values)| {
                     let summary = self.summed(values)?.get(&metric).copied();

@@ -61,7 +61,12 @@ impl Report<'_> {
     fn pictures(&self) -> anyhow::Result<Markup> {
         let mut sheets = Vec::new();
         for outcome in self.outcomes {
-            let rows = rows(&outcome.shown, &outcome.plain, &outcome.doses, COLUMNS);
+            let rows = rows(
+                &outcome.shown,
+                &outcome.figures.plain,
+                &outcome.figures.doses,
+                COLUMNS,
+            );
             let sheet = pictures::sheet(outcome, &rows, self.setting.global.seed)?;
             sheets.push((self.heading(outcome), sheet));
         }
