@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use cones::eval::{Attended, Bench, Dose, EvalPlan, Figures, Measured, Prompt, attended};
-use cones::find::{ClassImages, Scores};
+use cones::find::ClassImages;
 use cones::index::{NeuronIndex, Subject};
 use cones::model::Clip;
 use cones::{LeftOut, Photo, Photos, Picture, Pipeline, SampleOptions};
@@ -60,63 +59,7 @@ impl Outcome {
     }
 }
 
-/// The doses of each case, all of which the model has to fit.
-pub(super) fn doses(
-    cases: &[Case],
-    scores: Option<&Scores>,
-    args: &EvalArgs,
-    pipeline: &Pipeline,
-    ui: &Ui,
-) -> anyhow::Result<Vec<Vec<Dose>>> {
-    let fingerprint = pipeline.fingerprint()?;
-    let several = cases.len() > 1;
-    let mut all = Vec::with_capacity(cases.len());
-    for case in cases {
-        let index = match several {
-            true => format!("index `{}`", case.label),
-            false => "index".to_owned(),
-        };
-        let fits = case.index.check_fingerprint(&fingerprint);
-        let scores_fit = scores.map_or(Ok(()), |s| s.check_fingerprint(&fingerprint));
-        for (what, checked) in [(index.as_str(), fits), ("scores", scores_fit)] {
-            match checked {
-                Err(error) if args.force => {
-                    ui.warn(&format!("{what}: {error}; used all the same (--force)"));
-                }
-                checked => checked.with_context(|| {
-                    format!("{what} of another model, which is measured with --force alone")
-                })?,
-            }
-        }
-        let doses = Dose::all(scores, &args.sweep, &case.index, args.layers.as_ref())
-            .with_context(|| index.clone())?;
-        for dose in &doses {
-            pipeline.check_sites(&dose.index)?;
-            if dose.index.shut() == 0 && case.index.shut() > 0 && args.layers.is_some() {
-                ui.warn(&format!(
-                    "{index} has no neurons in these layers: it changes nothing"
-                ));
-            }
-        }
-        all.push(doses);
-    }
-    Ok(all)
-}
-
 impl Setting<'_> {
-    /// Says which prompts are cut.
-    pub(super) fn warn_of_cut(&self, case: &Case, pipeline: &Pipeline) -> anyhow::Result<()> {
-        for prompt in &case.prompts {
-            if prompt.is_cut(pipeline, self.clip)? {
-                self.ui.warn(&format!(
-                    "the end of \"{}\" does not fit into the text length of the model or the encoder and is cut",
-                    prompt.used
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Measures a case; also what was kept of it, to be removed once the result is written.
     pub(super) fn measure<'u>(
         &'u self,

@@ -2,12 +2,15 @@
 
 mod cases;
 mod csv;
+mod doses;
 mod inputs;
 mod json;
 mod kept;
 mod measure;
+mod names;
 mod page;
 mod report;
+mod several;
 mod tables;
 
 use cones::eval::Answer;
@@ -46,7 +49,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
     let scores = args.scores.as_deref().map(read_scores).transpose()?;
     let mut pipeline = load(global, &ui)?;
     // What does not fit the model is to be known before anything is drawn.
-    let doses = measure::doses(&cases, scores.as_ref(), args, &pipeline, &ui)?;
+    let doses = doses::doses(&cases, scores.as_ref(), args, &pipeline, &ui)?;
     drop(scores);
     let clip = encoder(global, args, &ui)?;
     let setting = Setting {
@@ -57,7 +60,7 @@ pub(crate) fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<bool> {
         ui: &ui,
     };
     for case in &cases {
-        setting.warn_of_cut(case, &pipeline)?;
+        doses::warn_of_cut(case, &pipeline, &clip, &ui)?;
     }
     let (all, mut outcomes, mut unfinished) = (cases.len(), Vec::new(), Vec::new());
     for (number, (case, doses)) in cases.into_iter().zip(doses).enumerate() {

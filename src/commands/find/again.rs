@@ -7,7 +7,8 @@ use cones::index::Provenance;
 
 use super::super::outputs::{Outputs, check_free};
 use super::super::{Advice, count, load, name};
-use super::{check_scores, report, save};
+use super::check_scores;
+use super::report::{report, save};
 use crate::cli::{FindArgs, Global};
 use crate::report::ui::Ui;
 

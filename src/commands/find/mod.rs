@@ -3,6 +3,7 @@
 mod again;
 mod arguments;
 mod array;
+mod report;
 mod shard;
 mod token;
 
@@ -10,21 +11,21 @@ use std::path::Path;
 
 use anyhow::Context;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
-use cones::find::{ClassImages, FindPlan, Found, find, find_part, risks};
-use cones::{LeftOut, Photos, Size, escaped};
-use serde_json::json;
+use cones::find::{ClassImages, FindPlan, find, find_part, risks};
+use cones::{Photos, Size, escaped};
 
+use self::report::{report, save};
 use super::class_images;
 use super::outputs;
 use super::outputs::{Outputs, Saved};
 use super::unfinished::{Steps, Unfinished};
-use super::{Advice, count, load, name, thousands};
+use super::{Advice, count, load, name};
 use crate::cli::{FindArgs, Global, Method};
 use crate::report::memory;
 use crate::report::memory::Budget;
-use crate::report::meters::{Meters, steps};
+use crate::report::meters::Meters;
 use crate::report::photos;
-use crate::report::ui::{Ui, peak_memory};
+use crate::report::ui::Ui;
 
 pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let ui = Ui::new(global);
@@ -145,22 +146,6 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     report(global, &ui, &output, &found, &left_out)
 }
 
-/// Writes the index, and the scores where they are wanted.
-fn save(args: &FindArgs, ui: &Ui, output: &Path, found: &Found) -> anyhow::Result<Saved> {
-    if let Some(error) = found.rounding_error {
-        ui.detail(&format!(
-            "whole neurons leave {:.2} % of what was learned undone",
-            100.0 * error
-        ));
-    }
-    let mut saved = Saved::default();
-    saved.write(output, &found.index.to_bytes()?);
-    if let Some(path) = &args.scores {
-        saved.write(path, &found.scores_file()?);
-    }
-    Ok(saved)
-}
-
 /// Writes what the model sees of each photo: `1-NAME.png`.
 fn write_crops(folder: &Path, photos: &Photos, size: Size) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
@@ -187,58 +172,4 @@ fn check_scores(scores: Option<&Path>, may: bool) -> anyhow::Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-fn report(
-    global: &Global,
-    ui: &Ui,
-    output: &Path,
-    found: &Found,
-    left_out: &[LeftOut],
-) -> anyhow::Result<()> {
-    let index = &found.index;
-    if index.shut() == 0 {
-        ui.warn("no neuron was chosen: lower --threshold or take more --steps");
-    }
-    let stability = found.stability;
-    if global.json {
-        let provenance = index.provenance();
-        return ui.json(&json!({
-                "index": name(output),
-                "subject": provenance.subjects[0].noun,
-                "token": provenance.subjects[0].token,
-                "method": provenance.method,
-                "scope": provenance.scope,
-                "shut": index.shut(),
-                "total": index.total(),
-                "density": index.density(),
-                "stability": stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
-                "seed": provenance.seed,
-                "steps": steps(&found.steps),
-                "left_out": photos::left_out(left_out),
-                "peak_memory_bytes": peak_memory(),
-        }));
-    }
-    let bytes = std::fs::metadata(output).map_or(0, |m| m.len());
-    let seconds: f64 = found.steps.iter().map(|s| s.seconds).sum();
-    let taken = match found.steps.len() {
-        0 => "chosen from scores".to_owned(),
-        steps => format!("{} in {seconds:.1} s", count(steps, "step")),
-    };
-    let mut text = format!(
-        "{}: {} of {} neurons shut ({:.2} %), {} bytes, {taken}",
-        escaped(&name(output)),
-        thousands(index.shut()),
-        thousands(index.total()),
-        100.0 * index.density(),
-        thousands(bytes),
-    );
-    if let Some(stability) = stability {
-        text += &format!(
-            "\nthe two halves of the steps agree on {:.0} % of their neurons, by chance {:.0} %",
-            100.0 * stability.shared,
-            100.0 * stability.by_chance
-        );
-    }
-    ui.result(&text)
 }

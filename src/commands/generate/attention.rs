@@ -12,9 +12,31 @@ use serde_json::{Value, json};
 use super::super::outputs::Saved;
 use super::super::{name, with_suffix};
 use crate::cli::GenerateArgs;
+use crate::report::ui::Ui;
+
+/// What was asked for of each prompt as used.
+pub(super) fn of_prompts(
+    args: &GenerateArgs,
+    pipeline: &Pipeline,
+    prompts: &[PromptSpec],
+    concepts: &[Concept],
+    ui: &Ui,
+) -> anyhow::Result<Vec<AttentionOptions>> {
+    let all = prompts
+        .iter()
+        .map(|prompt| options(args, pipeline, prompt, concepts));
+    let all = all.collect::<anyhow::Result<Vec<_>>>()?;
+    for attention in all.iter().filter(|attention| !attention.excite.is_empty()) {
+        ui.detail(&format!(
+            "attend-and-excite: {}",
+            attention.excite.join(", ")
+        ));
+    }
+    Ok(all)
+}
 
 /// What was asked for, with words that the prompt as used has.
-pub(crate) fn options(
+fn options(
     args: &GenerateArgs,
     pipeline: &Pipeline,
     prompt: &PromptSpec,
@@ -76,7 +98,7 @@ pub(super) fn subjects(
 
 /// A heat map that was written.
 #[derive(Debug)]
-pub(crate) struct Heat {
+pub(super) struct Heat {
     word: String,
     path: PathBuf,
     /// The lowest and the highest probability with which a pixel attends to the word.
@@ -104,7 +126,7 @@ impl Heat {
     }
 
     /// The result in words.
-    pub(crate) fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let Self {
             word,
             path,
@@ -118,13 +140,13 @@ impl Heat {
     }
 
     /// The result as JSON.
-    pub(crate) fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({"word": self.word, "path": name(&self.path), "low": self.low, "high": self.high})
     }
 }
 
 /// Writes the heat maps of a picture beside it.
-pub(crate) fn write_heat(
+pub(super) fn write_heat(
     path: &Path,
     words: &[String],
     drawing: &Drawing,
@@ -140,7 +162,7 @@ pub(crate) fn write_heat(
 }
 
 /// `out-heat-WORD.png` for `out.png`.
-pub(crate) fn heat_path(path: &Path, word: &str) -> PathBuf {
+pub(super) fn heat_path(path: &Path, word: &str) -> PathBuf {
     with_suffix(path, &format!("-heat-{}", file_part(word)))
 }
 

@@ -10,17 +10,8 @@ use serde_json::{Value, json};
 use super::super::outputs::Saved;
 use super::super::{count, name};
 use super::attention::Heat;
+use super::pictures::Drawing;
 use crate::report::ui::peak_memory;
-
-/// A picture to draw.
-pub(super) struct Drawing {
-    /// The number of its prompt.
-    pub(super) prompt: usize,
-    pub(super) seed: u64,
-    pub(super) path: PathBuf,
-    /// The heat maps that were written of it.
-    pub(super) heat: Vec<Heat>,
-}
 
 /// Pictures, and how they were drawn.
 pub(super) struct Report<'a> {

@@ -5,15 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use cones::find::{Record, record_of};
-use cones::pipeline::Drawn;
-use cones::prompt::PromptSpec;
-use cones::{Error, Picture, Size, file_sha256};
+use cones::find::Record;
+use cones::{Error, file_sha256};
 use serde::{Deserialize, Serialize};
 
 use super::super::unfinished::Unfinished;
 use super::attention::{Heat, heat_path};
-use super::report::Drawing;
+use super::pictures::Drawing;
 use crate::cli::GenerateArgs;
 use crate::report::ui::Ui;
 
@@ -165,42 +163,4 @@ impl Entry {
                 .zip(maps)
                 .all(|(map, path)| is(&path, &map.sha256))
     }
-}
-
-/// What the pictures of a series depend on: all that the first one's metadata say, and what is written beside it.
-pub(super) fn plan(
-    first: &Drawn,
-    prompts: &[PromptSpec],
-    size: Size,
-    (count, seed): (usize, u64),
-    args: &GenerateArgs,
-) -> anyhow::Result<Record> {
-    let (width, height) = (size.width as u32, size.height as u32);
-    let blank = Picture::new(width, height, vec![0; 3 * size.pixels()])?;
-    let options = first.options;
-    let concepts = first.concepts.iter().map(|concept| concept.sha256.as_str());
-    let more = [
-        (
-            "prompts",
-            prompts
-                .iter()
-                .map(|prompt| prompt.weighted.text())
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
-        ("negative prompt", format!("{:?}", options.negative)),
-        ("sampler", options.sampler.to_string()),
-        ("steps", options.steps.to_string()),
-        ("guidance", options.guidance.to_string()),
-        ("size", size.to_string()),
-        ("seed", seed.to_string()),
-        ("best of", args.best_of.unwrap_or(1).to_string()),
-        ("count", count.to_string()),
-        ("concepts", concepts.collect::<Vec<_>>().join(",")),
-        ("heatmap", args.heatmap.join(",")),
-        ("no metadata", args.no_metadata.to_string()),
-        ("settings", first.metadata(&blank)?.cones),
-    ];
-    let more = more.map(|(key, value)| (key.to_owned(), value));
-    Ok(record_of("generate", first.pipeline, more)?)
 }

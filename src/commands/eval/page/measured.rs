@@ -5,7 +5,8 @@ use cones::eval::Metric;
 use maud::{Markup, html};
 
 use super::super::report::Report;
-use super::plots::{Group, Point, Row, curve, intervals, percent};
+use super::curve::{Point, curve};
+use super::plots::{Group, Row, intervals, percent};
 
 /// The metrics that are drawn, and what they say.
 const DRAWN: [(Metric, &str); 4] = [

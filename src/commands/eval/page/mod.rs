@@ -3,6 +3,7 @@
 mod answer;
 mod axis;
 mod command;
+mod curve;
 mod measured;
 mod pictures;
 mod plots;

@@ -1,0 +1,90 @@
+//! What `cones find` writes and says of what it found.
+
+use std::path::Path;
+
+use cones::find::Found;
+use cones::{LeftOut, escaped};
+use serde_json::json;
+
+use super::super::outputs::Saved;
+use super::super::{count, name, thousands};
+use crate::cli::{FindArgs, Global};
+use crate::report::meters::steps;
+use crate::report::photos;
+use crate::report::ui::{Ui, peak_memory};
+
+/// Writes the index, and the scores where they are wanted.
+pub(super) fn save(
+    args: &FindArgs,
+    ui: &Ui,
+    output: &Path,
+    found: &Found,
+) -> anyhow::Result<Saved> {
+    if let Some(error) = found.rounding_error {
+        ui.detail(&format!(
+            "whole neurons leave {:.2} % of what was learned undone",
+            100.0 * error
+        ));
+    }
+    let mut saved = Saved::default();
+    saved.write(output, &found.index.to_bytes()?);
+    if let Some(path) = &args.scores {
+        saved.write(path, &found.scores_file()?);
+    }
+    Ok(saved)
+}
+
+/// Tells of a concept that was found.
+pub(super) fn report(
+    global: &Global,
+    ui: &Ui,
+    output: &Path,
+    found: &Found,
+    left_out: &[LeftOut],
+) -> anyhow::Result<()> {
+    let index = &found.index;
+    if index.shut() == 0 {
+        ui.warn("no neuron was chosen: lower --threshold or take more --steps");
+    }
+    let stability = found.stability;
+    if global.json {
+        let provenance = index.provenance();
+        return ui.json(&json!({
+                "index": name(output),
+                "subject": provenance.subjects[0].noun,
+                "token": provenance.subjects[0].token,
+                "method": provenance.method,
+                "scope": provenance.scope,
+                "shut": index.shut(),
+                "total": index.total(),
+                "density": index.density(),
+                "stability": stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
+                "seed": provenance.seed,
+                "steps": steps(&found.steps),
+                "left_out": photos::left_out(left_out),
+                "peak_memory_bytes": peak_memory(),
+        }));
+    }
+    let bytes = std::fs::metadata(output).map_or(0, |m| m.len());
+    let seconds: f64 = found.steps.iter().map(|s| s.seconds).sum();
+    let taken = match found.steps.len() {
+        0 => "chosen from scores".to_owned(),
+        steps => format!("{} in {seconds:.1} s", count(steps, "step")),
+    };
+    let mut text = format!(
+        "{}: {} of {} neurons shut ({:.2} %), {} bytes, {taken}",
+        escaped(&name(output)),
+        thousands(index.shut()),
+        thousands(index.total()),
+        100.0 * index.density(),
+        thousands(bytes),
+    );
+    if let Some(stability) = stability {
+        text += &format!(
+            "\nthe two halves of the steps agree on {:.0} % of their neurons, by chance {:.0} %",
+            100.0 * stability.shared,
+            100.0 * stability.by_chance
+        );
+    }
+    ui.result(&text)
+}
