@@ -36,7 +36,8 @@ fn main() -> Result<()> {
         Ok(())
     })?;
     let index = &found.index;
-    eprintln!("{} of {} neurons shut", index.shut(), index.total());
+    let extent = index.extent();
+    eprintln!("{} of {} neurons shut", extent.shut, extent.total);
     index.write("found.idx".as_ref())?;
 
     // The subject where the prompt puts it: with its neurons shut.

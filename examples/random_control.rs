@@ -24,6 +24,6 @@ fn main() -> Result<()> {
 
     let control = random_control(&concept, seed)?;
     control.write(Path::new(output))?;
-    eprintln!("{output}: {} random neurons", control.shut());
+    eprintln!("{output}: {} random neurons", control.extent().shut);
     Ok(())
 }

@@ -18,7 +18,7 @@ impl Size {
     }
 
     /// As wide as high.
-    pub fn square(side: usize) -> Self {
+    pub(crate) fn square(side: usize) -> Self {
         Self::new(side, side)
     }
 

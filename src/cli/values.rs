@@ -328,7 +328,8 @@ mod tests {
         assert!(density("0").is_err() && density("101%").is_err() && density("NaN").is_err());
         let (width, height) = (512, 768);
         assert_eq!(size("512x768"), Ok(Size { width, height }));
-        assert_eq!(size("64"), Ok(Size::square(64)));
+        let (width, height) = (64, 64);
+        assert_eq!(size("64"), Ok(Size { width, height }));
         assert!(size("0x64").is_err() && size("64x").is_err() && size("-1").is_err());
         assert!(
             at_least_one("0").is_err() && non_negative("-1").is_err() && finite("inf").is_err()

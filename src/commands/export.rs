@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
         return ui.json(&json!({
             "output": name(&args.output),
             "model": model,
-            "shut": union.shut(),
+            "shut": union.extent().shut,
             "strength": args.strength,
             "peak_memory_bytes": peak_memory(),
         }));
@@ -59,6 +59,6 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
         "{}: `{}` with {} weights changed",
         escaped(&name(&args.output)),
         escaped(&model),
-        thousands(union.shut())
+        thousands(union.extent().shut)
     ))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cones::escaped;
 use cones::find::Tuned;
-use cones::index::{NeuronIndex, OverlapReport};
+use cones::index::{Extent, NeuronIndex, OverlapReport};
 use serde_json::{Value, json};
 
 use super::outputs;
@@ -51,16 +51,21 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
         unfinished.finish_unless(saved.is_lost());
     }
     saved.finish()?;
-    let sum: u64 = parts.iter().map(|part| part.shut()).sum();
+    let Extent {
+        shut,
+        total,
+        density,
+    } = union.extent();
+    let sum: u64 = parts.iter().map(|part| part.extent().shut).sum();
     let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);
     let grown = bytes(&merged.index)? as f64 / bytes(&union)? as f64;
     if global.json {
         return ui.json(&json!({
                 "index": name(&args.output),
-                "shut": union.shut(),
-                "total": union.total(),
-                "density": union.density(),
-                "shared": sum - union.shut(),
+                "shut": shut,
+                "total": total,
+                "density": density,
+                "shared": sum - shut,
                 "overlaps": overlaps,
                 "tuned": merged.index.is_tuned(),
                 "bytes": bytes(&merged.index)?,
@@ -73,19 +78,19 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
     let mut text = format!(
         "{}: {} of {} neurons shut ({:.2} %), the union of {}",
         escaped(&name(&args.output)),
-        thousands(union.shut()),
-        thousands(union.total()),
-        100.0 * union.density(),
+        thousands(shut),
+        thousands(total),
+        100.0 * density,
         parts
             .iter()
-            .map(|p| thousands(p.shut()))
+            .map(|p| thousands(p.extent().shut))
             .collect::<Vec<_>>()
             .join(" and "),
     );
     if args.tune.is_some() {
         text += &format!(
             "\ntuned: {} values in place of zeros, {} bytes, {grown:.1} times the untuned union",
-            thousands(merged.index.shut()),
+            thousands(merged.index.extent().shut),
             thousands(bytes(&merged.index)?),
         );
     }

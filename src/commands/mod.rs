@@ -21,7 +21,7 @@ use candle_core::{DType, Device};
 use cones::Pipeline;
 use cones::checkpoint::hub::Layout;
 use cones::checkpoint::{OpenOptions, Source};
-use cones::index::{NeuronIndex, Subject};
+use cones::index::{Distinct, NeuronIndex};
 
 use crate::cli::{DeviceName, Global, Precision};
 use crate::report::ui::Ui;
@@ -129,20 +129,14 @@ fn distinct(indices: &[(&Path, &NeuronIndex)], ui: &Ui) -> anyhow::Result<Vec<us
     let named: Vec<(&str, &NeuronIndex)> = (names.iter().map(String::as_str))
         .zip(indices.iter().map(|(_, index)| *index))
         .collect();
-    let kept = cones::index::distinct(&named)?;
-    for (number, (name, index)) in named.iter().enumerate() {
-        if let Some(first) = kept.iter().find(|&&k| k < number && named[k].1 == *index) {
-            ui.warn(&format!(
-                "`{name}` and `{}` hold the same index: it is taken once",
-                names[*first]
-            ));
-        }
+    let Distinct { kept, twins, risks } = cones::index::distinct(&named)?;
+    for (number, first) in twins {
+        ui.warn(&format!(
+            "`{}` and `{}` hold the same index: it is taken once",
+            names[number], names[first]
+        ));
     }
-    let subjects: Vec<&Subject> = kept
-        .iter()
-        .flat_map(|&k| &named[k].1.provenance().subjects)
-        .collect();
-    for risk in Subject::risks(&subjects) {
+    for risk in risks {
         ui.warn(&risk);
     }
     Ok(kept)

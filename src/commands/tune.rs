@@ -100,7 +100,7 @@ pub(crate) fn run<'a>(
             ui.warn(&risk);
         }
     }
-    let record = plan.record(&pipeline, union, &photos)?;
+    let record = prepared.record(&pipeline)?;
     let most = prepared.state_bytes;
     let unfinished = Unfinished::open(ui, &args.output, record, args.restart, most)?;
     for class in &plan.class {
@@ -122,15 +122,11 @@ fn images_of(
     let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
     let each = Subject::each_named(subjects, &names).context("--images")?;
     let mut folders: Vec<PathBuf> = Vec::new();
-    for ((subject, name), number) in subjects
-        .iter()
-        .zip(Subject::short_names(subjects))
-        .zip(each)
-    {
+    for (subject, (name, number)) in subjects.iter().zip(each) {
         let Some(number) = number else {
             bail!(
                 "--tune needs photos of every subject, found none of `{}`: add --images {name}=DIR",
-                subject.phrase()
+                subject
             );
         };
         let folder = &images[number].folder;
@@ -142,7 +138,7 @@ fn images_of(
             ui.warn(&format!(
                 "--images: `{}` is given for two subjects, the second is `{}`: its photos should show both",
                 folder.display(),
-                subject.phrase()
+                subject
             ));
         }
         folders.push(folder.clone());

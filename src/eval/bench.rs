@@ -319,7 +319,7 @@ impl<'a> Bench<'a> {
 
     /// Measures the concept at one density, and random neurons beside it.
     fn dose(&mut self, dose: Dose, plain: &Condition, run: &mut Run) -> Result<Measured> {
-        let density = dose.index.density();
+        let density = dose.index.extent().density;
         let shut = self.condition(Shut::Concept(density), Some(&dose.index), run)?;
         let controls = (0..self.plan.controls as u64)
             .map(|i| {
@@ -364,7 +364,7 @@ pub fn rows(
     for Measured { dose, shut, .. } in doses {
         let name = match dose.asked {
             None => "concept".to_owned(),
-            Some(_) => format!("{:.2} %", 100.0 * dose.index.density()),
+            Some(_) => format!("{:.2} %", 100.0 * dose.index.extent().density),
         };
         rows.push(row(&name, &shut.pictures));
     }

@@ -137,7 +137,8 @@ impl EvalState {
                 all.insert(format!("{c}.embedding.{k}"), entry);
             }
             for (k, picture) in &state.pictures {
-                let shape = vec![picture.height() as usize, picture.width() as usize, 3];
+                let Size { width, height } = picture.size();
+                let shape = vec![height, width, 3];
                 let entry = (Dtype::U8, shape, picture.rgb().to_vec());
                 all.insert(format!("{c}.picture.{k}"), entry);
             }

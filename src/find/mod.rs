@@ -188,7 +188,7 @@ pub fn find(
 /// What in a prompt are the words of the subject, where neurons are shut at these.
 fn marks(scope: Scope, subject: &Subject) -> Marks {
     match scope {
-        Scope::Words => Marks::new(vec![subject.phrase()], Vec::new()),
+        Scope::Words => Marks::new(vec![subject.to_string()], Vec::new()),
         Scope::Prompt => Marks::default(),
     }
 }
@@ -220,12 +220,11 @@ fn assemble(
     neurons: BTreeMap<Site, Vec<u32>>,
     shape: impl Fn(&Site) -> Result<[u32; 2]>,
 ) -> Result<NeuronIndex> {
-    let mut index = NeuronIndex::new(provenance)?;
-    for (site, chosen) in neurons {
+    let sites = neurons.into_iter().map(|(site, chosen)| {
         let set = NeuronSet::new(shape(&site)?, chosen)?;
-        index.insert(site, set)?;
-    }
-    Ok(index)
+        Ok((site, set))
+    });
+    NeuronIndex::new(provenance, sites.collect::<Result<Vec<_>>>()?)
 }
 
 /// The shape of a matrix as index files have it.

@@ -8,7 +8,7 @@ use super::class_images::ClassImages;
 use super::paper::BatchSampling;
 use super::prompts::prompts;
 use super::{learned, paper};
-use crate::index::{NeuronIndex, Provenance, Scope, SiteSelection, Subject};
+use crate::index::{Provenance, Scope, SiteSelection, Subject};
 use crate::{Photos, Pipeline, Result};
 
 /// Weight of the class pictures in the loss, unless told otherwise.
@@ -155,7 +155,7 @@ impl FindPlan {
                 .collect(),
             merged_from: Vec::new(),
         };
-        NeuronIndex::new(provenance.clone())?;
+        provenance.check()?;
         Ok(provenance)
     }
 

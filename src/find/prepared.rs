@@ -3,6 +3,7 @@
 use super::class_images::ClassImages;
 use super::loss::rows_at_once;
 use super::plan::{FindPlan, Method};
+use super::record::{of_find, of_tuning};
 use super::shard::BLOCKS;
 use super::tune::TunePlan;
 use super::{learned, outputs, tuning};
@@ -25,6 +26,10 @@ pub struct Prepared {
     pub scores_bytes: u64,
     /// The most bytes of its unfinished state.
     pub state_bytes: u64,
+    /// What is done.
+    pub(super) work: &'static str,
+    /// What the result depends on beside what the index says.
+    pub(super) beside: Vec<(&'static str, String)>,
 }
 
 impl FindPlan {
@@ -66,6 +71,8 @@ impl FindPlan {
             },
             scores_bytes: 4 * searched,
             state_bytes: state_bytes(searched, steps),
+            work: "find",
+            beside: of_find(self, photos),
         })
     }
 }
@@ -100,6 +107,8 @@ impl TunePlan {
             output_bytes: 2 * values,
             scores_bytes: 0,
             state_bytes: state_bytes(values, steps),
+            work: "merge --tune",
+            beside: of_tuning(self, union, photos)?,
         })
     }
 

@@ -7,7 +7,8 @@ use crate::{Pipeline, Result};
 
 /// The prompts of a subject and of its class.
 pub(crate) fn prompts(subject: &Subject) -> [String; 2] {
-    [&subject.phrase(), &subject.noun].map(|words| format!("a photo of {} {words}", article(words)))
+    [&subject.to_string(), &subject.noun]
+        .map(|words| format!("a photo of {} {words}", article(words)))
 }
 
 /// What may bind badly in this model, a sentence for each: all of it is allowed.
@@ -52,7 +53,7 @@ pub(super) fn seen(
     (subject, marks): (&Subject, &Marks),
     scope: Scope,
 ) -> Result<Seen> {
-    let prompts: Vec<PromptSpec> = [&subject.phrase(), &subject.noun]
+    let prompts: Vec<PromptSpec> = [&subject.to_string(), &subject.noun]
         .iter()
         .flat_map(|phrase| {
             let fitted = format!("{} {phrase}", article(phrase));

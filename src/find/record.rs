@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::class_images::ClassImages;
 use super::paper;
 use super::plan::{FindPlan, Method};
+use super::prepared::Prepared;
 use super::tune::TunePlan;
 use crate::index::{NeuronIndex, Provenance, Subject};
 use crate::{Photos, Pipeline, Result};
@@ -73,57 +74,60 @@ fn brief((key, value): (String, String)) -> (String, String) {
     }
 }
 
-impl FindPlan {
-    /// Everything that the index and the scores depend on.
+impl Prepared {
+    /// Everything that the result depends on.
     ///
     /// # Errors
-    /// As [`FindPlan::prepare`].
-    pub fn record(&self, pipeline: &Pipeline, photos: &Photos) -> Result<Record> {
-        let provenance = self.provenance(pipeline, photos)?;
-        let mut more = of_provenance(&provenance);
-        let class: Option<&Photos> = match &self.class {
-            ClassImages::Given(class) => Some(class),
-            ClassImages::Needless | ClassImages::Drawn(_) => None,
-        };
-        let lists = [photos].into_iter().chain(class);
-        more.push(("pictures", lists.map(hashes).collect::<Vec<_>>().join(";")));
-        // Where the choice may settle before, the index says how many were taken.
-        more.push(("steps", self.method.steps().to_string()));
-        if let Method::Paper(paper::Options {
-            until_stable: Some(share),
-            ..
-        }) = &self.method
-        {
-            more.push(("until stable", share.to_string()));
-        }
-        record("find", pipeline, &provenance, more)
+    /// If a prompt cannot be split into tokens.
+    pub fn record(&self, pipeline: &Pipeline) -> Result<Record> {
+        let provenance = &self.provenance;
+        let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
+        let more = of_provenance(provenance)
+            .into_iter()
+            .chain(self.beside.clone());
+        let more = more.map(|(key, value)| (key.to_owned(), value));
+        record_by(self.work, pipeline, ModelIs::Alike(&prompts), more)
     }
 }
 
-impl TunePlan {
-    /// Everything that the tuned index depends on.
-    ///
-    /// # Errors
-    /// As [`TunePlan::prepare`].
-    pub fn record(
-        &self,
-        pipeline: &Pipeline,
-        union: &NeuronIndex,
-        photos: &[Photos],
-    ) -> Result<Record> {
-        let provenance = self.provenance(union, photos)?;
-        let mut more = of_provenance(&provenance);
-        let lists: Vec<String> = photos.iter().map(hashes).collect();
-        more.push(("pictures", lists.join(";")));
-        let union = crate::files::hex(&Sha256::digest(union.to_bytes()?));
-        more.push(("union", union));
-        for class in &self.class {
-            if let ClassImages::Drawn(cache) = class {
-                more.push(("class_count", cache.count().to_string()));
-            }
-        }
-        record("merge --tune", pipeline, &provenance, more)
+/// What the result of a find depends on beside what its index says.
+pub(super) fn of_find(plan: &FindPlan, photos: &Photos) -> Vec<(&'static str, String)> {
+    let class: Option<&Photos> = match &plan.class {
+        ClassImages::Given(class) => Some(class),
+        ClassImages::Needless | ClassImages::Drawn(_) => None,
+    };
+    let lists = [photos].into_iter().chain(class);
+    let mut more = vec![("pictures", lists.map(hashes).collect::<Vec<_>>().join(";"))];
+    // Where the choice may settle before, the index says how many were taken.
+    more.push(("steps", plan.method.steps().to_string()));
+    if let Method::Paper(paper::Options {
+        until_stable: Some(share),
+        ..
+    }) = &plan.method
+    {
+        more.push(("until stable", share.to_string()));
     }
+    more
+}
+
+/// What a tuned index depends on beside what it says.
+///
+/// # Errors
+/// If the union has no file.
+pub(super) fn of_tuning(
+    plan: &TunePlan,
+    union: &NeuronIndex,
+    photos: &[Photos],
+) -> Result<Vec<(&'static str, String)>> {
+    let lists: Vec<String> = photos.iter().map(hashes).collect();
+    let union = crate::files::hex(&Sha256::digest(union.to_bytes()?));
+    let mut more = vec![("pictures", lists.join(";")), ("union", union)];
+    for class in &plan.class {
+        if let ClassImages::Drawn(cache) = class {
+            more.push(("class_count", cache.count().to_string()));
+        }
+    }
+    Ok(more)
 }
 
 fn hashes(photos: &Photos) -> String {
@@ -149,15 +153,4 @@ fn of_provenance(provenance: &Provenance) -> Vec<(&str, String)> {
         ("merged from", merged.join(",")),
     ]);
     all
-}
-
-fn record(
-    work: &str,
-    pipeline: &Pipeline,
-    provenance: &Provenance,
-    more: Vec<(&str, String)>,
-) -> Result<Record> {
-    let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
-    let more = more.into_iter().map(|(key, value)| (key.to_owned(), value));
-    record_by(work, pipeline, ModelIs::Alike(&prompts), more)
 }

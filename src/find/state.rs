@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
@@ -105,10 +104,14 @@ impl TrainerState {
     ///
     /// # Errors
     /// Never: memory takes what is written.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    #[cfg(test)]
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let written = self.write(&mut bytes);
-        written.map_err(Error::io("write", Path::new("the state of a run")))?;
+        written.map_err(Error::io(
+            "write",
+            std::path::Path::new("the state of a run"),
+        ))?;
         Ok(bytes)
     }
 
@@ -157,7 +160,7 @@ impl TrainerState {
     /// The state of a file's bytes, which are not trusted.
     ///
     /// # Errors
-    /// If they are not what [`TrainerState::to_bytes`] makes.
+    /// If they are not what [`TrainerState::write`] writes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let refused = |error: safetensors::SafeTensorError| damaged("a safetensors file", error);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;

@@ -62,7 +62,7 @@ impl TunePlan {
                 provenance.pictures.push(photo.sha256.clone());
             }
         }
-        NeuronIndex::new(provenance.clone())?;
+        provenance.check()?;
         Ok(provenance)
     }
 }
@@ -166,13 +166,14 @@ fn tuned(
     open: BTreeMap<Site, TrainableSet>,
     values: &BTreeMap<Site, Vec<f32>>,
 ) -> Result<NeuronIndex> {
-    let mut index = NeuronIndex::new(provenance)?;
-    for (site, TrainableSet { neurons, .. }) in open {
-        let bits = values[&site]
-            .iter()
-            .map(|&v| f16::from_f32(v).to_bits())
-            .collect();
-        index.insert(site, neurons.with_values(bits)?)?;
-    }
-    Ok(index)
+    let sites = open
+        .into_iter()
+        .map(|(site, TrainableSet { neurons, .. })| {
+            let bits = values[&site]
+                .iter()
+                .map(|&v| f16::from_f32(v).to_bits())
+                .collect();
+            Ok((site, neurons.with_values(bits)?))
+        });
+    NeuronIndex::new(provenance, sites.collect::<Result<Vec<_>>>()?)
 }

@@ -215,7 +215,10 @@ fn heat_maps_are_equal_and_change_no_picture() {
         assert_eq!(draw(&[seed])[0].picture, plain[0]);
         golden.picture(&format!("heat.{name}.picture"), drawings[1].picture.rgb());
         for (word, heat) in words(case).iter().zip(&drawings[1].heat) {
-            let (h, w) = (plain[0].height() as usize, plain[0].width() as usize);
+            let Size {
+                width: w,
+                height: h,
+            } = plain[0].size();
             golden.close(&format!("heat.{name}.{word}"), &heat.spread(h, w), FORWARD);
         }
     }

@@ -25,25 +25,41 @@ pub struct NeuronIndex {
     pub(super) sites: BTreeMap<Site, NeuronSet>,
 }
 
+/// How many neurons a concept shuts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Extent {
+    /// The number of shut neurons.
+    pub shut: u64,
+    /// The number of neurons of all sites.
+    pub total: u64,
+    /// Shut neurons / all neurons of the sites; 0 without sites.
+    pub density: f64,
+}
+
 impl NeuronIndex {
-    /// A concept without sites.
+    /// A concept of every site that was searched, also of those without shut neurons, so that densities are right.
     ///
     /// # Errors
-    /// [`Error::Index`] if no file can be made of the provenance: without subject, or with a hash that is none.
-    pub fn new(provenance: Provenance) -> Result<Self> {
+    /// [`Error::Index`] if no file can be made of the provenance: without subject, or with a hash that is none; if a
+    /// site comes twice, or its neurons' owners are not those that the provenance asks for: with [`Scope::Words`] each
+    /// of several subjects, in a cross-attention, else none.
+    pub fn new(
+        provenance: Provenance,
+        sites: impl IntoIterator<Item = (Site, NeuronSet)>,
+    ) -> Result<Self> {
         provenance.check()?;
-        Ok(Self {
+        let mut index = Self {
             provenance,
             sites: BTreeMap::new(),
-        })
+        };
+        for (site, indices) in sites {
+            index.insert(site, indices)?;
+        }
+        Ok(index)
     }
 
-    /// Adds a site: every site that was searched, also one without shut neurons, so that densities are right.
-    ///
-    /// # Errors
-    /// [`Error::Index`] if the site is there already, or its neurons' owners are not those that the provenance asks
-    /// for: with [`Scope::Words`] each of several subjects, in a cross-attention, else none.
-    pub fn insert(&mut self, site: Site, indices: NeuronSet) -> Result<()> {
+    /// Adds a site.
+    pub(crate) fn insert(&mut self, site: Site, indices: NeuronSet) -> Result<()> {
         if self.provenance.scope == Scope::Words && !site.is_cross() {
             let site = site.to_string();
             return Err(IndexError::SelfAttention { site }.into());
@@ -85,21 +101,17 @@ impl NeuronIndex {
         self.sites.get(site)
     }
 
-    /// The number of shut neurons.
-    pub fn shut(&self) -> u64 {
-        self.sites.values().map(|site| site.count() as u64).sum()
-    }
-
-    /// The number of neurons of all sites.
-    pub fn total(&self) -> u64 {
-        self.sites
-            .values()
-            .fold(0, |total, site| total.saturating_add(site.weight_count()))
-    }
-
-    /// Shut neurons / all neurons of the sites; 0 without sites.
-    pub fn density(&self) -> f64 {
-        self.shut() as f64 / self.total().max(1) as f64
+    /// How many neurons it shuts, and of how many.
+    pub fn extent(&self) -> Extent {
+        let shut = self.sites.values().map(|site| site.count() as u64).sum();
+        let total = self.sites.values().fold(0, |total: u64, site| {
+            total.saturating_add(site.weight_count())
+        });
+        Extent {
+            shut,
+            total,
+            density: shut as f64 / total.max(1) as f64,
+        }
     }
 
     /// Whether any site holds tuned values instead of zeros.
@@ -224,7 +236,7 @@ pub(super) mod tests {
 
     /// A concept of these sites.
     pub(crate) fn concept(noun: &str, sites: &[(Site, [u32; 2], &[u32])]) -> NeuronIndex {
-        let mut index = NeuronIndex::new(Provenance {
+        let provenance = Provenance {
             model: "pocket".to_owned(),
             fingerprint: "0123456789abcdef".repeat(4),
             architecture: Some("pocket".to_owned()),
@@ -245,17 +257,12 @@ pub(super) mod tests {
             seed: Some(7),
             pictures: vec!["ab".repeat(32)],
             merged_from: Vec::new(),
-        })
-        .unwrap();
-        for (site, shape, indices) in sites {
-            index
-                .insert(
-                    site.clone(),
-                    NeuronSet::new(*shape, indices.to_vec()).unwrap(),
-                )
-                .unwrap();
-        }
-        index
+        };
+        let set = |(site, shape, indices): &(Site, [u32; 2], &[u32])| {
+            let set = NeuronSet::new(*shape, indices.to_vec()).unwrap();
+            (site.clone(), set)
+        };
+        NeuronIndex::new(provenance, sites.iter().map(set)).unwrap()
     }
 
     #[test]
@@ -264,13 +271,20 @@ pub(super) mod tests {
             "dog",
             &[(site(0), [4, 5], &[0, 1, 2]), (site(1), [2, 5], &[])],
         );
-        assert_eq!((index.shut(), index.total(), index.density()), (3, 30, 0.1));
+        assert_eq!(
+            index.extent(),
+            Extent {
+                shut: 3,
+                total: 30,
+                density: 0.1
+            }
+        );
         assert_eq!(
             index.site(&site(0)).map(NeuronSet::indices),
             Some(vec![0, 1, 2])
         );
         assert_eq!(index.site(&site(2)), None);
-        assert_eq!(concept("dog", &[]).density(), 0.0);
+        assert_eq!(concept("dog", &[]).extent().density, 0.0);
         assert!(!index.is_tuned());
     }
 

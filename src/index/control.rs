@@ -13,12 +13,13 @@ use crate::sampling::Generator;
 /// # Errors
 /// As of a [`NeuronIndex`].
 pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
-    let mut control = NeuronIndex::new(Provenance {
+    let provenance = Provenance {
         method: "random".to_owned(),
         seed: Some(seed),
         settings: Default::default(),
         ..concept.provenance().clone()
-    })?;
+    };
+    let mut sites = Vec::with_capacity(concept.sites().len());
     let mut generator = Generator::new(seed);
     for (site, neurons) in concept.sites() {
         let (count, weight_count) = (neurons.count(), neurons.weight_count());
@@ -44,9 +45,9 @@ pub fn random_control(concept: &NeuronIndex, seed: u64) -> Result<NeuronIndex> {
             .filter_map(|(i, &chosen)| (chosen != inverted).then_some(i))
             .collect();
         let random = NeuronSet::new(neurons.shape(), indices)?;
-        control.insert(site.clone(), random.with_owners(neurons.owners())?)?;
+        sites.push((site.clone(), random.with_owners(neurons.owners())?));
     }
-    Ok(control)
+    NeuronIndex::new(provenance, sites)
 }
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     fn concept(counts: &[u32]) -> NeuronIndex {
-        let mut index = NeuronIndex::new(Provenance {
+        let provenance = Provenance {
             model: "m".to_owned(),
             fingerprint: "0".repeat(64),
             architecture: None,
@@ -72,15 +73,14 @@ mod tests {
             seed: Some(0),
             pictures: Vec::new(),
             merged_from: Vec::new(),
-        })
-        .unwrap();
-        for (i, &count) in counts.iter().enumerate() {
+        };
+        let set = |(i, &count): (usize, &u32)| {
             let site =
                 format!("down_blocks.{i}.attentions.0.transformer_blocks.0.attn2.to_k.weight");
             let indices = NeuronSet::new([10, 20], (0..count).collect()).unwrap();
-            index.insert(site.parse().unwrap(), indices).unwrap();
-        }
-        index
+            (site.parse().unwrap(), indices)
+        };
+        NeuronIndex::new(provenance, counts.iter().enumerate().map(set)).unwrap()
     }
 
     #[test]

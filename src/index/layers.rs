@@ -84,11 +84,9 @@ impl LayerSelection {
         concepts
             .iter()
             .map(|concept| {
-                let mut restricted = NeuronIndex::new(concept.provenance().clone())?;
-                for (site, neurons) in concept.sites().filter(|(site, _)| self.contains(site)) {
-                    restricted.insert(site.clone(), neurons.clone())?;
-                }
-                Ok(restricted)
+                let sites = concept.sites().filter(|(site, _)| self.contains(site));
+                let sites = sites.map(|(site, neurons)| (site.clone(), neurons.clone()));
+                NeuronIndex::new(concept.provenance().clone(), sites)
             })
             .collect()
     }

@@ -21,7 +21,7 @@ mod union;
 
 pub use crate::error::IndexError;
 pub use blocks::BlockCount;
-pub use concept::NeuronIndex;
+pub use concept::{Extent, NeuronIndex};
 pub use control::random_control;
 pub use layers::LayerSelection;
 pub use overlap::{Overlap, OverlapReport};
@@ -30,4 +30,4 @@ pub use scope::Scope;
 pub use set::NeuronSet;
 pub use site::{Projection, Site, SiteSelection};
 pub use subject::Subject;
-pub use union::distinct;
+pub use union::{Distinct, distinct};

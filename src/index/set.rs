@@ -151,7 +151,7 @@ impl NeuronSet {
     }
 
     /// The number of weights of the site.
-    pub fn weight_count(&self) -> u64 {
+    pub(crate) fn weight_count(&self) -> u64 {
         weights(self.shape)
     }
 

@@ -23,7 +23,7 @@ pub(crate) use resample::Window;
 pub(crate) use write::a1111_parameters;
 pub use write::{Metadata, Texts, is_writable, read_metadata};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Size};
 
 /// An RGB picture of 8 bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +50,18 @@ impl Picture {
         Ok(Self { width, height, rgb })
     }
 
+    /// How large it is.
+    pub fn size(&self) -> Size {
+        Size::new(self.width as usize, self.height as usize)
+    }
+
     /// Width in pixels.
-    pub fn width(&self) -> u32 {
+    pub(crate) fn width(&self) -> u32 {
         self.width
     }
 
     /// Height in pixels.
-    pub fn height(&self) -> u32 {
+    pub(crate) fn height(&self) -> u32 {
         self.height
     }
 

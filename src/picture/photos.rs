@@ -30,8 +30,8 @@ pub struct Photos {
     photos: Vec<Photo>,
     /// What else was in their folders.
     pub left_out: Vec<LeftOut>,
-    /// Photos that are the same as an earlier one, byte for byte, each with that.
-    twins: Vec<(PathBuf, PathBuf)>,
+    /// One line on photos that are there twice, if any are.
+    pub note: Option<String>,
     /// The most that decoding one of them takes.
     memory: u64,
     /// The widest.
@@ -80,7 +80,7 @@ impl PhotoList {
             left_out: self.left_out,
             ..Photos::default()
         };
-        let mut seen = HashMap::<String, PathBuf>::new();
+        let (mut seen, mut twins) = (HashMap::<String, PathBuf>::new(), Vec::new());
         for (i, path) in self.files.into_iter().enumerate() {
             let found = survey(&path, keep - photos.kept)?;
             photos.memory = photos.memory.max(found.memory);
@@ -90,7 +90,7 @@ impl PhotoList {
                 .as_ref()
                 .map_or(0, |rgb| rgb.as_raw().len() as u64);
             match seen.entry(found.sha256.clone()) {
-                Entry::Occupied(first) => photos.twins.push((path.clone(), first.get().clone())),
+                Entry::Occupied(first) => twins.push((path.clone(), first.get().clone())),
                 Entry::Vacant(entry) => drop(entry.insert(path.clone())),
             }
             photos.photos.push(Photo {
@@ -100,6 +100,7 @@ impl PhotoList {
             });
             progress(i + 1, count)?;
         }
+        photos.note = note(&twins);
         Ok(photos)
     }
 }
@@ -120,20 +121,20 @@ impl Photos {
         }
         kept + most
     }
+}
 
-    /// One line on photos that are there twice, if any are.
-    pub fn twins_note(&self) -> Option<String> {
-        let (path, first) = self.twins.first()?;
-        let more = match self.twins.len() - 1 {
-            0 => String::new(),
-            n => format!(", and {n} more such"),
-        };
-        Some(format!(
-            "`{}` is the same picture as `{}`{more}",
-            name(path),
-            name(first)
-        ))
-    }
+/// One line on photos that are the same as an earlier one, byte for byte, each with that.
+fn note(twins: &[(PathBuf, PathBuf)]) -> Option<String> {
+    let (path, first) = twins.first()?;
+    let more = match twins.len() - 1 {
+        0 => String::new(),
+        n => format!(", and {n} more such"),
+    };
+    Some(format!(
+        "`{}` is the same picture as `{}`{more}",
+        name(path),
+        name(first)
+    ))
 }
 
 /// The photos, in order.

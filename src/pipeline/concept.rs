@@ -32,7 +32,7 @@ impl Concept {
     pub(crate) fn subjects(concepts: &[Self]) -> Vec<&Subject> {
         let mut seen = HashSet::new();
         let all = concepts.iter().flat_map(|c| &c.index.provenance().subjects);
-        all.filter(|subject| seen.insert(fold(&subject.phrase())))
+        all.filter(|subject| seen.insert(fold(&subject.to_string())))
             .collect()
     }
 
@@ -56,7 +56,7 @@ impl Concept {
         concepts: &'a [Self],
     ) -> std::result::Result<Vec<String>, &'a Subject> {
         let name = |subject: &'a Subject| {
-            let names = [subject.phrase(), subject.noun.clone()].into_iter();
+            let names = [subject.to_string(), subject.noun.clone()].into_iter();
             let mut there = names.filter(|name| !occurrences(prompt, name).is_empty());
             there.next().ok_or(subject)
         };

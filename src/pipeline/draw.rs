@@ -219,7 +219,7 @@ impl Pipeline {
     fn init_latents(&self, init: &Init, options: &SampleOptions) -> Result<(Vec<f32>, f64)> {
         let Init { picture, strength } = init;
         let size = options.size.unwrap_or(self.size);
-        let found = Size::new(picture.width() as usize, picture.height() as usize);
+        let found = picture.size();
         if found != size {
             let expected = format!("one of {size} pixels, as is to be drawn");
             return Err(Error::value("picture to begin with", expected, found));

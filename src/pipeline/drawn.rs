@@ -58,7 +58,7 @@ impl Drawn<'_> {
         let began = options.init.as_ref().map(|init| init.strength);
         let text = prompt.weighted.to_string();
         let negative = options.negative.as_ref().map(WeightedText::to_string);
-        let size = format!("{}x{}", picture.width(), picture.height());
+        let size = picture.size();
         let names: Vec<String> = concepts
             .iter()
             .map(|c| format!("{}@{}", c.name, &c.sha256[..10]))
@@ -68,7 +68,7 @@ impl Drawn<'_> {
             ("Sampler", options.sampler.label().to_owned()),
             ("CFG scale", options.guidance.to_string()),
             ("Seed", seed.to_string()),
-            ("Size", size),
+            ("Size", size.to_string()),
         ];
         fields.extend(hashes.iter().cloned());
         fields.push(("Model", pipeline.name.clone()));
@@ -105,8 +105,8 @@ impl Drawn<'_> {
             "steps": options.steps,
             "guidance": options.guidance,
             "seed": seed,
-            "width": picture.width(),
-            "height": picture.height(),
+            "width": size.width,
+            "height": size.height,
             "concepts": concepts,
             "strength": strength,
             "layers": layers.map(LayerSelection::to_string),

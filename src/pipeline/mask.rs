@@ -31,7 +31,7 @@ pub(crate) fn marks_of(concepts: &[&NeuronIndex]) -> Marks {
             .iter()
             .filter(move |index| index.provenance().scope == scope);
         let subjects = has.flat_map(|index| &index.provenance().subjects);
-        subjects.map(Subject::phrase).collect()
+        subjects.map(Subject::to_string).collect()
     };
     Marks::new(phrases(Scope::Words), phrases(Scope::Prompt))
 }

@@ -21,7 +21,7 @@ pub use concept::Concept;
 pub use drawn::Drawn;
 pub(crate) use mask::{marks_of, shut};
 pub use memory::MemoryEstimate;
-pub use options::{Init, Progress, SampleOptions, Stage};
+pub use options::{Init, Lost, Progress, SampleOptions, Stage};
 pub use shut::{ShutConcepts, ShutOptions};
 pub use timing::StepTimes;
 
@@ -37,7 +37,7 @@ use self::text::TextEncoders;
 use crate::checkpoint::{Pages, Source};
 use crate::config::ConfigReader;
 use crate::index::Site;
-use crate::model::{Conditioning, Cut, Origin, Tokenizer, UNet, Vae};
+use crate::model::{Conditioning, Origin, Tokenizer, UNet, Vae};
 use crate::nn::Weight;
 use crate::prompt::{PromptSpec, WeightedText};
 use crate::sampling::{Prediction, ScheduleConfig};
@@ -209,12 +209,18 @@ impl Pipeline {
         self.tokenizer().encode(prompt)
     }
 
-    /// What of a prompt does not fit into the model's text length, if anything.
+    /// What of a prompt is lost on the model.
     ///
     /// # Errors
     /// If the text cannot be split into tokens.
-    pub fn cut(&self, prompt: &WeightedText) -> Result<Option<Cut>> {
-        self.tokenizer().cut(prompt)
+    pub fn lost(&self, prompt: &PromptSpec) -> Result<Lost> {
+        Ok(Lost {
+            phrases: prompt.missing().map(str::to_owned).collect(),
+            cut: match prompt.in_chunks {
+                true => None,
+                false => self.tokenizer().cut(&prompt.weighted)?,
+            },
+        })
     }
 
     /// Where it computes.
@@ -256,7 +262,10 @@ impl Pipeline {
     /// # Errors
     /// If the picture's sides are not multiples of the autoencoder's factor.
     pub(crate) fn latents(&self, picture: &Picture) -> Result<Tensor> {
-        let (w, h) = (picture.width() as usize, picture.height() as usize);
+        let Size {
+            width: w,
+            height: h,
+        } = picture.size();
         let pixels = Tensor::from_vec(picture.to_planar(), (1, 3, h, w), &self.device)?;
         let latents = (self.vae.encode(&pixels)? * self.vae.scaling_factor())?;
         let numbers: Vec<f32> = latents.flatten_all()?.to_vec1()?;

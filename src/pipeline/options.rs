@@ -1,6 +1,7 @@
 //! What drawing is told, and what it tells.
 
 use super::attention::Drawing;
+use crate::model::Cut;
 use crate::prompt::WeightedText;
 use crate::sampling::Sampler;
 use crate::{Picture, Size};
@@ -44,6 +45,15 @@ impl Default for SampleOptions {
             init: None,
         }
     }
+}
+
+/// What of a prompt changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The phrases of subjects that are shut at their own words, of which the prompt has none.
+    pub phrases: Vec<String>,
+    /// What does not fit into the model's text length, and is cut.
+    pub cut: Option<Cut>,
 }
 
 /// How far drawing has come.

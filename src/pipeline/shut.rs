@@ -60,7 +60,7 @@ impl Pipeline {
             Some(restricted) => restricted.iter().collect(),
             None => concepts.to_vec(),
         };
-        let emptied = |&n: &usize| used[n].shut() == 0 && concepts[n].shut() > 0;
+        let emptied = |&n: &usize| used[n].extent().shut == 0 && concepts[n].extent().shut > 0;
         let idle = (0..used.len()).filter(emptied).collect();
         let (whole, bound): (Vec<&NeuronIndex>, Vec<&NeuronIndex>) =
             (used.iter()).partition(|index| index.provenance().scope == Scope::Prompt);

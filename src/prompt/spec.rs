@@ -52,7 +52,7 @@ pub struct PromptSpec {
 
 impl PromptSpec {
     /// The phrases of the marked subjects of which it has no words.
-    pub fn missing(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &str> {
         let missing = |phrase: &&str| occurrences(self.weighted.text(), phrase).is_empty();
         let subjects = self.marks.subjects.iter().map(String::as_str);
         subjects.filter(missing)

@@ -10,8 +10,8 @@ use super::ui::Ui;
 /// Which pictures files and folders hold.
 pub(crate) fn list(paths: &[PathBuf], ui: &Ui) -> anyhow::Result<PhotoList> {
     let list = cones::list_images(paths)?;
-    if let Some(note) = list.left_out_note() {
-        ui.note(&note);
+    if let Some(note) = &list.note {
+        ui.note(note);
     }
     Ok(list)
 }
@@ -26,8 +26,8 @@ pub(crate) fn read(list: PhotoList, keep: u64, ui: &Ui) -> anyhow::Result<Photos
     let mut meter = ui.meter("reading photos");
     let photos = list.read(keep, |done, total| meter.set(done, total, "photos"))?;
     meter.finish();
-    if let Some(twins) = photos.twins_note() {
-        ui.warn(&twins);
+    if let Some(note) = &photos.note {
+        ui.warn(note);
     }
     Ok(photos)
 }

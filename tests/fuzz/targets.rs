@@ -93,14 +93,11 @@ pub(super) fn site(projection: &str) -> Site {
 }
 
 fn index(scope: Scope) -> NeuronIndex {
-    let mut index = NeuronIndex::new(plan(scope, &[("density", "0.1")])).unwrap();
-    for (projection, step) in [("to_k", 97), ("to_v", 7)] {
+    let sites = [("to_k", 97), ("to_v", 7)].map(|(projection, step)| {
         let neurons = (0..512).filter(|i| i % step < 2).collect();
-        index
-            .insert(site(projection), NeuronSet::new([16, 32], neurons).unwrap())
-            .unwrap();
-    }
-    index
+        (site(projection), NeuronSet::new([16, 32], neurons).unwrap())
+    });
+    NeuronIndex::new(plan(scope, &[("density", "0.1")]), sites).unwrap()
 }
 
 #[test]
@@ -108,9 +105,8 @@ fn indices() {
     let [dog, words] = [Scope::Prompt, Scope::Words].map(index);
     let mut cat = plan(Scope::Words, &[("density", "0.1")]);
     cat.subjects[0].noun = "cat".to_owned();
-    let mut cat = NeuronIndex::new(cat).unwrap();
     let neurons = NeuronSet::new([16, 32], vec![0, 5, 511]).unwrap();
-    cat.insert(site("to_v"), neurons).unwrap();
+    let cat = NeuronIndex::new(cat, [(site("to_v"), neurons)]).unwrap();
     let both = NeuronIndex::union(&[&words, &cat]).unwrap();
     let corpus = [&dog, &words, &both].map(|index| index.to_bytes().unwrap());
     let sealed = |bytes: &mut Vec<u8>| {

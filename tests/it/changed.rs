@@ -16,8 +16,9 @@ use cones::index::Subject;
 use cones::model::Clip;
 use cones::{Error, Pipeline, SampleOptions};
 
-use super::cli::golden;
-use super::configs::{change, copy, load};
+use super::cli::copy;
+use super::cli::{golden, square};
+use super::configs::{change, load};
 use super::foreign::{UNET, WEIGHTS, model};
 
 /// Ways to change a file under a program that has mapped it, none of which may make it shorter: that ends the program.
@@ -62,7 +63,7 @@ fn weights_that_change_in_use_are_noticed() {
                 sampler: "ddim".parse().unwrap(),
                 steps: 1,
                 guidance: 1.0,
-                size: Some(cones::Size::square(16)),
+                size: Some(square(16)),
                 ..SampleOptions::default()
             };
             model.draw("a dog", &options, &[1], |_| Ok(())).unwrap();

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use cones::Size;
 use serde_json::Value;
 
 pub(super) fn repository() -> &'static Path {
@@ -53,6 +54,14 @@ pub(super) fn fails(dir: &Path, args: &[&str], code: i32) -> String {
     stderr
 }
 
+/// As wide as high.
+pub(super) fn square(side: usize) -> Size {
+    Size {
+        width: side,
+        height: side,
+    }
+}
+
 pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
@@ -86,6 +95,35 @@ pub(super) fn find_learned(dir: &Path, noun: &str, seed: &str, extra: &[&str]) -
     args.extend(extra);
     args.push(&photos);
     json(&ok(dir, &args))
+}
+
+/// A concept `dog.idx` of this density, with all scores.
+pub(super) fn find_scored(dir: &Path, density: &str) {
+    let extra = ["--density", density, "--scores", "dog.scores"];
+    find(dir, "dog", "1", &extra);
+}
+
+/// `cones eval` of a miniature model, whose figures say nothing but are soon there.
+pub(super) fn quick_eval(model: &str, encoder: &str) -> Vec<&'static str> {
+    let path = |path: &str| -> &'static str { golden(path).leak() };
+    let inputs = [
+        ["--model", path(model)],
+        ["--images", path("photos/subject")],
+        ["--encoder", path(encoder)],
+        ["--class-images", path("photos/class")],
+        ["--steps", "2"],
+    ];
+    [&["eval"], &inputs.concat()[..]].concat()
+}
+
+/// What `eval` prints, and whether its answer is yes.
+pub(super) fn answer(dir: &Path, args: &[&str]) -> (String, bool) {
+    let output = cones(dir, args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.stdout.is_empty(), "cones {args:?}: {stderr}");
+    let code = output.status.code().unwrap();
+    assert!(code < 2, "cones {args:?}: {stderr}");
+    (String::from_utf8(output.stdout).unwrap(), code == 0)
 }
 
 #[test]
@@ -284,7 +322,7 @@ fn damaged_models_are_named() {
     ];
     for (i, (file, from, to, part)) in cases.iter().enumerate() {
         let model = dir.path().join(format!("model{i}"));
-        copy_folder(Path::new(&original), &model);
+        copy(Path::new(&original), &model);
         let path = model.join(file);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{file} has no {from}");
@@ -307,7 +345,7 @@ fn damaged_models_are_named() {
         .enumerate()
     {
         let model = dir.path().join(format!("cut{i}"));
-        copy_folder(Path::new(&original), &model);
+        copy(Path::new(&original), &model);
         std::fs::write(model.join(weights), &bytes[..cut]).unwrap();
         let error = fails(
             dir.path(),
@@ -318,13 +356,14 @@ fn damaged_models_are_named() {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// A copy of a folder.
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy_folder(&path, &target);
+            copy(&path, &target);
         } else {
             std::fs::copy(&path, &target).unwrap();
         }

@@ -14,23 +14,10 @@ use cones::model::Clip;
 use cones::{Error, Pipeline, SampleOptions};
 use serde_json::{Map, Value};
 
+use crate::cli::{copy, square};
+
 pub(super) fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-/// A copy of a folder.
-pub(super) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (from, to) = {
-            let name = entry.unwrap().file_name();
-            (from.join(&name), to.join(&name))
-        };
-        match from.is_dir() {
-            true => copy(&from, &to),
-            false => drop(std::fs::copy(&from, &to).unwrap()),
-        }
-    }
 }
 
 /// A model with one of its configuration files changed.
@@ -71,7 +58,7 @@ impl Variants {
             sampler: sampler.parse().unwrap(),
             steps: 2,
             guidance: 7.5,
-            size: Some(cones::Size::square(16)),
+            size: Some(square(16)),
             ..SampleOptions::default()
         };
         let drawn =
@@ -299,7 +286,7 @@ fn sizes_as_stable_diffusion_pipeline_has_them() {
         });
         assert_eq!(
             load(&folder).unwrap().size,
-            cones::Size::square(pixels),
+            square(pixels),
             "{size} of {version}"
         );
     }

@@ -176,7 +176,7 @@ fn a_learned_concept_draws_its_subjects_and_random_neurons_draw_none() {
     ok(dir, &["merge", "dog.idx", "bear.idx", "-o", "pair.idx"]);
     let pair = NeuronIndex::read(&dir.join("pair.idx")).unwrap();
     let control = random_control(&pair, 0).unwrap();
-    assert_eq!(control.shut(), pair.shut());
+    assert_eq!(control.extent().shut, pair.extent().shut);
     control.write(&dir.join("random.idx")).unwrap();
 
     let judge = judge();

@@ -1,30 +1,11 @@
 //! `cones eval`, as a user runs it and as a library.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
 use serde_json::Value;
 
-use crate::cli::{cones, fails, find, golden, json, ok, repository};
-
-/// Arguments for a miniature model, whose figures say nothing but are soon there.
-fn eval<'a>(model: &'a str, photos: &'a str, encoder: &'a str, class: &'a str) -> Vec<&'a str> {
-    let inputs = ["--model", model, "--images", photos, "--encoder", encoder];
-    let fast = ["--class-images", class, "--steps", "2"];
-    [&["eval"], &inputs[..], &fast].concat()
-}
+use crate::cli::{answer, fails, find, find_scored, golden, json, ok, quick_eval, repository};
 
 const FEW: [&str; 4] = ["--count", "3", "--loss-draws", "2"];
-
-/// What `eval` prints, and whether its answer is yes.
-pub(super) fn answer(dir: &Path, args: &[&str]) -> (String, bool) {
-    let output = cones(dir, args);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.stdout.is_empty(), "cones {args:?}: {stderr}");
-    let code = output.status.code().unwrap();
-    assert!(code < 2, "cones {args:?}: {stderr}");
-    (String::from_utf8(output.stdout).unwrap(), code == 0)
-}
 
 fn without_memory(mut report: Value) -> Value {
     report["peak_memory_bytes"] = Value::Null;
@@ -39,20 +20,13 @@ fn numbers(value: &Value) -> Vec<f64> {
 fn figures_are_paired_and_repeatable() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    find(
-        dir,
-        "dog",
-        "1",
-        &["--density", "20%", "--scores", "dog.scores"],
-    );
-    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
-    let (encoder, class) = (golden("clip/new"), golden("photos/class"));
+    find_scored(dir, "20%");
     std::fs::write(
         dir.join("prompts.txt"),
         "a {} on a street\n\na photo at night\n",
     )
     .unwrap();
-    let base = eval(&model, &photos, &encoder, &class);
+    let base = quick_eval("models/sd1-f32", "clip/new");
     let run = |extra: &[&str]| {
         let args = [&base[..], &FEW, &["dog.idx", "--json"], extra].concat();
         let (report, yes) = answer(dir, &args);
@@ -142,7 +116,15 @@ fn figures_are_paired_and_repeatable() {
     // What is drawn is what `generate` draws, shut or not.
     let generate = |output: &str, concepts: &[&str]| {
         let args = [
-            "generate", "--model", &model, "--steps", "2", "--seed", "5", "-o", output,
+            "generate",
+            "--model",
+            &golden("models/sd1-f32"),
+            "--steps",
+            "2",
+            "--seed",
+            "5",
+            "-o",
+            output,
         ];
         let prompt = ["a sks dog on a street", "--raw-prompt"];
         ok(dir, &[&args[..], &prompt, concepts].concat());
@@ -188,15 +170,8 @@ fn figures_are_paired_and_repeatable() {
 fn a_sweep_has_a_row_for_each_dose() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    find(
-        dir,
-        "dog",
-        "1",
-        &["--density", "2%", "--scores", "dog.scores"],
-    );
-    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
-    let (encoder, class) = (golden("clip/legacy"), golden("photos/class"));
-    let base = eval(&model, &photos, &encoder, &class);
+    find_scored(dir, "2%");
+    let base = quick_eval("models/sd1-f32", "clip/legacy");
     let sweep = [
         "dog.idx",
         "--scores",
@@ -244,9 +219,7 @@ fn mistakes_are_told_before_anything_is_drawn() {
     find(dir, "cat", "2", &["--token", "zwx"]);
     ok(dir, &["merge", "dog.idx", "cat.idx", "-o", "pair.idx"]);
     std::fs::write(dir.join("empty.txt"), "\n").unwrap();
-    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
-    let (encoder, class) = (golden("clip/new"), golden("photos/class"));
-    let base = eval(&model, &photos, &encoder, &class);
+    let base = quick_eval("models/sd1-f32", "clip/new");
     let refused = |extra: &[&str], code: i32, part: &str| {
         let error = fails(dir, &[&base[..], extra].concat(), code);
         assert!(error.contains(part), "{extra:?}: {error}");
@@ -299,13 +272,13 @@ fn mistakes_are_told_before_anything_is_drawn() {
     .concat();
     assert_eq!(json(&answer(dir, &pair).0)["token"], "zwx");
 
+    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
     let bare = ["eval", "--model", &model, "--images", &photos, "dog.idx"];
     let error = fails(dir, &bare, 1);
     assert!(error.contains("--encoder DIR"), "{error}");
-    let other = golden("models/sd1-f16");
     let error = fails(
         dir,
-        &eval(&other, &photos, &encoder, &class)
+        &quick_eval("models/sd1-f16", "clip/new")
             .into_iter()
             .chain(["dog.idx"])
             .collect::<Vec<_>>(),

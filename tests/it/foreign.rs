@@ -14,8 +14,9 @@ use cones::checkpoint::Source;
 use cones::index::NeuronIndex;
 use cones::model::Clip;
 
+use super::cli::copy;
 use super::cli::golden;
-use super::configs::{copy, load};
+use super::configs::load;
 
 pub(super) const UNET: &str = "unet/diffusion_pytorch_model.fp16.safetensors";
 pub(super) const WEIGHTS: [&str; 3] = [

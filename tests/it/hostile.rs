@@ -61,7 +61,8 @@ fn read(bytes: &[u8], what: &str) -> Result<NeuronIndex> {
     assert!(time <= TIME, "{what}: {time:?} for a file of {length}");
     if let Ok(index) = &result {
         for (_, set) in index.sites() {
-            let (indices, weight_count) = (set.indices(), set.weight_count());
+            let ([out, input], indices) = (set.shape(), set.indices());
+            let weight_count = u64::from(out) * u64::from(input);
             assert!(indices.is_sorted_by(|a, b| a < b), "{what}");
             assert!(
                 indices
@@ -160,7 +161,10 @@ fn small_files_with_great_claims() {
     // Every bit an index: the most that a file can hold for its size.
     let dense = [&[1][..], &vec![0; 1 << 18]].concat();
     assert_eq!(
-        read(&bomb(&base, &dense, 1 << 21), "dense").unwrap().shut(),
+        read(&bomb(&base, &dense, 1 << 21), "dense")
+            .unwrap()
+            .extent()
+            .shut,
         1 << 21
     );
     // The claimed count bounds what is allocated.

@@ -37,7 +37,7 @@ pub(crate) fn site(block: &str, projection: &str) -> Site {
 /// A concept with sites from empty to dense.
 pub(crate) fn concept(noun: &str, seed: u64) -> NeuronIndex {
     let mut random = Random(seed);
-    let mut index = NeuronIndex::new(Provenance {
+    let provenance = Provenance {
         model: "pocket".to_owned(),
         fingerprint: "0f".repeat(32),
         architecture: Some("pocket".to_owned()),
@@ -54,58 +54,49 @@ pub(crate) fn concept(noun: &str, seed: u64) -> NeuronIndex {
         seed: Some(seed),
         pictures: vec!["5a".repeat(32), "a5".repeat(32)],
         ..Provenance::default()
-    })
-    .unwrap();
+    };
+    let mut sites = Vec::new();
     let blocks = ["down_blocks.0", "mid_block", "up_blocks.1", "up_blocks.10"];
     for (block, percent) in blocks.into_iter().zip([0, 1, 5, 40]) {
         for projection in ["to_k", "to_v"] {
             let indices = (0..24 * 32)
                 .filter(|_| random.below(100) < percent)
                 .collect();
-            index
-                .insert(
-                    site(block, projection),
-                    NeuronSet::new([24, 32], indices).unwrap(),
-                )
-                .unwrap();
+            let set = NeuronSet::new([24, 32], indices).unwrap();
+            sites.push((site(block, projection), set));
         }
     }
-    index
+    NeuronIndex::new(provenance, sites).unwrap()
 }
 
 /// The same, with a value at each neuron.
 pub(crate) fn tuned(index: &NeuronIndex, seed: u64) -> NeuronIndex {
     let mut random = Random(seed);
-    let mut tuned = NeuronIndex::new(index.provenance().clone()).unwrap();
-    for (site, set) in index.sites() {
+    let sites = index.sites().map(|(site, set)| {
         let values = set
             .indices()
             .iter()
             .map(|_| random.below(0x7c00) as u16)
             .collect();
-        tuned
-            .insert(site.clone(), set.clone().with_values(values).unwrap())
-            .unwrap();
-    }
-    tuned
+        (site.clone(), set.clone().with_values(values).unwrap())
+    });
+    NeuronIndex::new(index.provenance().clone(), sites).unwrap()
 }
 
 #[test]
 fn python_reads_the_same_indices() {
     let folder = tempfile::tempdir().unwrap();
-    let mut large = concept("dog", 1);
     // Every length of remainder, and the greatest index there can be.
-    for (at, shape) in [[64, 100], [1000, 100], [1000, 10_000], [65_536, 65_536]]
-        .into_iter()
-        .enumerate()
-    {
+    let shapes = [[64, 100], [1000, 100], [1000, 10_000], [65_536, 65_536]];
+    let more = shapes.into_iter().enumerate().map(|(at, shape)| {
         let last = shape[0] as u64 * shape[1] as u64 - 1;
         let indices = (0..50).map(|i| (last * i * i / 2401) as u32).collect();
         let site = site(&format!("up_blocks.{}", at + 20), "to_k");
-        large
-            .insert(site, NeuronSet::new(shape, indices).unwrap())
-            .unwrap();
-    }
+        (site, NeuronSet::new(shape, indices).unwrap())
+    });
+    let few = concept("dog", 1);
+    let sites = few.sites().map(|(site, set)| (site.clone(), set.clone()));
+    let large = NeuronIndex::new(few.provenance().clone(), sites.chain(more)).unwrap();
     for (name, index) in [("plain", &large), ("tuned", &tuned(&large, 2))] {
         let path = folder.path().join(name);
         index.write(&path).unwrap();

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use cones::SampleOptions;
 use cones::checkpoint::{OpenOptions, Source};
-use cones::{SampleOptions, Size};
 use serde_json::{Value, json};
 
-use super::cli::{cones, fails, golden};
-use super::configs::{change, copy, load};
+use super::cli::copy;
+use super::cli::{cones, fails, golden, square};
+use super::configs::{change, load};
 use super::published;
 use super::single_file::{single, write};
 
@@ -260,7 +261,7 @@ fn text_encoders_that_hold_more() {
     let drawn = |folder: &Path| {
         let options = SampleOptions {
             steps: 2,
-            size: Some(Size::square(16)),
+            size: Some(square(16)),
             ..SampleOptions::default()
         };
         let model = load(folder).unwrap();

@@ -7,8 +7,7 @@ use std::path::Path;
 use cones::index::{NeuronIndex, NeuronSet, Site};
 use serde_json::Value;
 
-use super::cli::{fails, find, find_learned, golden, json, ok, repository};
-use super::eval::answer;
+use super::cli::{answer, fails, find, find_learned, golden, json, ok, repository};
 
 /// The shape and the neurons of every site, by name.
 type Sets = BTreeMap<String, ([u32; 2], Vec<u32>)>;

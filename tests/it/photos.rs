@@ -49,7 +49,8 @@ fn pictures_are_turned_as_pillow_turns_them() {
     let read = |bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
         let picture = Picture::read(&file, None).unwrap();
-        RgbImage::from_raw(picture.width(), picture.height(), picture.rgb().to_vec()).unwrap()
+        let Size { width, height } = picture.size();
+        RgbImage::from_raw(width as u32, height as u32, picture.rgb().to_vec()).unwrap()
     };
     let (upright, of_jpeg) = (read(&png), read(&jpeg));
     let mut turns = 0;
@@ -141,7 +142,7 @@ fn pictures_of_two_hundred_megapixels_are_read() {
         }
     }
     let whole = Picture::read(&path, None).unwrap();
-    assert_eq!((whole.width(), whole.height()), (8000, 6000));
+    assert_eq!(whole.size().to_string(), "8000x6000");
 }
 
 /// What is more than is read is said to be so, with the limit; it is not called damaged.

@@ -15,6 +15,8 @@ use cones::{Pipeline, SampleOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cli::square;
+
 /// The last rounding is to 8 bits, and the steps before it amplify rounding.
 const PIXEL: u8 = 2;
 
@@ -127,7 +129,7 @@ fn a_picture_of_each_published_shape_is_that_of_diffusers() {
             steps: number("steps") as usize,
             guidance: settings["guidance"].as_f64().unwrap(),
             negative: Some(text("negative").into()),
-            size: Some(cones::Size::square(number("size") as usize)),
+            size: Some(square(number("size") as usize)),
             ..SampleOptions::default()
         };
         let drawn = pipeline

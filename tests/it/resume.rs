@@ -39,7 +39,8 @@ impl Observer for Stop {
 
     fn between_steps(&mut self, moment: &Moment) -> Result<()> {
         self.taken += 1;
-        self.kept = moment.state()?.to_bytes()?;
+        self.kept.clear();
+        moment.state()?.write(&mut self.kept).unwrap();
         match moment.step.step + 1 == self.after {
             true => Err(Error::Interrupted),
             false => Ok(()),
@@ -108,7 +109,7 @@ fn finding(method: &Method, observer: &mut Stop) -> Results {
         class,
     };
     let found = find(&mut pipeline(), plan, photos("photos/subject"), observer)?;
-    assert!(found.index.shut() > 0);
+    assert!(found.index.extent().shut > 0);
     assert_eq!(
         found.index.provenance().settings["steps"],
         found.steps.len().to_string()

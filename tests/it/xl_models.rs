@@ -8,8 +8,9 @@ use cones::index::{NeuronIndex, Site};
 use serde_json::json;
 
 use super::cli;
+use super::cli::copy;
 use super::cli::ok;
-use super::configs::{change, copy, golden as golden_dir, load};
+use super::configs::{change, golden as golden_dir, load};
 
 /// What is of XL's family and cannot be computed right is refused by what it is.
 #[test]

@@ -71,7 +71,7 @@ pub(super) fn list(args: &EvalArgs, ui: &Ui) -> anyhow::Result<Vec<Listed>> {
         if images.is_empty() {
             bail!(
                 "no photos of `{}`, the subject of `{}`: give them with `--images {}=DIR`",
-                subject.phrase(),
+                subject,
                 name(path),
                 subject.noun
             );

@@ -40,7 +40,7 @@ impl Report<'_> {
 /// What is the same in all lines of an arm.
 fn start(outcome: &Outcome, arm: &Arm) -> String {
     let density = arm.density.map_or_else(String::new, |d| d.to_string());
-    let (index, subject) = (field(&outcome.label), field(&outcome.subject.phrase()));
+    let (index, subject) = (field(&outcome.label), field(&outcome.subject.to_string()));
     format!("{index},{subject},{density},{}", arm.key)
 }
 

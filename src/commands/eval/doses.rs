@@ -42,7 +42,10 @@ pub(super) fn doses(
             .with_context(|| index.clone())?;
         for dose in &doses {
             pipeline.check_sites(&dose.index)?;
-            if dose.index.shut() == 0 && case.index.shut() > 0 && args.layers.is_some() {
+            if dose.index.extent().shut == 0
+                && case.index.extent().shut > 0
+                && args.layers.is_some()
+            {
                 ui.warn(&format!(
                     "{index} has no neurons in these layers: it changes nothing"
                 ));

@@ -110,7 +110,7 @@ impl Report<'_> {
         dose: &Measured,
         more: [(&str, Value); N],
     ) -> anyhow::Result<Map<String, Value>> {
-        let index = &dose.dose.index;
+        let extent = dose.dose.index.extent();
         let mut conditions = json!({"shut": self.condition(&dose.shut.values)?});
         let mut differences = json!({"shut_minus_plain": self.condition(&dose.against_plain)?});
         if !dose.controls.is_empty() {
@@ -130,9 +130,9 @@ impl Report<'_> {
             conditions[name] = value;
         }
         let mut found = json!({
-            "density": index.density(),
-            "shut": index.shut(),
-            "total": index.total(),
+            "density": extent.density,
+            "shut": extent.shut,
+            "total": extent.total,
             "conditions": conditions,
             "differences": differences,
         });

@@ -32,7 +32,7 @@ fn record(plan: &EvalPlan, pipeline: &Pipeline, pictures: &[String]) -> anyhow::
         .map(|p| format!("{}\n{}", p.used, p.described))
         .collect();
     let more = [
-        ("subject", plan.subject.phrase()),
+        ("subject", plan.subject.to_string()),
         ("prompts", prompts.join("\n")),
         ("indices", doses),
         ("pictures", pictures.join(",")),

@@ -52,7 +52,7 @@ impl Outcome {
             ];
             arms.extend(all.into_iter().filter_map(|(key, values)| {
                 let values = values.filter(|values| !values.is_empty())?;
-                let density = Some(dose.dose.index.density());
+                let density = Some(dose.dose.index.extent().density);
                 Some(Arm {
                     density,
                     ..arm(key, values)
@@ -126,7 +126,7 @@ impl Report<'_> {
     /// What was compared.
     fn head(&self, outcome: &Outcome) -> String {
         let Setting { global, args, .. } = self.setting;
-        let subject = escaped(&outcome.subject.phrase());
+        let subject = escaped(&outcome.subject.to_string());
         let mut head = format!(
             "{}: {subject}, {}; {} under each condition, {}, seeds from {}\n",
             escaped(&name(&outcome.path)),
@@ -136,7 +136,7 @@ impl Report<'_> {
             global.seed,
         );
         if let Some(dose) = outcome.lone() {
-            let index = &dose.dose.index;
+            let extent = dose.dose.index.extent();
             let sets = match args.controls {
                 0 => String::new(),
                 1 => "; random: as many in each site".to_owned(),
@@ -146,9 +146,9 @@ impl Report<'_> {
             let layers = layers.map_or_else(String::new, |layers| format!(" in {layers}"));
             head.push_str(&format!(
                 "{} of {} neurons{layers} shut ({:.2} %){sets}\n",
-                thousands(index.shut()),
-                thousands(index.total()),
-                100.0 * index.density(),
+                thousands(extent.shut),
+                thousands(extent.total),
+                100.0 * extent.density,
             ));
         }
         head

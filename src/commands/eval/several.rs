@@ -65,7 +65,7 @@ impl Report<'_> {
         lines.push(String::new());
         for (outcome, name) in self.outcomes.iter().zip(&names) {
             if let Some(verdict) = &outcome.figures.verdict {
-                let subject = escaped(&outcome.subject.phrase());
+                let subject = escaped(&outcome.subject.to_string());
                 lines.push(format!("{name}, {subject}: {verdict}."));
             }
         }

@@ -45,7 +45,7 @@ impl Report<'_> {
         if let Some(verdict) = &outcome.figures.verdict {
             lines.push(format!(
                 "\nDoes it bring out {}? {verdict}.",
-                escaped(&outcome.subject.phrase())
+                escaped(&outcome.subject.to_string())
             ));
         }
         Ok(lines.join("\n"))
@@ -84,7 +84,11 @@ impl Report<'_> {
         };
         condition("plain".to_owned(), 0, &outcome.figures.plain.values)?;
         for dose in &outcome.figures.doses {
-            condition(share(dose), dose.dose.index.shut(), &dose.shut.values)?;
+            condition(
+                share(dose),
+                dose.dose.index.extent().shut,
+                &dose.shut.values,
+            )?;
         }
         lines.push(format!(
             "\n{:>8}  {:30}{:30}{}",
@@ -118,7 +122,7 @@ fn line([share, neurons, clip_i, others @ ..]: [&str; 8]) -> String {
 }
 
 pub(super) fn share(dose: &Measured) -> String {
-    format!("{:.2} %", 100.0 * dose.dose.index.density())
+    format!("{:.2} %", 100.0 * dose.dose.index.extent().density)
 }
 
 /// `0.8123 (0.7901 to 0.8312)`

@@ -117,7 +117,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     for risk in risks(&pipeline, &plan.subject)? {
         ui.warn(&risk);
     }
-    let record = plan.record(&pipeline, &photos)?;
+    let record = prepared.record(&pipeline)?;
     let most = prepared.state_bytes;
     let unfinished = Unfinished::open(&ui, &output, record, args.restart, most)?;
     class_images::check(&plan.class, &pipeline, &ui)?;

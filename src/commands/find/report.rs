@@ -43,7 +43,8 @@ pub(super) fn report(
     left_out: &[LeftOut],
 ) -> anyhow::Result<()> {
     let index = &found.index;
-    if index.shut() == 0 {
+    let extent = index.extent();
+    if extent.shut == 0 {
         ui.warn("no neuron was chosen: lower --threshold or take more --steps");
     }
     let stability = found.stability;
@@ -55,9 +56,9 @@ pub(super) fn report(
                 "token": provenance.subjects[0].token,
                 "method": provenance.method,
                 "scope": provenance.scope,
-                "shut": index.shut(),
-                "total": index.total(),
-                "density": index.density(),
+                "shut": extent.shut,
+                "total": extent.total,
+                "density": extent.density,
                 "stability": stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
                 "seed": provenance.seed,
                 "steps": steps(&found.steps),
@@ -74,9 +75,9 @@ pub(super) fn report(
     let mut text = format!(
         "{}: {} of {} neurons shut ({:.2} %), {} bytes, {taken}",
         escaped(&name(output)),
-        thousands(index.shut()),
-        thousands(index.total()),
-        100.0 * index.density(),
+        thousands(extent.shut),
+        thousands(extent.total),
+        100.0 * extent.density,
         thousands(bytes),
     );
     if let Some(stability) = stability {

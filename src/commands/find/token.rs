@@ -50,8 +50,8 @@ pub(super) fn subject(
         }
     }
     let taken = |token: &&str| {
-        let key = fold(&with(token).phrase());
-        let is = |subject: &Subject| fold(&subject.phrase()) == key;
+        let key = fold(&with(token).to_string());
+        let is = |subject: &Subject| fold(&subject.to_string()) == key;
         others.iter().find(|(_, plan)| plan.subjects.iter().any(is))
     };
     match TOKENS.iter().find(|token| taken(token).is_none()) {
@@ -60,7 +60,7 @@ pub(super) fn subject(
                 ui.note(&format!(
                     "this is `{free} {noun}`: `{}` has other photos of a `{}`",
                     name(path),
-                    with(TOKENS[0]).phrase()
+                    with(TOKENS[0])
                 ));
             }
             Ok(with(free))

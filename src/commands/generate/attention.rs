@@ -90,7 +90,7 @@ pub(super) fn subjects(
     Concept::names_in(prompt.weighted.text(), concepts).map_err(|subject| {
         anyhow!(
             "{option}: expected `{}` or `{}` in the prompt, found neither; leave out --raw-prompt",
-            subject.phrase(),
+            subject,
             subject.noun
         )
     })

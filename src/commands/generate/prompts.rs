@@ -118,7 +118,7 @@ pub(super) fn placed(
     args: &GenerateArgs,
     ui: &Ui,
 ) -> anyhow::Result<Vec<PromptSpec>> {
-    let mut specs = Vec::new();
+    let (mut specs, mut cut) = (Vec::new(), Vec::new());
     for given in &prompts.each {
         let mut spec = match args.raw_prompt {
             true => PromptSpec {
@@ -132,28 +132,25 @@ pub(super) fn placed(
         if spec.weighted.text() != given.text() {
             ui.note(&format!("prompt: {}", spec.weighted));
         }
-        for phrase in spec.missing() {
+        let lost = pipeline.lost(&spec)?;
+        for phrase in lost.phrases {
             ui.warn(&format!(
                 "`{phrase}` is not in the prompt: its neurons are shut at these words only, so that they change \
                  nothing"
             ));
         }
+        cut.extend(lost.cut);
         specs.push(spec);
     }
-    if !args.long_prompt {
-        for text in specs
-            .iter()
-            .map(|spec| &spec.weighted)
-            .chain(&prompts.negative)
-        {
-            if let Some(cut) = pipeline.cut(text)? {
-                ui.warn(&format!(
-                    "a prompt does not fit into the model's text length: its last {} tokens are cut, \"{}\"; \
-                     --long-prompt takes all",
-                    cut.tokens, cut.text
-                ));
-            }
-        }
+    if let Some(negative) = prompts.negative.as_ref().filter(|_| !args.long_prompt) {
+        cut.extend(pipeline.lost(&negative.clone().into())?.cut);
+    }
+    for cut in cut {
+        ui.warn(&format!(
+            "a prompt does not fit into the model's text length: its last {} tokens are cut, \"{}\"; --long-prompt \
+             takes all",
+            cut.tokens, cut.text
+        ));
     }
     Ok(specs)
 }

@@ -17,7 +17,7 @@ fn cell(count: &BlockCount) -> String {
 }
 
 pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> anyhow::Result<()> {
-    let p = index.provenance();
+    let (p, extent) = (index.provenance(), index.extent());
     let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
     writeln!(text, "{}", escaped(&name(path)))?;
     writeln!(
@@ -52,11 +52,10 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
     };
     writeln!(text, "  scope        {}: {at}", p.scope)?;
     for part in &p.merged_from {
-        let subjects: Vec<String> = part.subjects.iter().map(|s| s.phrase()).collect();
         writeln!(
             text,
             "  merged from  {} ({}, {})",
-            escaped(&subjects.join(", ")),
+            escaped(&Subject::phrases(&part.subjects)),
             count(part.shut as usize, "neuron"),
             escaped(&part.method)
         )?;
@@ -64,11 +63,11 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
     writeln!(
         text,
         "  shut         {} of {} neurons ({:.2} %), {} bytes; dense f32 would be {}",
-        thousands(index.shut()),
-        thousands(index.total()),
-        100.0 * index.density(),
+        thousands(extent.shut),
+        thousands(extent.total),
+        100.0 * extent.density,
         thousands(bytes),
-        thousands(4 * index.total()),
+        thousands(4 * extent.total),
     )?;
     writeln!(
         text,
@@ -88,7 +87,7 @@ pub(super) fn describe(text: &mut String, path: &Path, index: &NeuronIndex) -> a
 }
 
 pub(super) fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<Value> {
-    let p = index.provenance();
+    let (p, extent) = (index.provenance(), index.extent());
     let sites: serde_json::Map<String, Value> = index
         .sites()
         .map(|(site, n)| {
@@ -114,9 +113,9 @@ pub(super) fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<V
         "seed": p.seed,
         "sha256": index.sha256(),
         "tuned": index.is_tuned(),
-        "shut": index.shut(),
-        "total": index.total(),
-        "density": index.density(),
+        "shut": extent.shut,
+        "total": extent.total,
+        "density": extent.density,
         "sites": sites,
     }))
 }

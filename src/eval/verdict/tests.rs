@@ -23,7 +23,7 @@ fn verdict(n: usize, photos: [f64; 2], shut: [f64; 3], random: f64) -> Verdict {
     let photos = values(5, [photos[0], photos[1], 0.0]);
     let plain = values(n, [0.5, 0.2, 0.3]);
     let (shut, control) = (values(n, shut), values(n, [random, 0.2, 0.3]));
-    let index = NeuronIndex::new(Provenance {
+    let provenance = Provenance {
         model: "m".to_owned(),
         fingerprint: "a".repeat(64),
         subjects: vec![Subject {
@@ -32,8 +32,8 @@ fn verdict(n: usize, photos: [f64; 2], shut: [f64; 3], random: f64) -> Verdict {
         }],
         method: "paper".to_owned(),
         ..Provenance::default()
-    })
-    .unwrap();
+    };
+    let index = NeuronIndex::new(provenance, []).unwrap();
     let dose = Measured {
         against_plain: differences(&shut, &plain),
         against_control: differences(&shut, &control),

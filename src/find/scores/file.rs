@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::files::{hex, read_up_to};
-use crate::index::{NeuronIndex, Provenance, Site};
+use crate::index::{Provenance, Site};
 use crate::shown::shown;
 use crate::{Error, Result};
 
@@ -211,7 +211,7 @@ fn about(header: &[u8]) -> Result<Option<About>> {
             found,
         ));
     }
-    NeuronIndex::new(about.plan.clone())?; // that no text in it is too long, or steers a terminal
+    about.plan.check()?; // that no text in it is too long, or steers a terminal
     Ok(Some(about))
 }
 

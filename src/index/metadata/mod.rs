@@ -35,7 +35,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec::Coded;
-use super::concept::NeuronIndex;
+use super::concept::{Extent, NeuronIndex};
 use super::container;
 use super::container::{Dtype, Strings, Tensor, Tensors};
 use super::owners;
@@ -88,7 +88,7 @@ impl NeuronIndex {
             };
             return Err(mismatch.into());
         }
-        let mut index = Self::new(provenance(&strings)?)?;
+        let mut index = Self::new(provenance(&strings)?, [])?;
         let shapes: BTreeMap<String, [u32; 2]> = json(&strings, "shapes")?;
         let shut: u64 = json(&strings, "shut")?;
         let (mut left, owners) = (shut, index.provenance().owners());
@@ -202,14 +202,15 @@ fn strings(index: &NeuronIndex, sha256: &str) -> Strings {
         .sites()
         .map(|(site, set)| (site.as_str(), set.shape()))
         .collect();
+    let Extent { shut, total, .. } = index.extent();
     let mut strings: Strings = [
         ("format", FORMAT.to_owned()),
         ("version", VERSION.to_owned()),
         ("model", own.model.clone()),
         ("fingerprint", own.fingerprint.clone()),
         ("shapes", to_json(&shapes)),
-        ("shut", index.shut().to_string()),
-        ("total", index.total().to_string()),
+        ("shut", shut.to_string()),
+        ("total", total.to_string()),
         ("subjects", to_json(&own.subjects)),
         ("subject", list(|subject| &subject.noun)),
         ("token", list(|subject| &subject.token)),

@@ -1,5 +1,7 @@
 //! What subjects are called: by their phrases, `TOKEN NOUN`, which a prompt must tell apart.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::{fold, is_common, occurrences};
@@ -21,15 +23,17 @@ pub struct Subject {
     pub token: String,
 }
 
-impl Subject {
-    /// What stands for the subject in a prompt: `sks dog`.
-    pub fn phrase(&self) -> String {
-        format!("{} {}", self.token, self.noun)
+/// What stands for the subject in a prompt: `sks dog`.
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.token, self.noun)
     }
+}
 
+impl Subject {
     /// The phrase in the form in which subjects are compared.
     pub(crate) fn key(&self) -> String {
-        fold(&self.phrase())
+        fold(&self.to_string())
     }
 
     /// The number of the subject that a name means: a whole phrase, or a noun that only one subject has.
@@ -62,35 +66,36 @@ impl Subject {
         Err(Error::value("subject", expected, found))
     }
 
-    /// For each subject the number of the one of these names that means it, if one does.
+    /// For each subject a name that means it alone, the shortest, and the number of the one of these names that means
+    /// it, if one does.
     ///
     /// # Errors
     /// If a name means no subject or several, or two mean one.
-    pub fn each_named(subjects: &[Self], names: &[&str]) -> Result<Vec<Option<usize>>> {
+    pub fn each_named(subjects: &[Self], names: &[&str]) -> Result<Vec<(String, Option<usize>)>> {
         let mut each: Vec<Option<usize>> = vec![None; subjects.len()];
         for (number, name) in names.iter().enumerate() {
             let subject = Self::named(subjects, name)?;
             if let Some(other) = each[subject].replace(number) {
-                let expected = format!("`{}` once", subjects[subject].phrase());
+                let expected = format!("`{}` once", subjects[subject].to_string());
                 let found = format!("{} and {}", shown(names[other]), shown(name));
                 return Err(Error::value("subject", expected, found));
             }
         }
-        Ok(each)
+        Ok(Self::short_names(subjects).into_iter().zip(each).collect())
     }
 
     /// A name for each subject that [`Subject::named`] takes: the noun if that is enough, else the phrase.
-    pub fn short_names(subjects: &[Self]) -> Vec<String> {
+    fn short_names(subjects: &[Self]) -> Vec<String> {
         let name = |(number, subject): (usize, &Self)| match *Self::meant(subjects, &subject.noun) {
             [one] if one == number => subject.noun.clone(),
-            _ => subject.phrase(),
+            _ => subject.to_string(),
         };
         subjects.iter().enumerate().map(name).collect()
     }
 
     /// The phrases of subjects, for a message: `sks dog, zwx cat`.
     pub fn phrases(subjects: &[Self]) -> String {
-        let phrases: Vec<String> = subjects.iter().map(Self::phrase).collect();
+        let phrases: Vec<String> = subjects.iter().map(Self::to_string).collect();
         phrases.join(", ")
     }
 
@@ -108,16 +113,16 @@ impl Subject {
     }
 
     /// What may go wrong in prompts of these subjects, a sentence for each: all of it is allowed.
-    pub fn risks(subjects: &[&Self]) -> Vec<String> {
+    pub(crate) fn risks(subjects: &[&Self]) -> Vec<String> {
         let mut risks = Vec::new();
         for subject in subjects {
-            let (phrase, token) = (subject.phrase(), &subject.token);
+            let (phrase, token) = (subject.to_string(), &subject.token);
             if is_common(token) {
                 risks.push(format!(
                     "`{phrase}`: `{token}` is a common word, so that prompts may say it without meaning the subject"
                 ));
             }
-            for longer in subjects.iter().map(|other| other.phrase()) {
+            for longer in subjects.iter().map(|other| other.to_string()) {
                 if fold(&longer) != fold(&phrase) && !occurrences(&longer, &phrase).is_empty() {
                     risks.push(format!(
                         "`{phrase}` is a part of `{longer}`: where a prompt has the longer one, it means that alone"
@@ -140,8 +145,8 @@ pub(crate) fn check_distinct(subjects: &[(&Subject, &str)]) -> Result<()> {
         return Err(IndexError::TooManySubjects { most, found }.into());
     }
     let shown = |(subject, file): (&Subject, &str)| match file {
-        "" => format!("`{}`", subject.phrase()),
-        file => format!("`{}` of `{file}`", subject.phrase()),
+        "" => format!("`{subject}`"),
+        file => format!("`{subject}` of `{file}`"),
     };
     let keys: Vec<String> = subjects.iter().map(|(subject, _)| subject.key()).collect();
     for (second, key) in keys.iter().enumerate() {

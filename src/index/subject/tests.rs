@@ -71,7 +71,7 @@ fn a_name_means_one_subject_or_none() {
         }
         // What messages offer is taken.
         for (number, name) in Subject::short_names(&all).iter().enumerate() {
-            for name in [name, &all[number].phrase()] {
+            for name in [name, &all[number].to_string()] {
                 assert_eq!(Subject::named(&all, name).unwrap(), number, "{name}");
             }
         }
@@ -82,7 +82,9 @@ fn a_name_means_one_subject_or_none() {
 fn names_for_all_are_each_used_once() {
     let all = subjects(&[("sks", "dog"), ("zwx", "dog"), ("sks", "cat")]);
     let each = |names: &[&str]| Subject::each_named(&all, names).map_err(|e| e.to_string());
-    assert_eq!(each(&["cat", "zwx dog"]), Ok(vec![None, Some(1), Some(0)]));
+    let named = [("sks dog", None), ("zwx dog", Some(1)), ("cat", Some(0))];
+    let named = named.map(|(name, number)| (name.to_owned(), number));
+    assert_eq!(each(&["cat", "zwx dog"]), Ok(named.into()));
     for (names, wants) in [
         (
             &["cat", "Sks  Cat"][..],
@@ -125,8 +127,8 @@ fn a_prompt_can_tell_subjects_apart() {
         let error = check_distinct(&[(&both[0], "a.idx"), (&both[1], "b.idx")]).unwrap_err();
         let text = error.to_string();
         for part in [
-            format!("`{}` of `a.idx`", both[0].phrase()),
-            format!("`{}` of `b.idx`", both[1].phrase()),
+            format!("`{}` of `a.idx`", both[0].to_string()),
+            format!("`{}` of `b.idx`", both[1].to_string()),
         ] {
             assert!(text.contains(&part), "{pair:?}: {text}");
         }

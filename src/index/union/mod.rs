@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
 use super::codec::Coded;
-use super::concept::NeuronIndex;
+use super::concept::{Extent, NeuronIndex};
 use super::provenance::{Provenance, Source};
 use super::set::NeuronSet;
 use super::site::Site;
@@ -20,7 +20,38 @@ use crate::{IndexError, Result};
 /// # Errors
 /// [`Error::Index`](crate::Error::Index) if a prompt cannot tell two of their subjects apart, naming both, or there are
 /// too many.
-pub fn distinct(indices: &[(&str, &NeuronIndex)]) -> Result<Vec<usize>> {
+pub fn distinct(indices: &[(&str, &NeuronIndex)]) -> Result<Distinct> {
+    let kept = kept(indices)?;
+    let first = |number: usize| {
+        kept.iter()
+            .copied()
+            .find(|&k| indices[k].1 == indices[number].1)
+    };
+    let twins = (0..indices.len()).filter_map(|number| Some((number, first(number)?)));
+    let subjects: Vec<&Subject> = kept
+        .iter()
+        .flat_map(|&k| &indices[k].1.provenance.subjects)
+        .collect();
+    Ok(Distinct {
+        twins: twins.filter(|(number, first)| first < number).collect(),
+        risks: Subject::risks(&subjects),
+        kept,
+    })
+}
+
+/// Indices to use together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Distinct {
+    /// The numbers of those that are used.
+    pub kept: Vec<usize>,
+    /// The numbers of those that are left out, each with that of the one that is the same.
+    pub twins: Vec<(usize, usize)>,
+    /// What may go wrong in prompts of their subjects, a sentence for each: all of it is allowed.
+    pub risks: Vec<String>,
+}
+
+/// The numbers of the indices that are used, whose subjects a prompt can tell apart.
+fn kept(indices: &[(&str, &NeuronIndex)]) -> Result<Vec<usize>> {
     let mut kept: Vec<usize> = Vec::new();
     let mut subjects: Vec<(&Subject, &str)> = Vec::new();
     let mut origins = HashSet::new();
@@ -64,7 +95,7 @@ impl NeuronIndex {
     /// them hold different values at one neuron, or if a prompt cannot tell their subjects apart, see [`distinct`].
     pub fn union(indices: &[&Self]) -> Result<Self> {
         let named: Vec<(&str, &Self)> = indices.iter().map(|&index| ("", index)).collect();
-        let distinct: Vec<&Self> = distinct(&named)?.into_iter().map(|i| indices[i]).collect();
+        let distinct: Vec<&Self> = kept(&named)?.into_iter().map(|i| indices[i]).collect();
         let [first, others @ ..] = distinct.as_slice() else {
             return Err(IndexError::NothingToMerge.into());
         };
@@ -172,11 +203,12 @@ fn merged(indices: &[&NeuronIndex]) -> Result<Provenance> {
         all.pictures.extend_from_slice(&own.pictures);
         // A plain merge is nothing but its parts; a tuned one is a thing of its own.
         if own.merged_from.is_empty() || index.is_tuned() {
+            let Extent { shut, total, .. } = index.extent();
             let source = Source {
                 subjects: own.subjects.clone(),
                 method: own.method.clone(),
-                shut: index.shut(),
-                total: index.total(),
+                shut,
+                total,
                 sha256: index.sha256(),
             };
             all.merged_from.push(source);

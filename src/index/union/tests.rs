@@ -37,7 +37,8 @@ fn all_subjects_and_parts_are_kept() {
     );
     assert_eq!(three.site(&site(0)).unwrap().indices(), [0, 1, 9]);
     assert_eq!(three.site(&site(1)).unwrap().indices(), [3, 4]);
-    assert_eq!((three.shut(), three.total()), (5, 34));
+    let extent = three.extent();
+    assert_eq!((extent.shut, extent.total), (5, 34));
     assert_eq!(three, NeuronIndex::union(&[&dog, &cat, &cup]).unwrap());
     let parts = &three.provenance().merged_from;
     assert_eq!(
@@ -61,15 +62,11 @@ fn all_subjects_and_parts_are_kept() {
 
 fn bound(noun: &str, sites: &[(Site, [u32; 2], &[u32])]) -> NeuronIndex {
     let everywhere = concept(noun, sites);
-    let mut index = NeuronIndex::new(Provenance {
+    let provenance = Provenance {
         scope: Scope::Words,
         ..everywhere.provenance.clone()
-    })
-    .unwrap();
-    for (site, set) in everywhere.sites {
-        index.insert(site, set).unwrap();
-    }
-    index
+    };
+    NeuronIndex::new(provenance, everywhere.sites).unwrap()
 }
 
 #[test]
@@ -120,12 +117,12 @@ fn other_models_and_shapes_are_refused() {
     );
     assert!(error.hint().is_some());
 
-    let other = NeuronIndex::new(Provenance {
+    let other = Provenance {
         fingerprint: "f".repeat(64),
         model: "big".to_owned(),
         ..concept("cat", &[]).provenance().clone()
-    });
-    let other = other.unwrap();
+    };
+    let other = NeuronIndex::new(other, []).unwrap();
     let error = NeuronIndex::union(&[&dog, &other]).unwrap_err();
     assert!(
         error.to_string().contains("(model `pocket`), found ffff"),

@@ -15,6 +15,9 @@ pub struct PhotoList {
     pub files: Vec<PathBuf>,
     /// What else is in the folders, without captions and what systems leave there.
     pub left_out: Vec<LeftOut>,
+    /// What a user may have meant to be read and was not: `5 photos; left out 1 HEIC, 1 folder: a.heic, more`. `None`
+    /// where everything is.
+    pub note: Option<String>,
 }
 
 /// A file or folder that is no picture to read.
@@ -83,6 +86,10 @@ pub fn list_images(paths: &[PathBuf]) -> Result<PhotoList> {
     photos.left_out.sort_by(|a, b| by_name(&a.path, &b.path));
     once(&mut photos.files, |file| file);
     once(&mut photos.left_out, |left| &left.path);
+    if !photos.left_out.is_empty() {
+        let read = counted(photos.files.len(), "photo");
+        photos.note = Some(format!("{read}; {}", left_out(&photos.left_out)));
+    }
     Ok(photos)
 }
 
@@ -178,15 +185,6 @@ pub(super) fn name(path: &Path) -> String {
         .unwrap_or(path.as_os_str())
         .to_string_lossy();
     name.escape_debug().to_string().replace("\\'", "'")
-}
-
-impl PhotoList {
-    /// What a user may have meant to be read and was not: `5 photos; left out 1 HEIC, 1 folder: a.heic, more`. `None`
-    /// where everything is.
-    pub fn left_out_note(&self) -> Option<String> {
-        let photos = counted(self.files.len(), "photo");
-        (!self.left_out.is_empty()).then(|| format!("{photos}; {}", left_out(&self.left_out)))
-    }
 }
 
 #[cfg(test)]

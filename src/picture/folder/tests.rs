@@ -37,7 +37,7 @@ fn pictures_are_known_by_content() {
     let dir = folder(&taken);
     let photos = list_images(&[dir.path().to_owned()]).unwrap();
     assert_eq!(names(&photos.files), taken.map(|(name, _)| name));
-    assert_eq!(photos.left_out_note(), None);
+    assert_eq!(photos.note, None);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_is_left_out_is_counted_by_kind_and_named_once() {
     std::fs::create_dir(dir.path().join("more")).unwrap();
     let twice = [dir.path().to_owned(), dir.path().join(".")];
     assert_eq!(
-        list_images(&twice).unwrap().left_out_note().unwrap(),
+        list_images(&twice).unwrap().note.unwrap(),
         "2 photos; left out 1 AVIF, 2 HEIC, 1 JPEG 2000, 1 JPEG XL, 1 PSD, 1 TIFF, 1 empty file, 1 folder, 1 other \
          file, 1 video: c.heic, d.heif, e.avif, f.jp2, g.psd, and 6 more"
     );
@@ -157,7 +157,7 @@ fn the_same_picture_twice_is_said() {
         .read(0, |_, _| Ok(()))
         .unwrap();
     let note = "`c.png` is the same picture as `a.png`, and 1 more such";
-    assert_eq!(checked.twins_note().as_deref(), Some(note));
+    assert_eq!(checked.note.as_deref(), Some(note));
     assert!(super::super::Photos::memory([&checked], 64) > 16 * 2 * 64);
 }
 
@@ -175,7 +175,7 @@ fn pipes_devices_and_links_are_never_waited_for() {
     );
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.png")).unwrap();
     let photos = list_images(&[dir.path().to_owned()]).unwrap();
-    let note = photos.left_out_note().unwrap();
+    let note = photos.note.unwrap();
     assert_eq!(
         note,
         "1 photo; left out 2 special files: pipe.png, zero.png"

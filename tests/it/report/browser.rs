@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{COLOURS, DRAWN, between, plot, run};
-use crate::cli::find;
+use crate::cli::find_scored;
 
 /// A headless browser; none where none is installed.
 fn browser() -> Option<&'static str> {
@@ -74,12 +74,7 @@ fn a_browser_shows_every_plot() {
     let Some(browser) = browser() else { return };
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    find(
-        dir,
-        "dog",
-        "1",
-        &["--density", "2%", "--scores", "dog.scores"],
-    );
+    find_scored(dir, "2%");
     let sweep = ["--scores", "dog.scores", "--sweep", "1%,5%,20%"];
     let (_, swept) = run(dir, &["dog.idx"], &sweep);
     let (_, page) = run(dir, &["dog.idx"], &[]);

@@ -11,8 +11,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::{find, golden, json};
-use crate::eval::answer;
+use crate::cli::{answer, find, find_scored, golden, json, quick_eval};
 
 /// The colours of the arms in `style.css`, on white paper.
 const COLOURS: [(&str, [u8; 3]); 4] = [
@@ -25,28 +24,10 @@ const DRAWN: [&str; 4] = ["clip_i", "clip_t", "class_margin", "scene_margin"];
 
 /// What `eval` says of a miniature model in JSON, and the page that it writes.
 fn run(dir: &Path, indices: &[&str], extra: &[&str]) -> (Value, String) {
-    let (model, photos) = (golden("models/sd1-f32"), golden("photos/subject"));
-    let (encoder, class) = (golden("clip/new"), golden("photos/class"));
-    let inputs = [
-        "--model",
-        &model,
-        "--images",
-        &photos,
-        "--encoder",
-        &encoder,
-    ];
-    let fast = [
-        "--class-images",
-        &class,
-        "--steps",
-        "2",
-        "--count",
-        "4",
-        "--loss-draws",
-        "2",
-    ];
+    let base = quick_eval("models/sd1-f32", "clip/new");
+    let few = ["--count", "4", "--loss-draws", "2"];
     let outputs = ["--report", "page.html", "--csv", "table.csv", "--json"];
-    let args = [&["eval"], indices, &inputs, &fast, &outputs, extra].concat();
+    let args = [&base[..], indices, &few, &outputs, extra].concat();
     let report = json(&answer(dir, &args).0);
     (
         report,
@@ -162,12 +143,7 @@ fn the_marks_of_a_page_are_the_numbers_of_the_json() {
 fn the_curves_of_a_sweep_are_the_numbers_of_the_json() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    find(
-        dir,
-        "dog",
-        "1",
-        &["--density", "2%", "--scores", "dog.scores"],
-    );
+    find_scored(dir, "2%");
     let sweep = ["--scores", "dog.scores", "--sweep", "1%,5%,20%"];
     let (report, page) = run(dir, &["dog.idx"], &sweep);
     for metric in DRAWN {

@@ -71,7 +71,7 @@ fn files_of_full_size_need_no_configuration() {
         assert_eq!(found, prediction, "{family} {more:?}");
         assert_eq!(
             (pipeline.name.as_str(), pipeline.size),
-            ("v1-5", Size::square(side)),
+            ("v1-5", square(side)),
             "{family}"
         );
     }

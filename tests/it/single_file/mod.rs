@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use cones::checkpoint::{OpenOptions, Source};
 use cones::sampling::Prediction;
-use cones::{Pipeline, SampleOptions, Size};
+use cones::{Pipeline, SampleOptions};
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use super::alloc::peak_of;
-use super::cli::{golden, ok};
+use super::cli::{golden, ok, square};
 use super::configs::change;
 use super::{changed, published};
 
@@ -182,7 +182,7 @@ fn load(model: &Path, options: &OpenOptions) -> Pipeline {
 fn drawn(pipeline: &Pipeline) -> Vec<u8> {
     let options = SampleOptions {
         steps: 3,
-        size: Some(Size::square(64)),
+        size: Some(square(64)),
         ..SampleOptions::default()
     };
     pipeline

@@ -20,15 +20,13 @@ fn subject(token: &str, noun: &str) -> Subject {
 
 /// A concept of one subject bound to its words, with one neuron.
 fn bound(token: &str, noun: &str, neuron: u32) -> NeuronIndex {
-    let mut index = NeuronIndex::new(Provenance {
+    let provenance = Provenance {
         scope: Scope::Words,
         subjects: vec![subject(token, noun)],
         ..concept("dog", 0).provenance().clone()
-    })
-    .unwrap();
+    };
     let set = NeuronSet::new([24, 32], vec![neuron]).unwrap();
-    index.insert(site("mid_block", "to_v"), set).unwrap();
-    index
+    NeuronIndex::new(provenance, [(site("mid_block", "to_v"), set)]).unwrap()
 }
 
 fn write(dir: &Path, name: &str, index: &NeuronIndex) {
@@ -250,7 +248,7 @@ fn what_is_written_can_be_read() {
     let with = |change: &dyn Fn(&mut Provenance)| {
         let mut provenance = concept("dog", 1).provenance().clone();
         change(&mut provenance);
-        NeuronIndex::new(provenance).and_then(|index| index.to_bytes())
+        NeuronIndex::new(provenance, []).and_then(|index| index.to_bytes())
     };
     let part = |n: usize| Source {
         subjects: vec![subject("sks", &format!("n{n}"))],
@@ -314,11 +312,8 @@ fn what_is_written_can_be_read() {
             pictures,
             ..few.provenance().clone()
         };
-        let mut index = NeuronIndex::new(provenance).unwrap();
-        for (site, set) in few.sites() {
-            index.insert(site.clone(), set.clone()).unwrap();
-        }
-        index
+        let sites = few.sites().map(|(site, set)| (site.clone(), set.clone()));
+        NeuronIndex::new(provenance, sites).unwrap()
     };
     let all: Vec<NeuronIndex> = (0..8).map(|n| photos(&format!("n{n}"), n * 9000)).collect();
     let union = |n: usize| NeuronIndex::union(&all[..n].iter().collect::<Vec<_>>());
@@ -356,7 +351,7 @@ fn no_text_of_an_index_steers_a_terminal() {
         ] {
             let mut provenance = concept("dog", 1).provenance().clone();
             place(&mut provenance).push_str(evil);
-            let error = NeuronIndex::new(provenance).unwrap_err().to_string();
+            let error = NeuronIndex::new(provenance, []).unwrap_err().to_string();
             assert!(
                 error.contains("without control characters"),
                 "{number} {evil:?}: {error}"
@@ -368,5 +363,5 @@ fn no_text_of_an_index_steers_a_terminal() {
     provenance
         .settings
         .insert("a\u{1b}".to_owned(), String::new());
-    NeuronIndex::new(provenance).unwrap_err();
+    NeuronIndex::new(provenance, []).unwrap_err();
 }

@@ -4,10 +4,9 @@ use super::*;
 
 /// The neurons of a matrix of 4,096 by 4,096 from one on: 2 MB.
 fn dense(noun: &str, first: u32) -> NeuronIndex {
-    let mut index = NeuronIndex::new(concept(noun, 1).provenance().clone()).unwrap();
+    let provenance = concept(noun, 1).provenance().clone();
     let set = NeuronSet::new([4096, 4096], (first..1 << 24).collect()).unwrap();
-    index.insert(site("mid_block", "to_k"), set).unwrap();
-    index
+    NeuronIndex::new(provenance, [(site("mid_block", "to_k"), set)]).unwrap()
 }
 
 #[test]
@@ -20,7 +19,7 @@ fn memory_is_that_of_the_file() {
     assert_eq!(read, one);
     let (union, peak) = peak_of(|| NeuronIndex::union(&[&one, &other]).unwrap());
     assert!(peak < 12 << 20, "{peak}");
-    assert_eq!(union.shut(), 1 << 24);
+    assert_eq!(union.extent().shut, 1 << 24);
     let (_, peak) = peak_of(|| union.to_bytes().unwrap());
     assert!(peak < 5 << 20, "{peak}");
 }

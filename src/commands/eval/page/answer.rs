@@ -12,8 +12,13 @@ use crate::commands::{count, thousands};
 
 impl Report<'_> {
     pub(super) fn title(&self) -> String {
-        let named =
-            |o: &Outcome| format!("{} in {}", escaped(&o.subject.phrase()), escaped(&o.label));
+        let named = |o: &Outcome| {
+            format!(
+                "{} in {}",
+                escaped(&o.subject.to_string()),
+                escaped(&o.label)
+            )
+        };
         let all: Vec<String> = self.outcomes.iter().map(named).collect();
         all.join(", ")
     }
@@ -35,7 +40,7 @@ impl Report<'_> {
                 @if let Some((class, answer, reasons)) = outcome.figures.verdict.as_ref().map(said) {
                     p.verdict.(class) {
                         "Does shutting " (escaped(&outcome.label)) " bring out "
-                        (escaped(&outcome.subject.phrase())) "? " strong { (answer) } ": " (reasons) "."
+                        (escaped(&outcome.subject.to_string())) "? " strong { (answer) } ": " (reasons) "."
                     }
                 } @else if let Some((share, s)) = self.nearest(outcome) {
                     p.verdict.open {
@@ -55,7 +60,7 @@ impl Report<'_> {
                 .ok()?
                 .get(&Metric::ClipI)
                 .copied()?;
-            Some((percent(dose.dose.index.density()), summary))
+            Some((percent(dose.dose.index.extent().density), summary))
         });
         doses.max_by(|(_, a), (_, b)| a.mean.total_cmp(&b.mean))
     }
@@ -64,12 +69,13 @@ impl Report<'_> {
         let Setting { global, args, .. } = self.setting;
         let outcomes = self.outcomes.iter().filter_map(|outcome| {
             let index = &outcome.lone()?.dose.index;
+            let extent = index.extent();
             Some(format!(
                 "{}: {} of {} neurons shut ({}), scope {}",
                 escaped(&outcome.label),
-                thousands(index.shut()),
-                thousands(index.total()),
-                percent(index.density()),
+                thousands(extent.shut),
+                thousands(extent.total),
+                percent(extent.density),
                 index.provenance().scope,
             ))
         });

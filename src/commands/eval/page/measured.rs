@@ -89,7 +89,7 @@ impl Report<'_> {
                     Ok(summary.map(|summary| (arm, summary)))
                 });
                 points.push(Point {
-                    density: dose.dose.index.density(),
+                    density: dose.dose.index.extent().density,
                     arms: arms
                         .collect::<anyhow::Result<Vec<_>>>()?
                         .into_iter()

@@ -5,18 +5,19 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cones::eval::Attended;
-use cones::{Picture, escaped};
+use cones::{Picture, Size, escaped};
 use maud::{Markup, html};
 
 use super::super::measure::Outcome;
 
 /// Smaller pictures are shown larger, each pixel as a square.
-const SMALL: u32 = 128;
+const SMALL: usize = 128;
 
 /// A picture as an element that holds it.
 fn image(picture: &Picture, what: &str) -> anyhow::Result<Markup> {
     let picture = picture.thumbnail()?;
-    let side = picture.width().max(picture.height()).max(1);
+    let Size { width, height } = picture.size();
+    let side = width.max(height).max(1);
     let times = (SMALL / side).max(1);
     // Few pixels are few bytes as they are.
     let (kind, file) = match side <= SMALL {
@@ -24,7 +25,7 @@ fn image(picture: &Picture, what: &str) -> anyhow::Result<Markup> {
         false => ("jpeg", "x.jpg"),
     };
     let bytes = STANDARD.encode(picture.to_file(Path::new(file), None)?);
-    let (width, height) = (times * picture.width(), times * picture.height());
+    let (width, height) = (times * width, times * height);
     Ok(html! {
         img.sharp[times > 1] src=(format!("data:image/{kind};base64,{bytes}")) alt=(escaped(what))
             width=(width) height=(height);

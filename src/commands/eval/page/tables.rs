@@ -76,7 +76,7 @@ pub(super) fn overlaps(outcomes: &[Outcome], overlaps: &[(usize, usize, OverlapR
                             th scope="row" { (escaped(&outcome.label)) }
                             @for b in 0..outcomes.len() {
                                 @match of(a, b).filter(|_| a != b) {
-                                    None => td.dim { (thousands(outcome.used().shut())) }
+                                    None => td.dim { (thousands(outcome.used().extent().shut)) }
                                     Some(total) => td style=(heat(total.jaccard.unwrap_or(0.0))) {
                                         (thousands(total.shared))
                                         @if let Some(ratio) = total.ratio {
