@@ -76,7 +76,7 @@ impl Subject {
         for (number, name) in names.iter().enumerate() {
             let subject = Self::named(subjects, name)?;
             if let Some(other) = each[subject].replace(number) {
-                let expected = format!("`{}` once", subjects[subject].to_string());
+                let expected = format!("`{}` once", subjects[subject]);
                 let found = format!("{} and {}", shown(names[other]), shown(name));
                 return Err(Error::value("subject", expected, found));
             }

@@ -127,8 +127,8 @@ fn a_prompt_can_tell_subjects_apart() {
         let error = check_distinct(&[(&both[0], "a.idx"), (&both[1], "b.idx")]).unwrap_err();
         let text = error.to_string();
         for part in [
-            format!("`{}` of `a.idx`", both[0].to_string()),
-            format!("`{}` of `b.idx`", both[1].to_string()),
+            format!("`{}` of `a.idx`", both[0]),
+            format!("`{}` of `b.idx`", both[1]),
         ] {
             assert!(text.contains(&part), "{pair:?}: {text}");
         }
