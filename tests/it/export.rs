@@ -165,21 +165,12 @@ fn an_exported_checkpoint_is_the_file_with_other_weights() {
                 &photos,
             ],
         );
-        ok(
-            dir,
-            &[
-                "export",
-                "dog.idx",
-                "--model",
-                model,
-                "--config",
-                config,
-                "--as",
-                "checkpoint",
-                "-o",
-                "new.safetensors",
-            ],
-        );
+        let export = |kind: &str, output: &str| {
+            let model = ["--model", model, "--config", config];
+            let rest = ["--as", kind, "-o", output];
+            ok(dir, &[&["export", "dog.idx"], &model[..], &rest].concat())
+        };
+        export("checkpoint", "new.safetensors");
         let size = ["--size", "64", "--config", config];
         let shut = drawn(
             dir,
@@ -219,39 +210,11 @@ fn an_exported_checkpoint_is_the_file_with_other_weights() {
             "{changed:?}"
         );
         // The changes alone, applied by hand, are the same file.
-        ok(
-            dir,
-            &[
-                "export",
-                "dog.idx",
-                "--model",
-                model,
-                "--config",
-                config,
-                "--as",
-                "delta",
-                "-o",
-                "delta.safetensors",
-            ],
-        );
+        export("delta", "delta.safetensors");
         let bytes = fs::read(dir.join("delta.safetensors")).unwrap();
         let delta = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(delta.len(), 2 * changed.len());
-        ok(
-            dir,
-            &[
-                "export",
-                "dog.idx",
-                "--model",
-                model,
-                "--config",
-                config,
-                "--as",
-                "diffusers",
-                "-o",
-                "u.safetensors",
-            ],
-        );
+        export("diffusers", "u.safetensors");
         let bytes = fs::read(dir.join("u.safetensors")).unwrap();
         let unet = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         for name in delta
