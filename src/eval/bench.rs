@@ -5,45 +5,17 @@ use std::cell::RefCell;
 use candle_core::Tensor;
 
 use super::held_out::HeldOut;
+use super::measured::Measured;
 use super::metric::{Values, differences, mean_of};
-use super::prompts::Prompt;
+use super::plan::{Dose, EvalPlan};
 use super::state::{EvalShape, EvalState};
 use super::study::{Condition, Study};
 use super::verdict::Verdict;
-use crate::find::{ClassImages, Observer, PRIOR_LOSS_WEIGHT, Scores};
-use crate::index::{LayerSelection, NeuronIndex, Subject, random_control};
-use crate::model::Clip;
+use crate::find::{ClassImages, Observer, PRIOR_LOSS_WEIGHT};
+use crate::index::{NeuronIndex, random_control};
 use crate::pipeline::ShutOptions;
 use crate::prompt::Marks;
-use crate::{Photos, Picture, Pipeline, Result, SampleOptions};
-
-/// A concept at one density.
-#[derive(Debug, Clone)]
-pub struct Dose {
-    /// The density that was asked for; an index as it is has none.
-    pub asked: Option<f64>,
-    /// The concept.
-    pub index: NeuronIndex,
-}
-
-/// A dose measured.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    /// What was shut.
-    pub dose: Dose,
-    /// With its neurons shut.
-    pub shut: Condition,
-    /// With random neurons shut, as many in every site; see [`random_control`].
-    pub controls: Vec<Condition>,
-    /// The mean over all controls.
-    pub control: Values,
-    /// Shut less plain.
-    pub against_plain: Values,
-    /// Shut less control.
-    pub against_control: Values,
-    /// Shut less the dose before, where there is one.
-    pub against_previous: Option<Values>,
-}
+use crate::{Photos, Pipeline, Result};
 
 /// What is shut in a condition that is being measured, with the density of that.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,33 +49,6 @@ struct Run<'a> {
     pipeline: &'a mut Pipeline,
 }
 
-/// What is to be measured, and how.
-#[derive(Clone)]
-pub struct EvalPlan<'a> {
-    /// What measures pictures.
-    pub clip: &'a Clip,
-    /// Whose index it is.
-    pub subject: &'a Subject,
-    /// The index.
-    pub index: &'a NeuronIndex,
-    /// What is shut of it.
-    pub doses: Vec<Dose>,
-    /// Picture i has prompt i mod n and seed + i.
-    pub prompts: &'a [Prompt],
-    /// How pictures are sampled.
-    pub options: &'a SampleOptions,
-    /// Of the first picture, the first random control, the losses' draws and the bootstrap.
-    pub seed: u64,
-    /// Pictures under each condition.
-    pub count: usize,
-    /// How many of them are shown afterwards.
-    pub shown: usize,
-    /// Random controls of each dose.
-    pub controls: usize,
-    /// Draws of noise for the losses; with none there are no losses.
-    pub loss_draws: usize,
-}
-
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Figures {
@@ -133,38 +78,12 @@ pub struct Bench<'a> {
     prior_loss_weight: f64,
 }
 
-impl Dose {
-    /// An index as it is, or with scores the concepts of these densities in its place; in some layers or in all.
-    ///
-    /// # Errors
-    /// If a score is not a number, or a pattern of the layers fits no site.
-    pub fn all(
-        scores: Option<&Scores>,
-        densities: &[f64],
-        index: &NeuronIndex,
-        layers: Option<&LayerSelection>,
-    ) -> Result<Vec<Self>> {
-        let one = |asked, index: NeuronIndex| {
-            let chosen = layers
-                .map(|layers| layers.restrict(&[&index]))
-                .transpose()?;
-            let index = chosen.and_then(|mut chosen| chosen.pop()).unwrap_or(index);
-            Ok(Self { asked, index })
-        };
-        let Some(scores) = scores else {
-            return Ok(vec![one(None, index.clone())?]);
-        };
-        let dose =
-            |&density: &f64| one(Some(density), scores.concept(density, index.provenance())?);
-        densities.iter().map(dose).collect()
-    }
-}
-
 impl<'a> Bench<'a> {
     /// Embeds photos and prompts. Of the photos some at a time are in memory.
     ///
     /// # Errors
-    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all pictures.
+    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all
+    /// pictures.
     pub fn new(plan: EvalPlan<'a>, pipeline: &Pipeline, photos: &Photos) -> Result<Self> {
         let study = Study::new(&plan, photos)?;
         let shape = EvalShape {
@@ -210,8 +129,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Measures the plain model, and each dose with random controls of the plan's seed and the following. It goes on from
-    /// a state and to the same figures; `progress` is told what there is of them. Nothing is shut afterwards.
+    /// Measures the plain model, and each dose with random controls of the plan's seed and the following. It goes on
+    /// from a state and to the same figures; `progress` is told what there is of them. Nothing is shut afterwards.
     ///
     /// # Errors
     /// If an index does not fit the model, a file of the model or the encoder was changed meanwhile; an error of
@@ -346,32 +265,4 @@ fn prior_loss_weight(index: &NeuronIndex) -> f64 {
     let number = stored.and_then(|text| text.parse().ok());
     let finite = number.filter(|weight: &f64| weight.is_finite());
     finite.unwrap_or(PRIOR_LOSS_WEIGHT)
-}
-
-/// The pictures of a sheet, row by row, each with its name: photos; plain; of each dose the concept; of a lone dose its
-/// random controls too; of each the first `columns`.
-pub fn rows(
-    photos: &[Picture],
-    plain: &Condition,
-    doses: &[Measured],
-    columns: usize,
-) -> Vec<(String, Vec<Picture>)> {
-    let row = |name: &str, pictures: &[Picture]| {
-        let first = pictures.iter().take(columns).cloned();
-        (name.to_owned(), first.collect())
-    };
-    let mut rows = vec![row("photos", photos), row("plain", &plain.pictures)];
-    for Measured { dose, shut, .. } in doses {
-        let name = match dose.asked {
-            None => "concept".to_owned(),
-            Some(_) => format!("{:.2} %", 100.0 * dose.index.extent().density),
-        };
-        rows.push(row(&name, &shut.pictures));
-    }
-    if let [Measured { dose, controls, .. }] = doses
-        && dose.asked.is_none()
-    {
-        rows.extend(controls.iter().map(|c| row("random", &c.pictures)));
-    }
-    rows
 }

@@ -12,7 +12,9 @@
 mod attended;
 mod bench;
 mod held_out;
+mod measured;
 mod metric;
+mod plan;
 mod prompts;
 mod similarity;
 mod state;
@@ -21,11 +23,13 @@ mod study;
 mod verdict;
 
 pub use attended::{Attended, WordHeat, attended};
-pub use bench::{Bench, Dose, EvalPlan, Figures, Measured, Measuring, Shut, rows};
+pub use bench::{Bench, Figures, Measuring, Shut};
 pub use held_out::FIRST_SEED;
 #[cfg(test)]
 pub(crate) use held_out::HeldOut;
+pub use measured::{Measured, rows};
 pub use metric::{Metric, Values, summaries};
+pub use plan::{Dose, EvalPlan};
 pub use prompts::Prompt;
 #[cfg(test)]
 pub(crate) use similarity::cosine;

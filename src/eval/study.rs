@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::bench::EvalPlan;
 use super::held_out::DenoisingLosses;
 use super::metric::{Metric, Values};
+use super::plan::EvalPlan;
 use super::prompts::{Prompt, classes};
 use super::similarity::{clip_score, cosine, margin, mean_cosines};
 use super::state::EvalState;
@@ -46,7 +46,8 @@ impl<'a> Study<'a> {
     /// Embeds photos and prompts. Of the photos some at a time are in memory.
     ///
     /// # Errors
-    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all pictures.
+    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all
+    /// pictures.
     pub(super) fn new(plan: &EvalPlan<'a>, photos: &Photos) -> Result<Self> {
         let EvalPlan {
             clip,

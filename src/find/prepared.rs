@@ -3,7 +3,7 @@
 use super::class_images::ClassImages;
 use super::loss::rows_at_once;
 use super::plan::{FindPlan, Method};
-use super::record::{of_find, of_tuning};
+use super::record::{ModelIs, Record, of_find, of_provenance, of_tuning, record_by};
 use super::shard::BLOCKS;
 use super::tune::TunePlan;
 use super::{learned, outputs, tuning};
@@ -27,9 +27,25 @@ pub struct Prepared {
     /// The most bytes of its unfinished state.
     pub state_bytes: u64,
     /// What is done.
-    pub(super) work: &'static str,
+    work: &'static str,
     /// What the result depends on beside what the index says.
-    pub(super) beside: Vec<(&'static str, String)>,
+    beside: Vec<(&'static str, String)>,
+}
+
+impl Prepared {
+    /// Everything that the result depends on.
+    ///
+    /// # Errors
+    /// If a prompt cannot be split into tokens.
+    pub fn record(&self, pipeline: &Pipeline) -> Result<Record> {
+        let provenance = &self.provenance;
+        let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
+        let more = of_provenance(provenance)
+            .into_iter()
+            .chain(self.beside.clone());
+        let more = more.map(|(key, value)| (key.to_owned(), value));
+        record_by(self.work, pipeline, ModelIs::Alike(&prompts), more)
+    }
 }
 
 impl FindPlan {

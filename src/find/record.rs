@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use super::class_images::ClassImages;
 use super::paper;
 use super::plan::{FindPlan, Method};
-use super::prepared::Prepared;
 use super::tune::TunePlan;
 use crate::index::{NeuronIndex, Provenance, Subject};
 use crate::{Photos, Pipeline, Result};
@@ -17,15 +16,15 @@ pub type Record = BTreeMap<String, String>;
 
 /// How the model of a run is known again.
 #[derive(Debug, Clone, Copy)]
-enum ModelIs<'a> {
+pub(super) enum ModelIs<'a> {
     /// By every byte of its weights, and by what it makes of these prompts: also where it is another copy of it.
     Alike(&'a [&'a str]),
     /// By the sizes and times of its files: for work that takes no longer than reading them.
     Untouched,
 }
 
-/// What every run depends on: the work, this program's version, the model by the sizes and times of its files, and where
-/// it computes. With more of what the work depends on; of long values it is their SHA-256.
+/// What every run depends on: the work, this program's version, the model by the sizes and times of its files, and
+/// where it computes. With more of what the work depends on; of long values it is their SHA-256.
 ///
 /// # Errors
 /// If a weight cannot be read back from the device.
@@ -38,7 +37,7 @@ pub fn record_of(
 }
 
 /// [`record_of`] with the model known in one way or the other.
-fn record_by(
+pub(super) fn record_by(
     work: &str,
     pipeline: &Pipeline,
     model: ModelIs,
@@ -71,22 +70,6 @@ fn brief((key, value): (String, String)) -> (String, String) {
     match value.len() > LONGEST {
         true => (key, crate::files::hex(&Sha256::digest(value))),
         false => (key, value),
-    }
-}
-
-impl Prepared {
-    /// Everything that the result depends on.
-    ///
-    /// # Errors
-    /// If a prompt cannot be split into tokens.
-    pub fn record(&self, pipeline: &Pipeline) -> Result<Record> {
-        let provenance = &self.provenance;
-        let prompts: Vec<&str> = provenance.prompts.iter().map(String::as_str).collect();
-        let more = of_provenance(provenance)
-            .into_iter()
-            .chain(self.beside.clone());
-        let more = more.map(|(key, value)| (key.to_owned(), value));
-        record_by(self.work, pipeline, ModelIs::Alike(&prompts), more)
     }
 }
 
@@ -135,7 +118,8 @@ fn hashes(photos: &Photos) -> String {
     all.join(",")
 }
 
-fn of_provenance(provenance: &Provenance) -> Vec<(&str, String)> {
+/// What an index says of where it came from.
+pub(super) fn of_provenance(provenance: &Provenance) -> Vec<(&str, String)> {
     let merged: Vec<&str> = (provenance.merged_from.iter())
         .map(|part| part.sha256.as_str())
         .collect();

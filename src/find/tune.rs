@@ -23,7 +23,8 @@ pub struct TunePlan {
     pub options: tuning::Options,
     /// Whether every weight of the sites is trained from the model's own, not only the neurons: dense fine-tuning.
     pub dense: bool,
-    /// For each subject pictures of its class, with [`Scope::Prompt`](crate::index::Scope::Prompt); empty where they are needless.
+    /// For each subject pictures of its class, with [`Scope::Prompt`](crate::index::Scope::Prompt); empty where they
+    /// are needless.
     pub class: Vec<ClassImages>,
 }
 

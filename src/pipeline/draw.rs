@@ -104,9 +104,9 @@ impl Pipeline {
         )
     }
 
-    /// [`Pipeline::draw`], with a look at the attention to words of the prompt, or a hand in it. Gives each picture away
-    /// as soon as it is drawn, in order of the seeds, and shows also what pictures are going to be, after every so many
-    /// steps but the last.
+    /// [`Pipeline::draw`], with a look at the attention to words of the prompt, or a hand in it. Gives each picture
+    /// away as soon as it is drawn, in order of the seeds, and shows also what pictures are going to be, after every so
+    /// many steps but the last.
     ///
     /// `progress` is also called, without having come further, between the passes of attend-and-excite.
     ///

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::bench::Measured;
+use super::measured::Measured;
 use super::metric::{Metric, Values, beyond};
 use super::statistics::Summary;
 use crate::Result;

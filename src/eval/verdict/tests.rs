@@ -1,5 +1,5 @@
 use super::*;
-use crate::eval::bench::Dose;
+use crate::eval::Dose;
 use crate::eval::metric::differences;
 use crate::eval::study::Condition;
 use crate::index::{NeuronIndex, Provenance, Subject};
