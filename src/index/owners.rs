@@ -1,8 +1,8 @@
 //! Whose the neurons of a site are, where several subjects share it.
 //!
-//! A file has for each subject but the last one the places of its neurons among those of the site. A neuron that none of
-//! these has is the last one's, so that of the last only what it shares has to be said: which of the neurons that a
-//! subject before it has are its own, too.
+//! A file has for each subject but the last one the places of its neurons among those of the site. A neuron that none
+//! of these has is the last one's, so that of the last only what it shares has to be said: which of the neurons that
+//! a subject before it has are its own, too.
 
 use super::codec::Coded;
 use crate::Result;
