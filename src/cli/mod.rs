@@ -263,7 +263,7 @@ pub(crate) struct MemoryArgs {
     /// [default: what is free]
     #[arg(help_heading = MACHINE, long = "memory", value_name = "BYTES", value_parser = bytes)]
     pub(crate) bytes: Option<u64>,
-    /// Say what would be done and how much memory it needs, and do nothing
+    /// Say what would be done, how much memory it needs and, for a find, how long it takes, and do nothing
     #[arg(help_heading = MACHINE, long)]
     pub(crate) dry_run: bool,
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{load, name};
 use crate::cli::{DeviceName, Global};
+use crate::report::duration;
 use crate::report::memory::human;
 use crate::report::ui::Ui;
 
@@ -89,8 +90,8 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "sampling",
             format!(
                 "{} a step, {} for a picture of {} steps",
-                time(steps.sampling),
-                time(picture),
+                duration(steps.sampling),
+                duration(picture),
                 options.steps
             ),
         ),
@@ -98,9 +99,9 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "find",
             format!(
                 "{} a step of {} photos, about {} for the default of {} steps",
-                time(steps.finding * default.batch_size as f64),
+                duration(steps.finding * default.batch_size as f64),
                 default.batch_size,
-                time(find),
+                duration(find),
                 default.steps
             ),
         ),
@@ -110,33 +111,4 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
         .map(|(what, said)| format!("{what:<10} {}", escaped(said)))
         .collect();
     ui.result(&lines.join("\n"))
-}
-
-/// `0.12 s`, `3 min`, `7.6 h`
-fn time(seconds: f64) -> String {
-    match seconds {
-        s if s < 0.1 => format!("{:.0} ms", 1000.0 * s),
-        s if s < 10.0 => format!("{s:.2} s"),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_said_in_their_own_units() {
-        for (seconds, said) in [
-            (0.0312, "31 ms"),
-            (0.5, "0.50 s"),
-            (61.0, "61 s"),
-            (300.0, "5 min"),
-            (27_360.0, "7.6 h"),
-        ] {
-            assert_eq!(time(seconds), said);
-        }
-    }
 }

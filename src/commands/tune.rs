@@ -90,7 +90,7 @@ pub(crate) fn run<'a>(
             escaped(&name(&args.output)),
             count(steps, "step")
         );
-        memory::dry_run(global, ui, &what, needs, &left_out)?;
+        memory::dry_run(global, ui, &what, needs, None, &left_out)?;
         return Ok(None);
     }
     outputs::room([(args.output.as_path(), prepared.output_bytes)])?;

@@ -18,6 +18,8 @@ pub struct Prepared {
     pub provenance: Provenance,
     /// The most steps that it takes.
     pub steps: usize,
+    /// Pictures that a step computes with.
+    pub rows: usize,
     /// What the steps need, with the reading of the photos.
     pub memory: MemoryEstimate,
     /// About the least bytes of the index, or of a part's scores.
@@ -79,6 +81,7 @@ impl FindPlan {
         Ok(Prepared {
             provenance,
             steps,
+            rows,
             memory: fit(pipeline, rows, searched * arrays, budget).reading(reading),
             // An index of 3 % of the neurons has this size, a part an array for each of its blocks.
             output_bytes: match shard {
@@ -119,6 +122,7 @@ impl TunePlan {
         Ok(Prepared {
             provenance,
             steps,
+            rows,
             memory: needs.reading(Photos::memory(photos, pipeline.size.height)),
             output_bytes: 2 * values,
             scores_bytes: 0,

@@ -3,6 +3,7 @@
 use cones::{LeftOut, MemoryEstimate};
 use serde_json::json;
 
+use super::duration;
 use super::ui::Ui;
 use crate::cli::Global;
 
@@ -85,14 +86,16 @@ pub(crate) fn line(needs: &MemoryEstimate) -> String {
     line
 }
 
-/// What `--dry-run` says instead of doing `what`.
+/// What `--dry-run` says instead of doing `what`; of so many steps, what one of them took.
 pub(crate) fn dry_run(
     global: &Global,
     ui: &Ui,
     what: &str,
     needs: &MemoryEstimate,
+    step: Option<(usize, f64)>,
     left_out: &[LeftOut],
 ) -> anyhow::Result<()> {
+    let all = step.map(|(steps, seconds)| steps as f64 * seconds);
     if global.json {
         return ui.json(&json!({
                 "dry_run": true,
@@ -103,10 +106,16 @@ pub(crate) fn dry_run(
                 "method_bytes": needs.method,
                 "recomputed_layers": needs.recomputed,
                 "photos_bytes": needs.photos,
+                "seconds_per_step": step.map(|(_, seconds)| seconds),
+                "seconds": all,
                 "left_out": super::photos::left_out(left_out),
         }));
     }
-    ui.result(&format!("{what}; {}", line(needs)))
+    let taken = step.zip(all).map_or_else(String::new, |((_, step), all)| {
+        let (step, all) = (duration(step), duration(all));
+        format!("; a step takes {step} here, all of them about {all}")
+    });
+    ui.result(&format!("{what}; {}{taken}", line(needs)))
 }
 
 /// `4.9 GB` or `83 MB`.

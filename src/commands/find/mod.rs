@@ -107,7 +107,11 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         if let Some(part) = args.shards.shard {
             return array::dry_run(global, args, &ui, &what, part);
         }
-        return memory::dry_run(global, &ui, &what, needs, &left_out);
+        // What does not fit is not tried.
+        let fits = needs.total() <= budget.bytes();
+        let step = fits.then(|| pipeline.time_steps()).transpose()?;
+        let step = step.map(|step| (prepared.steps, step.finding * prepared.rows as f64));
+        return memory::dry_run(global, &ui, &what, needs, step, &left_out);
     }
     let scores = args.scores.as_deref().filter(|_| !is_part);
     let scores = scores.map(|path| (path, prepared.scores_bytes));

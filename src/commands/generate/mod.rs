@@ -80,7 +80,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
             count(options.steps, "step"),
             options.sampler
         );
-        return memory::dry_run(global, &ui, &what, &needs, &[]);
+        return memory::dry_run(global, &ui, &what, &needs, None, &[]);
     }
     // A PNG is hardly smaller than a tenth of its pixels.
     let least = size.pixels() as u64 * 3 / 10;
