@@ -1,6 +1,6 @@
 //! The samplers: from noise to picture, along a list of timesteps, by asking the model what is noise.
 //!
-//! Every one equals the scheduler of diffusers that [`Sampler::class`] names, step by step, in f32 as there. In the
+//! Every one equals the scheduler of diffusers of its name, step by step, in f32 as there. In the
 //! bodies, `x` is the latents, `m` the model's output, and for noise levels the papers' letters: `ᾱ`, `σ`, `λ`, `h`.
 //!
 //! A sampler is a file here, and a line in the list at the end of this one.
