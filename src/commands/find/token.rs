@@ -94,12 +94,12 @@ fn beside(output: &Path) -> Vec<(PathBuf, Provenance)> {
         })
         .filter(|path| path.extension().is_some_and(|ending| ending == "idx"))
         .filter(|path| path.file_name() != own)
-        .take(MOST)
         .collect();
     files.sort();
+    files.truncate(MOST);
     let plan = |path: PathBuf| {
-        let index = NeuronIndex::read(&path).ok()?;
-        Some((path, index.provenance().clone()))
+        let provenance = NeuronIndex::read_provenance(&path).ok()?;
+        Some((path, provenance))
     };
     files.into_iter().filter_map(plan).collect()
 }

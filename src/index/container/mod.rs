@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::io::Read;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -169,15 +170,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
             bytes.len()
         )));
     };
-    let header: Header = serde_json::from_slice(header).map_err(|error| {
-        foreign(format!(
-            "a header that cannot be read: {}",
-            shown(&error.to_string())
-        ))
-    })?;
-    if let Some(key) = header.twice {
-        return Err(IndexError::KeyTwice { key }.into());
-    }
+    let header = Header::parse(header)?;
 
     let mut tensors = Tensors::new();
     let mut pieces = Vec::with_capacity(header.tensors.len());
@@ -239,6 +232,23 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Strings, Tensors<&[u8]>)> {
     Ok((header.metadata, tensors))
 }
 
+/// The metadata of the header of a container, whose data are somewhere else: nothing that it says of them is checked.
+///
+/// # Errors
+/// [`Error::Index`] if the file does not begin with a header.
+pub(crate) fn parse_metadata(mut file: impl Read) -> Result<Strings> {
+    let mut length = [0; 8];
+    let mut header = Vec::new();
+    let read = file.read_exact(&mut length).and_then(|()| {
+        let length = u64::from_le_bytes(length).min(MAX_HEADER);
+        file.take(length).read_to_end(&mut header)
+    });
+    read.map_err(|error| IndexError::Container {
+        found: shown(&error.to_string()),
+    })?;
+    Ok(Header::parse(&header)?.metadata)
+}
+
 /// The SHA-256 over tensors, in hexadecimal: for each in order of name, the name, the type's name, the number of
 /// elements and the bytes; each of the name, the type's name and the bytes after its own length, all lengths and
 /// numbers as little-endian u64.
@@ -285,6 +295,22 @@ struct Header {
     tensors: BTreeMap<String, Entry>,
     /// A key that is there again.
     twice: Option<String>,
+}
+
+impl Header {
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let header: Self =
+            serde_json::from_slice(bytes).map_err(|error| IndexError::Container {
+                found: format!(
+                    "a header that cannot be read: {}",
+                    shown(&error.to_string())
+                ),
+            })?;
+        match header.twice {
+            Some(key) => Err(IndexError::KeyTwice { key }.into()),
+            None => Ok(header),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Header {

@@ -30,6 +30,7 @@
 //! every string but the `modelspec.*` ones must be the one that would be written; keys that are not known are ignored.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,6 +46,7 @@ use super::scope::Scope;
 use super::set::NeuronSet;
 use super::site::Site;
 use super::subject::Subject;
+use crate::files::regular;
 use crate::shown::shown;
 use crate::{Error, IndexError, Result};
 
@@ -70,6 +72,19 @@ impl NeuronIndex {
             &container::data_sha256(&tensors),
         ));
         container::serialize(&strings, &tensors)
+    }
+
+    /// What an index's file says of where it came from, without its neurons: no more than the header is read.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Index`] if the file is no index of a version that is known here.
+    pub fn read_provenance(path: &Path) -> Result<Provenance> {
+        let (file, _) = regular::open(path)?;
+        let strings = container::parse_metadata(file)?;
+        check_format(&strings)?;
+        let provenance = provenance(&strings)?;
+        provenance.check()?;
+        Ok(provenance)
     }
 
     /// The concept of a file's bytes, which are not trusted: every claim is checked before it is used.

@@ -199,3 +199,27 @@ fn other_tools_may_add_and_change_their_keys() {
         None
     );
 }
+
+#[test]
+fn where_an_index_came_from_is_in_its_header() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.idx");
+    let (index, bytes) = (sample(), sample().to_bytes().unwrap());
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for (kept, is_there) in [
+        (bytes.len(), true),
+        (header, true),
+        (header - 9, false),
+        (7, false),
+    ] {
+        std::fs::write(&path, &bytes[..kept]).unwrap();
+        let found = NeuronIndex::read_provenance(&path).ok();
+        assert_eq!(
+            found.as_ref(),
+            is_there.then_some(index.provenance()),
+            "{kept}"
+        );
+    }
+    std::fs::write(&path, [255; 64]).unwrap();
+    assert!(NeuronIndex::read_provenance(&path).is_err());
+}
