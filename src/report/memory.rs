@@ -54,7 +54,11 @@ impl Budget {
             needs.within(told)?;
         }
         // Weights are mapped: their pages come and go. All else has to be there at once.
-        MemoryEstimate { weights: 0, ..*needs }.within(self.all)?;
+        MemoryEstimate {
+            weights: 0,
+            ..*needs
+        }
+        .within(self.all)?;
         if needs.total() > self.free {
             ui.warn(&format!(
                 "this needs about {}, and {} are free: it may be slow, or be ended by the system",
