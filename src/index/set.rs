@@ -93,6 +93,23 @@ impl NeuronSet {
         Ok(self)
     }
 
+    /// The same neurons, of subjects of which a file says this, see [`NeuronSet::told_of_owners`]: `held` by all but the
+    /// last of them.
+    ///
+    /// # Errors
+    /// None, if the places are of this set.
+    pub(super) fn with_told_owners(
+        mut self,
+        others: Vec<Coded>,
+        held: &Held,
+        shared: Coded,
+    ) -> Result<Self> {
+        self.owners = others;
+        self.owners.push(held.last(&shared)?);
+        self.shared = Some(shared);
+        Ok(self)
+    }
+
     /// For each subject the places in [`NeuronSet::indices`] of its neurons; empty where all neurons are every
     /// subject's.
     pub(crate) fn owners(&self) -> Vec<Vec<u32>> {

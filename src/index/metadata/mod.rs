@@ -158,8 +158,11 @@ fn with_owners(
     subjects: usize,
     tensors: &Tensors<&[u8]>,
 ) -> Result<NeuronSet> {
-    let (neurons, mut all) = (set.count(), Vec::new());
-    for subject in 0..subjects {
+    let Some(last) = subjects.checked_sub(1) else {
+        return Ok(set);
+    };
+    let neurons = set.count();
+    let told = |subject: usize, universe: u64| {
         let name = owners::tensor(site, subject, subjects);
         let tensor = tensors.get(&name).ok_or_else(|| IndexError::Tensor {
             name: format!("`{name}`"),
@@ -167,16 +170,13 @@ fn with_owners(
             found: "none".to_owned(),
         })?;
         typed("the subject's neurons", tensor, Dtype::U8)?;
-        let places = match subject + 1 == subjects {
-            true => {
-                let others = Held::by(&all, neurons);
-                others.last(&Coded::read(tensor.bytes, others.len(), neurons)?)?
-            }
-            false => Coded::read(tensor.bytes, neurons as u64, neurons)?,
-        };
-        all.push(places);
-    }
-    set.with_coded_owners(all)
+        Coded::read(tensor.bytes, universe, neurons)
+    };
+    let others = (0..last).map(|subject| told(subject, neurons as u64));
+    let others: Vec<Coded> = others.collect::<Result<_>>()?;
+    let held = Held::by(&others, neurons);
+    let shared = told(last, held.len())?;
+    set.with_told_owners(others, &held, shared)
 }
 
 fn typed(part: &'static str, tensor: &Tensor<&[u8]>, dtype: Dtype) -> Result<()> {
