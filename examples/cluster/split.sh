@@ -25,7 +25,8 @@ scores=$(printf %q "$folder")/\$SLURM_ARRAY_TASK_ID-of-$parts.scores
 run="for try in \$(seq $tries); do
     $find --shard \$SLURM_ARRAY_TASK_ID/$parts --scores $scores && exit 0
     status=\$?
-    [ \$status -ne 2 ] || break   # what was asked for cannot be; trying again would not help
+    # What was asked for cannot be, or the job is to end: trying again would not help.
+    case \$status in 2 | 130 | 143) break ;; esac
 done
 exit \$status"
 job=$(sbatch --parsable --job-name="${index##*/}" --output="$folder/%a.log" --open-mode=append --requeue \

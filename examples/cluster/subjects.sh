@@ -32,7 +32,8 @@ again() {
     for _ in $(seq "$TRIES"); do
         "$@" && return
         status=$?
-        [ $status -ne 2 ] || break   # what was asked for cannot be; trying again would not help
+        # What was asked for cannot be, or the job is to end: trying again would not help.
+        case $status in 2 | 130 | 143) break ;; esac
     done
     return $status
 }
