@@ -164,15 +164,26 @@ impl Stamp {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
+pub(crate) mod tests {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+
+    /// Makes a named pipe, by no program: until it has begun, another process would share the locks of other tests.
+    pub(crate) fn named_pipe(path: &Path) {
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name ends with a zero, and outlives the call.
+        #[expect(unsafe_code, reason = "a call of the C library")]
+        let made = unsafe { libc::mkfifo(name.as_ptr(), 0o600) };
+        assert_eq!(made, 0, "{}", io::Error::last_os_error());
+    }
 
     #[test]
     fn nobody_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.unwrap().success());
+        named_pipe(&pipe);
         // A named pipe that nobody writes to: without the flag this would not end.
         assert_eq!(open_at_once(&pipe).unwrap().read(&mut [0]).unwrap(), 0);
         assert!(open(&pipe).is_err());

@@ -93,8 +93,8 @@ impl NeuronSet {
         Ok(self)
     }
 
-    /// The same neurons, of subjects of which a file says this, see [`NeuronSet::told_of_owners`]: `held` by all but the
-    /// last of them.
+    /// The same neurons, of subjects of which a file says this, see [`NeuronSet::told_of_owners`]: `held` by all but
+    /// the last of them.
     ///
     /// # Errors
     /// None, if the places are of this set.

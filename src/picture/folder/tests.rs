@@ -2,6 +2,8 @@
 
 use super::super::Picture;
 use super::*;
+#[cfg(unix)]
+use crate::files::regular::tests::named_pipe;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff\xe0";
@@ -166,13 +168,7 @@ fn the_same_picture_twice_is_said() {
 fn pipes_devices_and_links_are_never_waited_for() {
     let dir = folder(&[("a.png", PNG)]);
     let pipe = dir.path().join("pipe.png");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    named_pipe(&pipe);
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.png")).unwrap();
     let photos = list_images(&[dir.path().to_owned()]).unwrap();
     let note = photos.note.unwrap();
