@@ -172,7 +172,7 @@ pub(crate) mod tests {
 
     /// Makes a named pipe, by no program: until it has begun, another process would share the locks of other tests.
     pub(crate) fn named_pipe(path: &Path) {
-        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        let name = CString::new(path.as_os_str().as_bytes()).expect("a name without zeros");
         // SAFETY: the name ends with a zero, and outlives the call.
         #[expect(unsafe_code, reason = "a call of the C library")]
         let made = unsafe { libc::mkfifo(name.as_ptr(), 0o600) };
