@@ -76,7 +76,7 @@ pub(crate) fn run<'a>(
                 .collect(),
         },
     };
-    let budget = Budget::new(args.memory);
+    let budget = Budget::new(global, args.memory);
     let prepared = plan.prepare(&mut pipeline, union, &photos, budget.bytes())?;
     let needs = &prepared.memory;
     outputs::check_free(&args.output, &prepared.provenance, args.force)?;

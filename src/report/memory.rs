@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::duration;
 use super::ui::Ui;
-use crate::cli::Global;
+use crate::cli::{DeviceName, Global};
 
 /// The share of the free memory that is taken without being told to.
 const SHARE: f64 = 0.9;
@@ -16,21 +16,31 @@ pub(crate) struct Budget {
     told: Option<u64>,
     /// What is free.
     free: u64,
+    /// All that the processor could ever have, with what is swapped to the disk.
+    all: u64,
 }
 
 impl Budget {
     /// What the user allows, or what is free.
-    pub(crate) fn new(memory: Option<u64>) -> Self {
+    pub(crate) fn new(global: &Global, memory: Option<u64>) -> Self {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
         // What a control group calls free is less than what it can give: it counts the page cache as used.
-        let free = match system.cgroup_limits() {
-            Some(limits) => {
-                (limits.total_memory.saturating_sub(limits.rss)).min(system.available_memory())
-            }
-            None => system.available_memory(),
+        let (free, all) = match system.cgroup_limits() {
+            Some(limits) => (
+                (limits.total_memory.saturating_sub(limits.rss)).min(system.available_memory()),
+                limits.total_memory.min(system.total_memory()),
+            ),
+            None => (system.available_memory(), system.total_memory()),
         };
-        Self { told: memory, free }
+        Self {
+            told: memory,
+            free,
+            all: match global.device {
+                DeviceName::Cpu => all.saturating_add(system.total_swap()),
+                DeviceName::Cuda(_) | DeviceName::Metal => u64::MAX, // theirs is not known here
+            },
+        }
     }
 
     /// Bytes to stay within.
@@ -38,11 +48,17 @@ impl Budget {
         self.told.unwrap_or((self.free as f64 * SHARE) as u64)
     }
 
-    /// Refuses what is more than the user allows, and warns of what is more than is free.
+    /// Refuses what is more than the user allows, or than there is at all, and warns of what is more than is free.
     pub(crate) fn check(&self, needs: &MemoryEstimate, ui: &Ui) -> anyhow::Result<()> {
         if let Some(told) = self.told {
             needs.within(told)?;
         }
+        // Weights are mapped: their pages come and go. All else has to be there at once.
+        MemoryEstimate {
+            weights: 0,
+            ..*needs
+        }
+        .within(self.all)?;
         if needs.total() > self.free {
             ui.warn(&format!(
                 "this needs about {}, and {} are free: it may be slow, or be ended by the system",

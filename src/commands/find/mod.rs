@@ -76,7 +76,7 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         subject,
         class,
     };
-    let budget = Budget::new(args.memory.bytes);
+    let budget = Budget::new(global, args.memory.bytes);
     let prepared = plan.prepare(&mut pipeline, &photos, budget.bytes())?;
     let needs = &prepared.memory;
     match args.shards.shard {

@@ -69,7 +69,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
              or in part"
         ));
     }
-    let budget = Budget::new(args.memory.bytes);
+    let budget = Budget::new(global, args.memory.bytes);
     let needs = pipeline.plan_drawing(&options, args.count, excite, budget.bytes())?;
     budget.check(&needs, &ui)?;
     if args.memory.dry_run {
