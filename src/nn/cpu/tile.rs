@@ -1,8 +1,9 @@
 //! A matrix cut into rectangles that parallel tasks write at the same time.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
-use super::gemm::{Accumulate, Sizes, Strides, View, product_at};
+use super::gemm::{Accumulate, Panels, Sizes, Strides, View, product_at, product_of_panels_at};
 
 /// A rectangle of a matrix with contiguous rows; no other tile of the same cut shares an element with it.
 pub(super) struct Tile<'a> {
@@ -82,6 +83,27 @@ impl Tile<'_> {
         #[expect(unsafe_code, reason = "part of a borrowed slice")]
         unsafe {
             product_at(sizes, scale, a, b, self.at, strides, accumulate);
+        }
+    }
+
+    /// The same of some of its rows, with a right operand in panels, of the tile's first columns.
+    ///
+    /// # Panics
+    /// If `a` reaches beyond its slice, or the product beyond the tile.
+    pub(super) fn product_of_panels(
+        &mut self,
+        rows: Range<usize>,
+        scale: f32,
+        a: View,
+        b: Panels,
+        accumulate: Accumulate,
+    ) {
+        assert!(rows.start <= rows.end && rows.end <= self.rows && b.columns() <= self.columns);
+        let at = self.at.wrapping_add(rows.start * self.stride);
+        // SAFETY: as in `row`; `a` and `b` are borrowed, so that they share no element with the tile.
+        #[expect(unsafe_code, reason = "part of a borrowed slice")]
+        unsafe {
+            product_of_panels_at(rows.len(), scale, a, b, at, self.stride, accumulate);
         }
     }
 }

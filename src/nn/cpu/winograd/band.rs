@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::nn::cpu::gemm::PANEL;
+
 /// Outputs of a tile in each direction, inputs that it sees, and products that it takes.
 pub(super) const TILE: usize = 4;
 pub(super) const SEEN: usize = 6;
@@ -26,9 +28,10 @@ impl Band {
         self.rows.len() * self.across
     }
 
-    /// Tiles, rounded up to whole registers.
-    pub(super) fn padded(&self) -> usize {
-        self.tiles().next_multiple_of(LANES)
+    /// How wide the panels are that the tiles are the columns of, and how many.
+    pub(super) fn panels(&self) -> (usize, usize) {
+        let width = PANEL.min(self.tiles().next_multiple_of(LANES));
+        (width, self.tiles().div_ceil(width))
     }
 
     /// Pictures that the band has a part of.

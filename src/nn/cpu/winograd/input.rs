@@ -1,22 +1,11 @@
 //! The inputs of a convolution, transformed.
 
-use super::band::{Band, LANES, POINTS, ROOT_HALF, ROOT_TWO, SEEN, TILE};
-use crate::nn::cpu::unfold::Window;
+use pulp::{Simd, WithSimd};
 
-/// `Bᵀ·d`.
-#[inline(always)]
-fn input_1d([d0, d1, d2, d3, d4, d5]: [f32; SEEN]) -> [f32; SEEN] {
-    let (even_a, odd_a) = (d4 - 2.0 * d2, ROOT_HALF * d3 - ROOT_TWO * d1);
-    let (even_b, odd_b) = (d4 - 0.5 * d2, ROOT_TWO * d3 - ROOT_HALF * d1);
-    [
-        d0 - 2.5 * d2 + d4,
-        even_a + odd_a,
-        even_a - odd_a,
-        even_b + odd_b,
-        even_b - odd_b,
-        d1 - 2.5 * d3 + d5,
-    ]
-}
+use super::band::{Band, LANES, POINTS, ROOT_HALF, ROOT_TWO, SEEN, TILE};
+use crate::nn::cpu::math::{instructions, vectorised};
+use crate::nn::cpu::tile::Tile;
+use crate::nn::cpu::unfold::Window;
 
 /// The input of a convolution, `[b, c_in, h, w]`, and how it sees it.
 #[derive(Clone, Copy)]
@@ -72,100 +61,164 @@ impl Band {
         let rows = self.rows.len() + self.pictures();
         TILE * (TILE * rows + 1) * (self.across + 1)
     }
+}
 
-    /// `Bᵀ·d·B` of all tiles of input channel `c`: point p of the tiles from t on to `store(p, t, ..)`.
-    #[inline(always)]
-    pub(super) fn transform_inputs(
+/// A channel of the input, and the tiles of it that are transformed.
+pub(super) struct Channel<'a> {
+    pub(super) band: &'a Band,
+    pub(super) input: &'a Pictures<'a>,
+    pub(super) channels: usize,
+    pub(super) channel: usize,
+}
+
+impl Channel<'_> {
+    /// `Bᵀ·d·B` of all tiles: point p of tile t to row p · `panels` + t / `width` of `out`, as number t mod `width` of
+    /// the `c`-th part of it.
+    pub(super) fn transform(
         &self,
-        input: &Pictures,
-        channels: usize,
-        c: usize,
         buffer: &mut [f32],
-        mut store: impl FnMut(usize, usize, &[f32; LANES]),
+        (width, panels, c): (usize, usize, usize),
+        out: &mut Tile,
     ) {
-        // Pixel (4·ty + i − 1, 4·tx + j − 1) of the input, for i and j below 4, at `phases[i][j][(row, tx)]`; each
-        // picture's part of the band has a row more than it has rows of tiles.
-        let pitch = self.across + 1;
-        let plane = (self.rows.len() + self.pictures()) * pitch;
+        let band = self.band;
+        let pitch = band.across + 1;
+        let plane = (band.rows.len() + band.pictures()) * pitch;
+        let run = [16, 8, 4, 2]
+            .into_iter()
+            .find(|n| band.across.is_multiple_of(*n));
+        vectorised(
+            #[inline(always)]
+            || self.lay(plane, pitch, buffer),
+        );
+        for t in (0..band.tiles()).step_by(LANES) {
+            let mut d = [[0f32; LANES]; POINTS];
+            vectorised(
+                #[inline(always)]
+                || match run {
+                    Some(16) => band.gather::<16>(buffer, plane, pitch, t, &mut d),
+                    Some(8) => band.gather::<8>(buffer, plane, pitch, t, &mut d),
+                    Some(4) => band.gather::<4>(buffer, plane, pitch, t, &mut d),
+                    Some(2) => band.gather::<2>(buffer, plane, pitch, t, &mut d),
+                    _ => band.gather::<1>(buffer, plane, pitch, t, &mut d),
+                },
+            );
+            instructions().dispatch(Points(&mut d));
+            for (p, values) in d.iter().enumerate() {
+                let out = out.row(p * panels + t / width);
+                out[c * width + t % width..][..LANES].copy_from_slice(values);
+            }
+        }
+    }
+
+    /// Pixel (4·ty + i − 1, 4·tx + j − 1) of the input, for i and j below 4, to `buffer[i][j][(row, tx)]`; each
+    /// picture's part of the band has a row more than it has rows of tiles.
+    #[inline(always)]
+    fn lay(&self, plane: usize, pitch: usize, buffer: &mut [f32]) {
+        let band = self.band;
         let (phases, line) = buffer.split_at_mut(TILE * TILE * plane);
         line.fill(0.0);
         let mut row = 0;
-        for r in self.rows.clone() {
-            let (picture, ty) = (r / self.down, r % self.down);
+        for r in band.rows.clone() {
+            let (picture, ty) = (r / band.down, r % band.down);
             // The last two rows that a tile sees are the first two of the next, where there is one.
-            let last = ty + 1 == self.down || r + 1 == self.rows.end;
+            let last = ty + 1 == band.down || r + 1 == band.rows.end;
             for i in 0..if last { SEEN } else { TILE } {
                 let y = (TILE * ty + i).checked_sub(1);
                 let at = i % TILE * TILE * plane + (row + i / TILE) * pitch;
-                let inside = input.line(picture * channels + c, y, line);
+                let channel = picture * self.channels + self.channel;
+                let inside = self.input.line(channel, y, line);
                 split(line, inside, plane, pitch, &mut phases[at..]);
             }
             row += if last { 2 } else { 1 };
         }
+    }
+}
+
+impl Band {
+    /// The pixels that tiles from `t` on see, in the order of [`Channel::lay`]: (i, j) of each at `d[6·i + j]`. Every
+    /// `RUN` tiles, counted from a multiple of it, lie side by side.
+    #[inline(always)]
+    fn gather<const RUN: usize>(
+        &self,
+        phases: &[f32],
+        plane: usize,
+        pitch: usize,
+        t: usize,
+        d: &mut [[f32; LANES]; POINTS],
+    ) {
         let first_picture = self.rows.start / self.down;
-        // Where a tile's own pixels begin in a plane.
-        let place = |t: usize| {
-            let row = t / self.across;
+        for lane in (0..LANES.min(self.tiles() - t)).step_by(RUN) {
+            let (row, tx) = ((t + lane) / self.across, (t + lane) % self.across);
             let picture = (self.rows.start + row) / self.down;
-            (row + picture - first_picture) * pitch + t % self.across
-        };
-        let run = [16, 8, 4, 2]
-            .into_iter()
-            .find(|n| self.across.is_multiple_of(*n));
-        for t in (0..self.tiles()).step_by(LANES) {
-            let lanes = LANES.min(self.tiles() - t);
-            let mut d = [[0f32; LANES]; POINTS];
-            match run {
-                Some(16) => gather::<16>(phases, plane, pitch, t, lanes, place, &mut d),
-                Some(8) => gather::<8>(phases, plane, pitch, t, lanes, place, &mut d),
-                Some(4) => gather::<4>(phases, plane, pitch, t, lanes, place, &mut d),
-                Some(2) => gather::<2>(phases, plane, pitch, t, lanes, place, &mut d),
-                _ => gather::<1>(phases, plane, pitch, t, lanes, place, &mut d),
-            }
-            let mut points = [[0f32; LANES]; POINTS];
-            for lane in 0..LANES {
-                let mut half = [[0f32; SEEN]; SEEN];
-                for x in 0..SEEN {
-                    let column = std::array::from_fn(|y| d[SEEN * y + x][lane]);
-                    let column = input_1d(column);
-                    for y in 0..SEEN {
-                        half[y][x] = column[y];
-                    }
+            let at = (row + picture - first_picture) * pitch + tx;
+            for i in 0..SEEN {
+                for j in 0..SEEN {
+                    let phase = TILE * (i % TILE) + j % TILE;
+                    let from = phase * plane + at + i / TILE * pitch + j / TILE;
+                    d[SEEN * i + j][lane..lane + RUN].copy_from_slice(&phases[from..from + RUN]);
                 }
-                for y in 0..SEEN {
-                    let row = input_1d(half[y]);
-                    for x in 0..SEEN {
-                        points[SEEN * y + x][lane] = row[x];
-                    }
-                }
-            }
-            for (p, values) in points.iter().enumerate() {
-                store(p, t, values);
             }
         }
     }
 }
 
-/// The pixels that `lanes` tiles from `t` on see: (i, j) of each at `d[6·i + j]`. Every `RUN` tiles, counted from a
-/// multiple of it, lie side by side.
-#[inline(always)]
-fn gather<const RUN: usize>(
-    phases: &[f32],
-    plane: usize,
-    pitch: usize,
-    t: usize,
-    lanes: usize,
-    place: impl Fn(usize) -> usize,
-    d: &mut [[f32; LANES]; POINTS],
-) {
-    for lane in (0..lanes).step_by(RUN) {
-        let at = place(t + lane);
-        for i in 0..SEEN {
-            for j in 0..SEEN {
-                let phase = TILE * (i % TILE) + j % TILE;
-                let from = phase * plane + at + i / TILE * pitch + j / TILE;
-                d[SEEN * i + j][lane..lane + RUN].copy_from_slice(&phases[from..from + RUN]);
+/// Tiles of inputs, (y, x) of each at `6·y + x`, which become `Bᵀ·d·B`.
+struct Points<'a>(&'a mut [[f32; LANES]; POINTS]);
+
+impl WithSimd for Points<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (d, _) = S::as_mut_simd_f32s(self.0.as_flattened_mut());
+        let vectors = LANES / S::F32_LANES;
+        for v in 0..vectors {
+            for x in 0..SEEN {
+                let mut column = [simd.splat_f32s(0.0); SEEN];
+                for y in 0..SEEN {
+                    column[y] = d[(SEEN * y + x) * vectors + v];
+                }
+                let column = input_1d(simd, column);
+                for y in 0..SEEN {
+                    d[(SEEN * y + x) * vectors + v] = column[y];
+                }
+            }
+            for y in 0..SEEN {
+                let mut row = [simd.splat_f32s(0.0); SEEN];
+                for x in 0..SEEN {
+                    row[x] = d[(SEEN * y + x) * vectors + v];
+                }
+                let row = input_1d(simd, row);
+                for x in 0..SEEN {
+                    d[(SEEN * y + x) * vectors + v] = row[x];
+                }
             }
         }
     }
+}
+
+/// `Bᵀ·d`.
+#[inline(always)]
+fn input_1d<S: Simd>(simd: S, [d0, d1, d2, d3, d4, d5]: [S::f32s; SEEN]) -> [S::f32s; SEEN] {
+    let (even_a, even_b) = (fma(simd, -2.0, d2, d4), fma(simd, -0.5, d2, d4));
+    let half = simd.mul_f32s(simd.splat_f32s(ROOT_HALF), d3);
+    let two = simd.mul_f32s(simd.splat_f32s(ROOT_TWO), d3);
+    let (odd_a, odd_b) = (
+        fma(simd, -ROOT_TWO, d1, half),
+        fma(simd, -ROOT_HALF, d1, two),
+    );
+    [
+        fma(simd, -2.5, d2, simd.add_f32s(d0, d4)),
+        simd.add_f32s(even_a, odd_a),
+        simd.sub_f32s(even_a, odd_a),
+        simd.add_f32s(even_b, odd_b),
+        simd.sub_f32s(even_b, odd_b),
+        fma(simd, -2.5, d3, simd.add_f32s(d1, d5)),
+    ]
+}
+
+/// a·x + y.
+#[inline(always)]
+fn fma<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
+    simd.mul_add_e_f32s(simd.splat_f32s(a), x, y)
 }

@@ -1,7 +1,13 @@
 //! The kernels of a convolution, transformed.
 
-use super::band::{LANES, POINTS, ROOT_HALF, SEEN};
+use pulp::{Simd, WithSimd};
+
+use super::band::{LANES, ROOT_HALF, SEEN};
+use crate::nn::cpu::math::instructions;
 use crate::nn::parameters::Channels;
+
+/// Input channels whose kernels are read at a time.
+const BLOCK: usize = 64;
 
 /// The kernel of a convolution, `[out, in, 3, 3]` as the convolution sees it.
 #[derive(Clone, Copy)]
@@ -38,46 +44,26 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// `G·g·Gᵀ` of the kernels of output channels `from..from + n`: `[POINTS, n, c_in]`.
+    /// Numbers of one tap, or one point, of `n` output channels: whole vectors.
+    pub(super) fn plane(&self, n: usize) -> usize {
+        (n * self.from).next_multiple_of(LANES)
+    }
+
+    /// The kernels of output channels `first..first + n`, `[9, plane]`: a plane is `[n, c_in]`.
     #[inline(always)]
-    pub(super) fn transform(&self, from: usize, n: usize, out: &mut [f32]) {
+    pub(super) fn taps(&self, first: usize, n: usize, out: &mut [f32]) {
         let (o_stride, i_stride) = self.strides;
-        let plane = n * self.from;
-        for i in (0..self.from).step_by(LANES) {
-            let lanes = LANES.min(self.from - i);
+        let plane = self.plane(n);
+        // By blocks of kernels that lie in a core's first cache while each tap is taken out of them.
+        for i in (0..self.from).step_by(BLOCK) {
+            let block = BLOCK.min(self.from - i);
             for o in 0..n {
-                let mut taps = [[0f32; LANES]; 9];
-                let start = (from + o) * o_stride + i * i_stride;
-                for lane in 0..lanes {
-                    let kernel = &self.weight[start + lane * i_stride..][..9];
-                    for (tap, &v) in taps.iter_mut().zip(kernel) {
-                        tap[lane] = v;
-                    }
-                }
-                if self.turned {
-                    taps.reverse();
-                }
-                let mut points = [[0f32; LANES]; POINTS];
-                for lane in 0..LANES {
-                    let mut half = [[0f32; 3]; SEEN];
-                    for x in 0..3 {
-                        let column = [taps[x][lane], taps[3 + x][lane], taps[6 + x][lane]];
-                        for (row, v) in half.iter_mut().zip(kernel_1d(column)) {
-                            row[x] = v;
-                        }
-                    }
-                    for (y, row) in half.into_iter().enumerate() {
-                        for (x, v) in kernel_1d(row).into_iter().enumerate() {
-                            points[SEEN * y + x][lane] = v;
-                        }
-                    }
-                }
-                let at = o * self.from + i;
-                for (p, values) in points.iter().enumerate() {
-                    let out = &mut out[p * plane + at..];
-                    match out.first_chunk_mut::<LANES>() {
-                        Some(out) if lanes == LANES => *out = *values,
-                        _ => out[..lanes].copy_from_slice(&values[..lanes]),
+                let kernels = &self.weight[(first + o) * o_stride + i * i_stride..];
+                for (tap, out) in out.chunks_exact_mut(plane).enumerate() {
+                    let kernels = &kernels[if self.turned { 8 - tap } else { tap }..];
+                    let out = &mut out[o * self.from + i..][..block];
+                    for (v, kernel) in out.iter_mut().zip(kernels.chunks(i_stride)) {
+                        *v = kernel[0];
                     }
                 }
             }
@@ -85,24 +71,53 @@ impl<'a> Kernel<'a> {
     }
 }
 
-/// `G·g`.
-#[inline(always)]
-fn kernel_1d([g0, g1, g2]: [f32; 3]) -> [f32; SEEN] {
-    // At ±1/√2, over −3/2, and at ±√2, over 6.
-    let (even_a, odd_a) = (
-        (-2.0 / 3.0) * g0 - (1.0 / 3.0) * g2,
-        (-2.0 / 3.0 * ROOT_HALF) * g1,
-    );
-    let (even_b, odd_b) = (
-        (1.0 / 6.0) * g0 + (1.0 / 3.0) * g2,
-        (2.0 / 6.0 * ROOT_HALF) * g1,
-    );
-    [
-        g0,
-        even_a + odd_a,
-        even_a - odd_a,
-        even_b + odd_b,
-        even_b - odd_b,
-        g2,
-    ]
+/// Row `y` of `G·g·Gᵀ` of the kernels whose 9 taps are in `taps`, each a plane of equally many numbers: [`SEEN`] planes.
+pub(super) fn transform_row(y: usize, taps: &[f32], out: &mut [f32]) {
+    instructions().dispatch(Row { y, taps, out });
 }
+
+struct Row<'a> {
+    y: usize,
+    taps: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (taps, _) = S::as_simd_f32s(self.taps);
+        let (out, _) = S::as_mut_simd_f32s(self.out);
+        let plane = out.len() / SEEN;
+        for at in 0..plane {
+            let mut half = [simd.splat_f32s(0.0); 3];
+            for (x, half) in half.iter_mut().enumerate() {
+                let at = x * plane + at;
+                let column = [taps[at], taps[3 * plane + at], taps[6 * plane + at]];
+                *half = weigh(simd, G[self.y], column);
+            }
+            for x in 0..SEEN {
+                out[x * plane + at] = weigh(simd, G[x], half);
+            }
+        }
+    }
+}
+
+/// Σ weights·values.
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, [c0, c1, c2]: [f32; 3], [g0, g1, g2]: [S::f32s; 3]) -> S::f32s {
+    let sum = simd.mul_f32s(simd.splat_f32s(c0), g0);
+    let sum = simd.mul_add_e_f32s(simd.splat_f32s(c1), g1, sum);
+    simd.mul_add_e_f32s(simd.splat_f32s(c2), g2, sum)
+}
+
+/// At 0; at ±1/√2, over −3/2; at ±√2, over 6; at ∞.
+const G: [[f32; 3]; SEEN] = [
+    [1.0, 0.0, 0.0],
+    [-2.0 / 3.0, -2.0 / 3.0 * ROOT_HALF, -1.0 / 3.0],
+    [-2.0 / 3.0, 2.0 / 3.0 * ROOT_HALF, -1.0 / 3.0],
+    [1.0 / 6.0, 2.0 / 6.0 * ROOT_HALF, 1.0 / 3.0],
+    [1.0 / 6.0, -2.0 / 6.0 * ROOT_HALF, 1.0 / 3.0],
+    [0.0, 0.0, 1.0],
+];

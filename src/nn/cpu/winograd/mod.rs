@@ -16,11 +16,14 @@ mod output;
 
 use rayon::prelude::*;
 
-use self::band::{Band, LANES, POINTS, TILE};
+use self::band::{Band, POINTS, SEEN, TILE};
+use self::input::Channel;
 pub(super) use self::input::Pictures;
 pub(super) use self::kernel::Kernel;
+use self::kernel::transform_row;
+use self::output::add_row;
 use super::epilogue::Epilogue;
-use super::gemm::{Accumulate, Sizes, View, ViewMut, product};
+use super::gemm::{Accumulate, Panels, View, ViewMut, product_of_panels};
 use super::math::vectorised;
 use super::scratch;
 use super::tile::tiles;
@@ -30,9 +33,12 @@ use crate::nn::layout::Plane;
 /// Most numbers of transformed inputs held at a time: 24 MiB, which a last-level cache takes.
 const MAX_BAND: usize = 6 << 20;
 
-/// Output channels that one task takes at a time, at most: no more than a product takes without packing its other
-/// operand.
-const MAX_CHANNELS: usize = 48;
+/// Most numbers of kernels that one task holds, as they are and one row of their points: 1.5 MiB.
+const MAX_KERNELS: usize = 1 << 19;
+
+/// Output channels that one task takes at a time.
+const FEWEST: usize = 12;
+const MAX_CHANNELS: usize = 96;
 
 /// Input channels that one task transforms.
 const CHANNELS_AT_A_TIME: usize = 8;
@@ -64,30 +70,24 @@ pub(super) fn convolve(
             down,
             rows: first..rows.min(first + per_band),
         };
-        let padded = band.padded();
-        scratch::with(POINTS * kernel.from * padded, |v| {
-            tiles(v, kernel.from * padded, POINTS, CHANNELS_AT_A_TIME * padded)
+        // `[points, panels, channels, width]`: the right operands of the products.
+        let (width, panels) = band.panels();
+        let numbers = POINTS * panels * kernel.from * width;
+        scratch::with(numbers, |v| {
+            let rows = POINTS * panels;
+            tiles(v, kernel.from * width, rows, CHANNELS_AT_A_TIME * width)
                 .into_par_iter()
                 .for_each(|mut v| {
-                    let first = v.from.1 / padded;
+                    let first = v.from.1 / width;
                     scratch::with(band.phases(), |buffer| {
-                        for c in 0..v.columns / padded {
-                            vectorised(
-                                #[inline(always)]
-                                || {
-                                    band.transform_inputs(
-                                        &input,
-                                        kernel.from,
-                                        first + c,
-                                        buffer,
-                                        #[inline(always)]
-                                        |p, t, values| {
-                                            v.row(p)[c * padded + t..][..LANES]
-                                                .copy_from_slice(values)
-                                        },
-                                    );
-                                },
-                            );
+                        for c in 0..v.columns / width {
+                            let channel = Channel {
+                                band: &band,
+                                input: &input,
+                                channels: kernel.from,
+                                channel: first + c,
+                            };
+                            channel.transform(buffer, (width, panels, c), &mut v);
                         }
                     });
                 });
@@ -97,7 +97,8 @@ pub(super) fn convolve(
 }
 
 impl Band {
-    /// The products and `Aᵀ·m·A`, by blocks of output channels.
+    /// The products and `Aᵀ·m·A`, by blocks of output channels and rows of points: what is computed of a kernel and of
+    /// its products is used while it is in a core's second cache.
     fn multiply(
         &self,
         v: &[f32],
@@ -109,48 +110,69 @@ impl Band {
     ) {
         let Kernel { from, to, .. } = kernel;
         let pixels = size.pixels();
-        let blocks = channel_blocks(out, to, pixels, MAX_CHANNELS);
-        let padded = self.padded();
+        let (width, panels) = self.panels();
+        let most = (MAX_KERNELS / ((9 + SEEN) * from).max(1)).clamp(FEWEST, MAX_CHANNELS);
+        let tiles = |panel: usize| panel * width..self.tiles().min((panel + 1) * width);
+        let blocks = channel_blocks(out, to, pixels, most);
         blocks.into_par_iter().for_each(|(channels, mut parts)| {
             let (first, n) = (channels.start, channels.len());
-            let sizes = Sizes {
-                m: n,
-                k: from,
-                n: padded,
-            };
-            scratch::with(POINTS * n * (from + padded), |buffer| {
-                let (u, m) = buffer.split_at_mut(POINTS * n * from);
-                vectorised(
-                    #[inline(always)]
-                    || kernel.transform(first, n, u),
-                );
-                let matrices = u.chunks(n * from).zip(v.chunks(from * padded));
-                for ((u, v), m) in matrices.zip(m.chunks_mut(n * padded)) {
-                    let (a, b) = (View::rows(u, from), View::rows(v, padded));
-                    let c = ViewMut::rows(m, padded);
-                    product(sizes, 1.0, a, b, c, Accumulate::Replace);
-                }
-                for o in 0..n {
+            let plane = kernel.plane(n);
+            let of_panel = n * TILE * TILE * width;
+            let lengths = [9 * plane, SEEN * plane, SEEN * n * width];
+            scratch::with(
+                lengths.iter().sum::<usize>() + panels * of_panel,
+                |buffer| {
+                    let (taps, buffer) = buffer.split_at_mut(lengths[0]);
+                    let (u, buffer) = buffer.split_at_mut(lengths[1]);
+                    let (m, outputs) = buffer.split_at_mut(lengths[2]);
                     vectorised(
                         #[inline(always)]
-                        || {
-                            self.transform_outputs(
-                                #[inline(always)]
-                                |p, t| &m[(p * n + o) * padded + t..][..LANES],
-                                size,
-                                shrink,
-                                #[inline(always)]
-                                |picture, y, x, values| {
-                                    let at = o * pixels + y * size.width + x;
-                                    let plane = picture * to + first + o;
-                                    let out = &mut parts[picture][at..at + values.len()];
-                                    epilogue.add(plane, y * size.width + x, pixels, values, out);
-                                },
-                            );
-                        },
+                        || kernel.taps(first, n, taps),
                     );
-                }
-            });
+                    for y in 0..SEEN {
+                        transform_row(y, taps, u);
+                        for (panel, outputs) in outputs.chunks_exact_mut(of_panel).enumerate() {
+                            for (x, m) in m.chunks_exact_mut(n * width).enumerate() {
+                                let u = View::rows(&u[x * plane..], from);
+                                let at = (y * SEEN + x) * panels + panel;
+                                let v = &v[at * from * width..][..from * width];
+                                let v = Panels::new(v, from, width, width);
+                                let m = ViewMut::rows(m, width);
+                                product_of_panels(n, 1.0, u, v, m, Accumulate::Replace);
+                            }
+                            add_row(y, m, n, width, outputs);
+                        }
+                    }
+                    for (i, outputs) in outputs.chunks_exact(TILE * TILE * width).enumerate() {
+                        let (panel, o) = (i / n, i % n);
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                self.write_outputs(
+                                    tiles(panel),
+                                    outputs,
+                                    width,
+                                    size,
+                                    shrink,
+                                    #[inline(always)]
+                                    |picture, y, x, values| {
+                                        let at = o * pixels + y * size.width + x;
+                                        let plane = picture * to + first + o;
+                                        let out = &mut parts[picture][at..at + values.len()];
+                                        epilogue.add(
+                                            plane,
+                                            y * size.width + x,
+                                            pixels,
+                                            values,
+                                            out,
+                                        );
+                                    },
+                                );
+                            },
+                        );
+                    }
+                },
+            );
         });
     }
 }

@@ -1,6 +1,12 @@
-//! Matrix products on slices, for kernels that run one product in each of their own parallel tasks.
+//! Matrix products on slices, for kernels that run one product in each of their own parallel tasks: of matrices as they
+//! lie by the library gemm, and of a right operand that was written for it by [`product_of_panels`].
+
+mod kernel;
+mod panels;
 
 use gemm::Parallelism;
+
+pub(super) use self::panels::{PANEL, Panels, product_of_panels, product_of_panels_at};
 
 /// Where the elements of a matrix lie in a slice: (i, j) at `i·row + j·column`.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,11 @@ impl Strides {
         let rows_apart = apart(self.row, m, self.column, n);
         let columns_apart = apart(self.column, n, self.row, m);
         lines_are && (rows_apart || columns_apart)
+    }
+
+    /// Whether an `m` × `n` matrix is of rows of contiguous values of which no two share an element.
+    fn are_rows(self, m: usize, n: usize) -> bool {
+        (n <= 1 || self.column == 1) && (m <= 1 || self.row >= n)
     }
 
     /// Row and column stride as the product takes them. One that does not fit is of a matrix of one row or column,
@@ -120,6 +131,13 @@ pub(super) enum Accumulate {
     Replace,
     /// They are a term of the sum.
     Add,
+}
+
+impl Accumulate {
+    /// [`Self::Add`] if there is something to add to.
+    pub(super) fn add_if(there: bool) -> Self {
+        if there { Self::Add } else { Self::Replace }
+    }
 }
 
 /// Most terms of a sum that the library is given at a time. It cuts longer sums by the size of the whole product, so
@@ -207,128 +225,4 @@ pub(super) unsafe fn product_at(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matrix(m: usize, n: usize, seed: u64) -> Vec<f32> {
-        crate::sampling::Generator::new(seed).randn(m * n)
-    }
-
-    /// Every layout of the three matrices, sums in one piece and in several, against the definition.
-    #[test]
-    fn products_are_the_definition_in_every_layout() {
-        let lengths = [0, 7, 1100];
-        for (layouts, k) in (0..8).flat_map(|layouts| lengths.map(|k| (layouts, k))) {
-            let (m, n) = (5, 3);
-            let strides = |bit: usize, rows: usize, columns: usize| match layouts >> bit & 1 {
-                0 => Strides::rows(columns),
-                _ => Strides::rows(rows).transposed(),
-            };
-            let (a, b, before) = (matrix(m, k, 1), matrix(k, n, 2), matrix(m, n, 3));
-            let (a, b) = (
-                View::new(&a, strides(0, m, k)),
-                View::new(&b, strides(1, k, n)),
-            );
-            let c_strides = strides(2, m, n);
-            for accumulate in [Accumulate::Replace, Accumulate::Add] {
-                let mut out = before.clone();
-                let c = ViewMut::new(&mut out, c_strides);
-                product(Sizes { m, k, n }, 0.5, a, b, c, accumulate);
-                let (out, before) = (View::new(&out, c_strides), View::new(&before, c_strides));
-                for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
-                    let term = |l| f64::from(a.at(i, l) * b.at(l, j));
-                    let sum = (0..k).map(term).sum::<f64>() as f32;
-                    let start = match accumulate {
-                        Accumulate::Replace => 0.0,
-                        Accumulate::Add => before.at(i, j),
-                    };
-                    let error = (out.at(i, j) - start - 0.5 * sum).abs();
-                    assert!(error < if k < 100 { 1e-5 } else { 1e-4 }, "{k}: {error}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn matrices_beyond_their_slices_do_not_fit() {
-        let half = usize::MAX / 2 + 1;
-        for (m, n, row, column, len, fits) in [
-            (2, 3, 3, 1, 6, true),
-            (2, 3, 3, 1, 5, false),
-            (2, 3, 1, 2, 6, true),
-            (3, 2, 1, 3, 5, false),
-            (1, 1, usize::MAX, usize::MAX, 1, true),
-            (0, 9, 9, 9, 0, true),
-            (9, 0, 9, 9, 0, true),
-            (1, 1, 0, 0, 0, false),
-            // What wraps round to 0: (m − 1)·row, the same of columns, and their sum.
-            (3, 1, half, 1, 4, false),
-            (1, 3, 1, half, 4, false),
-            (2, 2, half, half, 4, false),
-        ] {
-            let strides = Strides { row, column };
-            assert_eq!(strides.fit(m, n, len), fits, "{m} x {n}: {strides:?}");
-        }
-    }
-
-    /// Against the places of all elements, written down.
-    #[test]
-    fn elements_are_told_apart() {
-        let sizes = [0usize, 1, 2, 3, 5];
-        let pairs = || sizes.into_iter().flat_map(|a| sizes.map(|b| (a, b)));
-        for ((m, n), (row, column)) in pairs().flat_map(|a| pairs().map(move |b| (a, b))) {
-            let strides = Strides { row, column };
-            let mut places: Vec<usize> = (0..m)
-                .flat_map(|i| (0..n).map(move |j| i * row + j * column))
-                .collect();
-            places.sort_unstable();
-            places.dedup();
-            // Interleaved rows and columns are refused though they may be distinct.
-            if strides.distinct(m, n) {
-                assert_eq!(places.len(), m * n, "{m} x {n}: {strides:?}");
-            }
-            let plain = row >= n.max(1) && column == 1 || column >= m.max(1) && row == 1;
-            assert!(strides.distinct(m, n) || !plain, "{m} x {n}: {strides:?}");
-        }
-        assert!(!Strides { row: 0, column: 1 }.distinct(2, 2));
-        assert!(!Strides { row: 1, column: 0 }.distinct(2, 2));
-        let row = usize::MAX;
-        assert!(!Strides { row, column: row }.distinct(3, 3));
-    }
-
-    fn write(c: &mut [f32], strides: Strides) {
-        let (a, b) = ([0.0; 6], [0.0; 6]);
-        let sizes = Sizes { m: 2, k: 3, n: 2 };
-        let (a, b, c) = (
-            View::rows(&a, 3),
-            View::rows(&b, 2),
-            ViewMut::new(c, strides),
-        );
-        product(sizes, 1.0, a, b, c, Accumulate::Replace);
-    }
-
-    #[test]
-    #[should_panic(expected = "fit")]
-    fn a_matrix_beyond_its_slice_is_refused() {
-        write(&mut [0.0; 3], Strides::rows(2));
-    }
-
-    #[test]
-    #[should_panic(expected = "distinct")]
-    fn rows_that_are_one_are_refused() {
-        write(&mut [0.0; 4], Strides { row: 0, column: 1 });
-    }
-
-    #[test]
-    #[should_panic(expected = "fit")]
-    fn an_input_beyond_its_slice_is_refused() {
-        let (a, b, mut c) = ([0.0; 6], [0.0; 5], [0.0; 4]);
-        let sizes = Sizes { m: 2, k: 3, n: 2 };
-        let (a, b, c) = (
-            View::rows(&a, 3),
-            View::rows(&b, 2),
-            ViewMut::rows(&mut c, 2),
-        );
-        product(sizes, 1.0, a, b, c, Accumulate::Replace);
-    }
-}
+mod tests;
