@@ -1,0 +1,197 @@
+//! Attention: heads are columns of the tensors as they are. Scores are computed transposed, one row for each key, in
+//! blocks that fit into a core's cache: so the softmax of many queries goes on side by side, and each block is the right
+//! operand of the next product as it is.
+
+mod backward;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::gemm::{Accumulate, PANEL, Panels, Strides, View, ViewMut, product_of_panels};
+use super::math::{exp2, vectorised};
+use super::scratch;
+use super::tile::{Tile, tiles};
+use crate::Result;
+use crate::nn::parameters::AttentionInput;
+use crate::nn::tensor::numbers_of;
+
+pub(super) use self::backward::backward;
+
+/// Query rows of one task: the columns of all its products, so that what a softmax does to a row is done to a vector of
+/// rows at a time.
+const QUERIES: usize = PANEL;
+/// Keys that it takes at a time: their scores are 32 KiB, which a core's first cache holds.
+const KEYS: usize = 128;
+
+/// A number of each query.
+type Queries = [f32; QUERIES];
+
+/// The sizes of an attention.
+#[derive(Clone, Copy)]
+struct AttentionSizes {
+    b: usize,
+    n: usize,
+    t: usize,
+    heads: usize,
+    d: usize,
+}
+
+impl AttentionSizes {
+    fn of(AttentionInput { q, k, heads, .. }: AttentionInput) -> Result<Self> {
+        let (b, n, c) = q.dims3()?;
+        let (t, d) = (k.dim(1)?, c / heads);
+        Ok(Self { b, n, t, heads, d })
+    }
+
+    fn width(self) -> usize {
+        self.heads * self.d
+    }
+
+    /// Distances within one head of a tensor of whole width.
+    fn strides(self) -> Strides {
+        Strides::rows(self.width())
+    }
+
+    /// Tiles of at most `rows` rows of one head each, of every sample; with the sample's number.
+    fn tiles(self, out: &mut [f32], rows: usize) -> Vec<(usize, Tile<'_>)> {
+        let sample = (out.len() / self.b.max(1)).max(1);
+        out.chunks_mut(sample)
+            .enumerate()
+            .flat_map(|(i, out)| {
+                let cut = tiles(out, self.width(), rows.max(1), self.d);
+                cut.into_iter().map(move |tile| (i, tile))
+            })
+            .collect()
+    }
+
+    /// One head of `rows` rows a sample, from row `from` of a sample on.
+    fn head(self, x: &[f32], rows: usize, sample: usize, (from, column): (usize, usize)) -> &[f32] {
+        &x[(sample * rows + from) * self.width() + column..]
+    }
+}
+
+/// What the scores are multiplied with, so that the softmax is of powers of two: log₂e/√d.
+fn scale(d: usize) -> f32 {
+    std::f32::consts::LOG2_E / (d as f32).sqrt()
+}
+
+/// The forward pass: a running softmax over blocks of keys (Milakov and Gimelshein 2018, Dao et al. 2022).
+pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
+    let shape = AttentionSizes::of(input)?;
+    let AttentionInput { q, k, v, .. } = input;
+    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
+    let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
+    let mut out = vec![0f32; qs.len()];
+    let (qs, ks, vs) = (&*qs, &*ks, &*vs);
+    shape
+        .tiles(&mut out, QUERIES)
+        .into_par_iter()
+        .for_each(|(sample, mut tile)| {
+            let of_keys = (0, tile.from.1);
+            let q = shape.head(qs, shape.n, sample, tile.from);
+            let k = shape.head(ks, shape.t, sample, of_keys);
+            let v = shape.head(vs, shape.t, sample, of_keys);
+            attend(shape, &mut tile, q, k, v);
+        });
+    Ok(Tensor::from_vec(out, q.shape(), q.device())?)
+}
+
+/// One tile of the output. `q`, `k` and `v` begin with the tile's rows and the head's keys.
+fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]) {
+    let (strides, width, d) = (shape.strides(), shape.width(), shape.d);
+    let queries = out.rows;
+    let q = View::new(q, strides).transposed();
+    Panels::with(q, d, queries, |q| {
+        scratch::with((KEYS + d) * QUERIES, |buffer| {
+            let (scores, sums) = buffer.split_at_mut(KEYS * QUERIES);
+            let mut softmax = Softmax::new();
+            for from in (0..shape.t).step_by(KEYS) {
+                let keys = KEYS.min(shape.t - from);
+                let scores = &mut scores[..keys * QUERIES];
+                let k = View::new(&k[from * width..], strides);
+                let c = ViewMut::rows(scores, QUERIES);
+                product_of_panels(keys, scale(d), k, q, c, Accumulate::Replace);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let shrink = softmax.add(scores);
+                        if from > 0 {
+                            scale_rows(sums, &shrink);
+                        }
+                    },
+                );
+                let v = View::new(&v[from * width..], strides).transposed();
+                let p = Panels::new(scores, keys, queries, QUERIES);
+                let c = ViewMut::rows(sums, QUERIES);
+                product_of_panels(d, 1.0, v, p, c, Accumulate::add_if(from > 0));
+            }
+            write_turned(sums, &softmax.shares(), out);
+        });
+    });
+}
+
+/// The softmax over keys of each query, of scores that come in blocks: a running one (Milakov and Gimelshein 2018, Dao
+/// et al. 2022).
+struct Softmax {
+    largest: Queries,
+    /// Of the powers of two of all scores, relative to that of the largest.
+    total: Queries,
+}
+
+impl Softmax {
+    fn new() -> Self {
+        Self {
+            largest: [f32::NEG_INFINITY; QUERIES],
+            total: [0.0; QUERIES],
+        }
+    }
+
+    /// Turns a block of scores, a row for each key, into 2^(score − largest so far). What became of the powers of
+    /// earlier blocks by that.
+    #[inline(always)]
+    fn add(&mut self, scores: &mut [f32]) -> Queries {
+        let (before, mut largest, mut total) = (self.largest, self.largest, [0f32; QUERIES]);
+        for row in scores.as_chunks::<QUERIES>().0 {
+            for (largest, &score) in largest.iter_mut().zip(row) {
+                *largest = if score > *largest { score } else { *largest };
+            }
+        }
+        for row in scores.as_chunks_mut::<QUERIES>().0 {
+            for ((score, largest), total) in row.iter_mut().zip(&largest).zip(&mut total) {
+                *score = exp2(*score - largest);
+                *total += *score;
+            }
+        }
+        let mut shrink = [0f32; QUERIES];
+        for i in 0..QUERIES {
+            shrink[i] = exp2(before[i] - largest[i]);
+            self.total[i] = self.total[i] * shrink[i] + total[i];
+        }
+        self.largest = largest;
+        shrink
+    }
+
+    /// What the powers are multiplied with to become probabilities.
+    fn shares(&self) -> Queries {
+        self.total.map(|total| 1.0 / total)
+    }
+}
+
+/// Multiplies each column with a number of its own.
+#[inline(always)]
+fn scale_rows(rows: &mut [f32], by: &Queries) {
+    for row in rows.as_chunks_mut::<QUERIES>().0 {
+        for (v, by) in row.iter_mut().zip(by) {
+            *v *= by;
+        }
+    }
+}
+
+/// Writes `[d, QUERIES]` into a tile of a row for each query, multiplied with a number of its own.
+fn write_turned(rows: &[f32], by: &Queries, out: &mut Tile) {
+    for (j, by) in by.iter().enumerate().take(out.rows) {
+        for (out, row) in out.row(j).iter_mut().zip(rows.as_chunks::<QUERIES>().0) {
+            *out = row[j] * by;
+        }
+    }
+}
