@@ -119,8 +119,10 @@ mod sampling {
 }
 END
     cd "$folder"
-    # rayon's crossbeam-epoch goes from a field to what it is in, which stacked borrows do not allow, and tree borrows do.
-    MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-permissive-provenance" cargo +nightly miri test --lib -- --skip math
+    # rayon's crossbeam-epoch goes from a field to what it is in, which stacked borrows do not allow, and tree
+    # borrows do.
+    export MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-permissive-provenance"
+    cargo +nightly miri test --lib -- --skip math
     ;;
 *)
     sed -n '2,10p' "$0"

@@ -1,5 +1,5 @@
 //! Attention: heads are columns of the tensors as they are. Scores are computed transposed, one row for each key, in
-//! blocks that fit into a core's cache: so the softmax of many queries goes on side by side, and each block is the right
+//! blocks that fit into a core's cache: the softmax of many queries goes on side by side, and each block is the right
 //! operand of the next product as it is.
 
 mod backward;

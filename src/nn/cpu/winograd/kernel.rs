@@ -71,7 +71,8 @@ impl<'a> Kernel<'a> {
     }
 }
 
-/// Row `y` of `G·g·Gᵀ` of the kernels whose 9 taps are in `taps`, each a plane of equally many numbers: [`SEEN`] planes.
+/// Row `y` of `G·g·Gᵀ` of the kernels whose 9 taps are in `taps`, each a plane of equally many numbers: [`SEEN`]
+/// planes.
 pub(super) fn transform_row(y: usize, taps: &[f32], out: &mut [f32]) {
     instructions().dispatch(Row { y, taps, out });
 }
