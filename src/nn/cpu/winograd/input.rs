@@ -56,7 +56,7 @@ fn split(line: &[f32], inside: bool, plane: usize, pitch: usize, planes: &mut [f
 }
 
 impl Band {
-    /// Numbers that [`Band::transform_inputs`] needs room for.
+    /// Numbers that [`Channel::transform`] needs room for.
     pub(super) fn phases(&self) -> usize {
         let rows = self.rows.len() + self.pictures();
         TILE * (TILE * rows + 1) * (self.across + 1)
