@@ -300,6 +300,8 @@ fn the_place_of_the_state_is_taken_meanwhile() {
             assert!(run.try_wait().unwrap().is_none(), "{name}: ended");
             sleep(Duration::from_millis(1));
         }
+        // Until it is locked and looked at again, what takes its place is refused before the work, rightly.
+        sleep(Duration::from_millis(200));
         // The program may put one in its place at any time.
         for _ in 0..100 {
             if fs::remove_file(&part).is_ok() {
