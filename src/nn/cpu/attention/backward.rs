@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{AttentionSizes, KEYS, QUERIES, Queries, Softmax, scale, scale_rows, write_turned};
+use super::{AttentionSizes, QUERIES, Queries, Softmax, scale, scale_rows, write_turned};
 use crate::Result;
 use crate::nn::cpu::gemm::{Accumulate, Panels, View, ViewMut, product_of_panels};
 use crate::nn::cpu::math::{exp2, vectorised};
@@ -87,9 +87,9 @@ impl Head<'_> {
     /// Of some queries: their own gradient, and what they add to those of keys and values.
     fn backward_of(&self, dq: &mut Tile, dk: &mut Tile, dv: &mut Tile) {
         let (t, d) = (self.shape.t, self.shape.d);
-        let (strides, from, queries) = (self.shape.strides(), dq.from.0, dq.rows);
-        let q = View::new(&self.q[from * self.shape.width()..], strides);
-        let grad = View::new(&self.grad[from * self.shape.width()..], strides);
+        let (from, queries) = (dq.from.0, dq.rows);
+        let q = self.shape.rows(self.q, from);
+        let grad = self.shape.rows(self.grad, from);
         scratch::with(2 * t * QUERIES, |buffer| {
             let (p, dp) = buffer.split_at_mut(t * QUERIES);
             let shares = self.powers(q, queries, p);
@@ -97,7 +97,7 @@ impl Head<'_> {
             let norm = 1.0 / (d as f32).sqrt();
             scratch::with(d * QUERIES, |sums| {
                 Panels::with(q, queries, d, |q| {
-                    for (from, keys) in self.blocks() {
+                    for (from, keys) in self.shape.blocks() {
                         let block = from * QUERIES..(from + keys) * QUERIES;
                         let (p, ds) = (&p[block.clone()], &mut dp[block]);
                         vectorised(
@@ -106,7 +106,7 @@ impl Head<'_> {
                         );
                         let rows = View::rows(ds, QUERIES);
                         dk.product_of_panels(from..from + keys, norm, rows, q, Accumulate::Add);
-                        let k = self.rows(self.k, from).transposed();
+                        let k = self.shape.rows(self.k, from).transposed();
                         let (ds, c) = (
                             Panels::new(ds, keys, queries, QUERIES),
                             ViewMut::rows(sums, QUERIES),
@@ -119,28 +119,15 @@ impl Head<'_> {
         });
     }
 
-    /// The keys in blocks: the first of each, and how many.
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
-        let t = self.shape.t;
-        (0..t)
-            .step_by(KEYS)
-            .map(move |from| (from, KEYS.min(t - from)))
-    }
-
-    /// This head's rows from `from` on.
-    fn rows<'b>(&self, x: &'b [f32], from: usize) -> View<'b> {
-        View::new(&x[from * self.shape.width()..], self.shape.strides())
-    }
-
     /// Fills `p`, a row for each key, with the powers of two of all scores, each block relative to the largest so far,
     /// and returns what makes probabilities of each block's.
     fn powers(&self, q: View, queries: usize, p: &mut [f32]) -> Vec<Queries> {
         let d = self.shape.d;
         let (mut softmax, mut largest) = (Softmax::new(), Vec::new());
         Panels::with(q.transposed(), d, queries, |q| {
-            for (from, keys) in self.blocks() {
+            for (from, keys) in self.shape.blocks() {
                 let p = &mut p[from * QUERIES..(from + keys) * QUERIES];
-                let (k, c) = (self.rows(self.k, from), ViewMut::rows(p, QUERIES));
+                let (k, c) = (self.shape.rows(self.k, from), ViewMut::rows(p, QUERIES));
                 product_of_panels(keys, scale(d), k, q, c, Accumulate::Replace);
                 vectorised(
                     #[inline(always)]
@@ -170,10 +157,10 @@ impl Head<'_> {
         let mut along = [0f32; QUERIES];
         Panels::with(grad.transposed(), d, queries, |turned| {
             Panels::with(grad, queries, d, |grad| {
-                for ((from, keys), shares) in self.blocks().zip(shares) {
+                for ((from, keys), shares) in self.shape.blocks().zip(shares) {
                     let block = from * QUERIES..(from + keys) * QUERIES;
                     let (p, dp) = (&mut p[block.clone()], &mut dp[block]);
-                    let (v, c) = (self.rows(self.v, from), ViewMut::rows(dp, QUERIES));
+                    let (v, c) = (self.shape.rows(self.v, from), ViewMut::rows(dp, QUERIES));
                     product_of_panels(keys, 1.0, v, turned, c, Accumulate::Replace);
                     vectorised(
                         #[inline(always)]

@@ -52,6 +52,17 @@ impl AttentionSizes {
         Strides::rows(self.width())
     }
 
+    /// The keys in blocks: the first of each, and how many.
+    fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
+        let block = move |from| (from, KEYS.min(self.t - from));
+        (0..self.t).step_by(KEYS).map(block)
+    }
+
+    /// The rows from `from` on of a head that begins with `x`.
+    fn rows(self, x: &[f32], from: usize) -> View<'_> {
+        View::new(&x[from * self.width()..], self.strides())
+    }
+
     /// Tiles of at most `rows` rows of one head each, of every sample; with the sample's number.
     fn tiles(self, out: &mut [f32], rows: usize) -> Vec<(usize, Tile<'_>)> {
         let sample = (out.len() / self.b.max(1)).max(1);
@@ -98,18 +109,15 @@ pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
 
 /// One tile of the output. `q`, `k` and `v` begin with the tile's rows and the head's keys.
 fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]) {
-    let (strides, width, d) = (shape.strides(), shape.width(), shape.d);
-    let queries = out.rows;
-    let q = View::new(q, strides).transposed();
+    let (d, queries) = (shape.d, out.rows);
+    let q = shape.rows(q, 0).transposed();
     Panels::with(q, d, queries, |q| {
         scratch::with((KEYS + d) * QUERIES, |buffer| {
             let (scores, sums) = buffer.split_at_mut(KEYS * QUERIES);
             let mut softmax = Softmax::new();
-            for from in (0..shape.t).step_by(KEYS) {
-                let keys = KEYS.min(shape.t - from);
+            for (from, keys) in shape.blocks() {
                 let scores = &mut scores[..keys * QUERIES];
-                let k = View::new(&k[from * width..], strides);
-                let c = ViewMut::rows(scores, QUERIES);
+                let (k, c) = (shape.rows(k, from), ViewMut::rows(scores, QUERIES));
                 product_of_panels(keys, scale(d), k, q, c, Accumulate::Replace);
                 vectorised(
                     #[inline(always)]
@@ -120,7 +128,7 @@ fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]
                         }
                     },
                 );
-                let v = View::new(&v[from * width..], strides).transposed();
+                let v = shape.rows(v, from).transposed();
                 let p = Panels::new(scores, keys, queries, QUERIES);
                 let c = ViewMut::rows(sums, QUERIES);
                 product_of_panels(d, 1.0, v, p, c, Accumulate::add_if(from > 0));

@@ -15,46 +15,33 @@ const ROWS: usize = 6;
 /// Terms that are written out one after the other.
 const UNROLL: usize = 4;
 
-/// `c = scale·a·b`, or `+=`, for `a: [m, b.terms]` and `c` of rows `stride` apart, by these instructions.
-///
-/// # Safety
-/// `a` lies within its slice; all of `c` is valid for writing and reading, no two of its elements are one, and none is
-/// part of `a` or `b`.
-#[expect(unsafe_code, reason = "the output is given by a pointer")]
-#[expect(clippy::too_many_arguments, reason = "those of a product")]
-pub(super) unsafe fn run(
-    instructions: Arch,
-    m: usize,
-    scale: f32,
-    a: View,
-    b: Panels,
-    c: *mut f32,
-    stride: usize,
-    accumulate: Accumulate,
-) {
-    instructions.dispatch(Product {
-        m,
-        scale,
-        a,
-        b,
-        c,
-        stride,
-        accumulate,
-    });
+/// `c = scale·a·b`, or `+=`, for `a: [m, b.terms]` and `c` of rows `stride` apart.
+pub(super) struct Product<'a> {
+    pub(super) m: usize,
+    pub(super) scale: f32,
+    pub(super) a: View<'a>,
+    pub(super) b: Panels<'a>,
+    pub(super) c: *mut f32,
+    pub(super) stride: usize,
+    pub(super) accumulate: Accumulate,
 }
 
-/// A product that [`run`] was asked for.
-struct Product<'a> {
-    m: usize,
-    scale: f32,
-    a: View<'a>,
-    b: Panels<'a>,
-    c: *mut f32,
-    stride: usize,
-    accumulate: Accumulate,
+impl Product<'_> {
+    /// Computes it by these instructions.
+    ///
+    /// # Safety
+    /// `a` lies within its slice; all of `c` is valid for writing and reading, no two of its elements are one, and none
+    /// is part of `a` or `b`.
+    #[expect(unsafe_code, reason = "the output is given by a pointer")]
+    pub(super) unsafe fn run(self, instructions: Arch) {
+        instructions.dispatch(Running(self));
+    }
 }
 
-impl WithSimd for Product<'_> {
+/// A product of which [`Product::run`] was promised what it needs.
+struct Running<'a>(Product<'a>);
+
+impl WithSimd for Running<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -64,14 +51,14 @@ impl WithSimd for Product<'_> {
             columns,
             width,
             ..
-        } = self.b;
+        } = self.0.b;
         // Once also where there are no terms, which makes zeros of what is overwritten.
         for first in (0..terms.max(1)).step_by(TERMS) {
-            let add = first > 0 || self.accumulate == Accumulate::Add;
+            let add = first > 0 || self.0.accumulate == Accumulate::Add;
             for j in (0..columns).step_by(width) {
-                let panel = &self.b.values[j * terms + first * width..];
+                let panel = &self.0.b.values[j * terms + first * width..];
                 let of = Pass {
-                    product: &self,
+                    product: &self.0,
                     panel: panel.as_ptr(),
                     first,
                     terms: TERMS.min(terms - first),
@@ -147,7 +134,7 @@ impl Pass<'_> {
         let mut b = self.panel.wrapping_add(from);
         // SAFETY: `run` was promised that rows `i..i + M` of `a`, of which all terms are read, lie within its slice. A
         // panel has `width` values for each term, of which `V` vectors from `from` on are read: no more than it has, as
-        // `width` is a multiple of one. The pointers may lie beyond when nothing more is read.
+        // `width` is a multiple of a vector. The pointers may lie beyond when nothing more is read.
         unsafe {
             for _ in 0..self.terms / UNROLL {
                 for l in 0..UNROLL {

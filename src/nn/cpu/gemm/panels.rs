@@ -2,7 +2,8 @@
 //! after the other. The left one is read where it lies, a number at a time, in any layout. What makes its own right
 //! operand, as transforms and scores of attention are made, writes it as panels at once, and nothing is copied.
 
-use super::{Accumulate, View, ViewMut, kernel};
+use super::kernel::Product;
+use super::{Accumulate, View, ViewMut};
 use crate::nn::cpu::math::{instructions, vectorised};
 use crate::nn::cpu::scratch;
 
@@ -110,7 +111,16 @@ pub(in super::super) unsafe fn product_of_panels_at(
     assert!(a.strides.fit(m, b.terms, a.values.len()));
     // SAFETY: the assertion holds `a` within its slice, `Panels` are whole, and the caller answers for `c`.
     unsafe {
-        kernel::run(instructions(), m, scale, a, b, c, stride, accumulate);
+        let product = Product {
+            m,
+            scale,
+            a,
+            b,
+            c,
+            stride,
+            accumulate,
+        };
+        product.run(instructions());
     }
 }
 

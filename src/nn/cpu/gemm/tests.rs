@@ -169,7 +169,16 @@ fn products_of_panels_are_the_definition() {
                 // SAFETY: `out` has `m` rows of `width` values.
                 #[expect(unsafe_code, reason = "the product takes pointers")]
                 unsafe {
-                    kernel::run(arch, m, 0.5, a, b, out.as_mut_ptr(), width, accumulate);
+                    let product = kernel::Product {
+                        m,
+                        scale: 0.5,
+                        a,
+                        b,
+                        c: out.as_mut_ptr(),
+                        stride: width,
+                        accumulate,
+                    };
+                    product.run(arch);
                 }
             });
             for (i, j) in (0..m).flat_map(|i| (0..width).map(move |j| (i, j))) {

@@ -58,8 +58,16 @@ fn split(line: &[f32], inside: bool, plane: usize, pitch: usize, planes: &mut [f
 impl Band {
     /// Numbers that [`Channel::transform`] needs room for.
     pub(super) fn phases(&self) -> usize {
-        let rows = self.rows.len() + self.pictures();
-        TILE * (TILE * rows + 1) * (self.across + 1)
+        TILE * TILE * self.plane() + TILE * self.pitch()
+    }
+
+    /// Numbers of a row of a plane, and of a plane: every fourth pixel in both directions, with one row and column more.
+    fn pitch(&self) -> usize {
+        self.across + 1
+    }
+
+    fn plane(&self) -> usize {
+        (self.rows.len() + self.pictures()) * self.pitch()
     }
 }
 
@@ -81,8 +89,7 @@ impl Channel<'_> {
         out: &mut Tile,
     ) {
         let band = self.band;
-        let pitch = band.across + 1;
-        let plane = (band.rows.len() + band.pictures()) * pitch;
+        let (pitch, plane) = (band.pitch(), band.plane());
         let run = [16, 8, 4, 2]
             .into_iter()
             .find(|n| band.across.is_multiple_of(*n));
@@ -174,26 +181,25 @@ impl WithSimd for Points<'_> {
         let vectors = LANES / S::F32_LANES;
         for v in 0..vectors {
             for x in 0..SEEN {
-                let mut column = [simd.splat_f32s(0.0); SEEN];
-                for y in 0..SEEN {
-                    column[y] = d[(SEEN * y + x) * vectors + v];
-                }
-                let column = input_1d(simd, column);
-                for y in 0..SEEN {
-                    d[(SEEN * y + x) * vectors + v] = column[y];
-                }
+                transform_line(simd, d, x * vectors + v, SEEN * vectors);
             }
             for y in 0..SEEN {
-                let mut row = [simd.splat_f32s(0.0); SEEN];
-                for x in 0..SEEN {
-                    row[x] = d[(SEEN * y + x) * vectors + v];
-                }
-                let row = input_1d(simd, row);
-                for x in 0..SEEN {
-                    d[(SEEN * y + x) * vectors + v] = row[x];
-                }
+                transform_line(simd, d, SEEN * y * vectors + v, vectors);
             }
         }
+    }
+}
+
+/// `Bᵀ` times the six vectors that lie `step` apart from `from` on, in their place.
+#[inline(always)]
+fn transform_line<S: Simd>(simd: S, d: &mut [S::f32s], from: usize, step: usize) {
+    let mut line = [simd.splat_f32s(0.0); SEEN];
+    for i in 0..SEEN {
+        line[i] = d[from + i * step];
+    }
+    let line = input_1d(simd, line);
+    for i in 0..SEEN {
+        d[from + i * step] = line[i];
     }
 }
 

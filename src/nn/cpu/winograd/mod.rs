@@ -39,7 +39,7 @@ use crate::nn::layout::Plane;
 /// Most numbers of transformed inputs held at a time: 24 MiB, which a last-level cache takes.
 const MAX_BAND: usize = 6 << 20;
 
-/// Most numbers of kernels that one task holds, as they are and one row of their points: 1.5 MiB.
+/// Most numbers of kernels that one task holds, as they are and one row of their points: 2 MiB.
 const MAX_KERNELS: usize = 1 << 19;
 
 /// Output channels that one task takes at a time.
