@@ -61,11 +61,12 @@ impl Band {
         TILE * TILE * self.plane() + TILE * self.pitch()
     }
 
-    /// Numbers of a row of a plane, and of a plane: every fourth pixel in both directions, with one row and column more.
+    /// Numbers of a row of a plane, which has every fourth pixel of a line and one more.
     fn pitch(&self) -> usize {
         self.across + 1
     }
 
+    /// Numbers of a plane.
     fn plane(&self) -> usize {
         (self.rows.len() + self.pictures()) * self.pitch()
     }
