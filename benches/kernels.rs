@@ -7,17 +7,14 @@
 #![expect(missing_docs, reason = "criterion makes a function without a comment")]
 
 use candle_core::Device;
-use cones::bench::{Passes, by_candle, kernels};
+use cones::bench::{Passes, kernels};
 use cones::checkpoint::Source;
 use cones::{Pipeline, Result};
 use criterion::{Criterion, criterion_group, criterion_main};
 
-/// Times `once` with the kernels of this crate, and then with candle's operations.
 fn run(criterion: &mut Criterion, name: &str, once: &dyn Fn() -> Result<()>) {
     let once = || once().expect("the shapes fit");
     criterion.bench_function(name, |bencher| bencher.iter(once));
-    let name = format!("{name}, by candle");
-    criterion.bench_function(&name, |bencher| by_candle(|| bencher.iter(once)));
 }
 
 fn layers(criterion: &mut Criterion) {
@@ -33,19 +30,23 @@ fn models(criterion: &mut Criterion) {
 
 fn model(criterion: &mut Criterion, name: &str, rows: usize) {
     let source = Source::open(name).expect("a model of this name");
-    let pipeline = Pipeline::load(&source, &Device::Cpu).expect("a whole model");
+    let pipeline = Pipeline::load(&source, &Device::Cpu, None).expect("a whole model");
     let prompts = vec!["a photo of a dog"; rows];
     let passes = Passes::new(&pipeline, &prompts).expect("a prompt of known words");
-    let name = pipeline.name.as_str();
-    let forward = || passes.forward().map(drop);
-    run(criterion, &format!("{name} forward, {rows} rows"), &forward);
+    passes.time(&mut |name, once| run(criterion, name, once));
     #[cfg(feature = "candle-transformers")]
     {
-        let ours = passes.forward().expect("the shapes fit");
-        theirs::forward(criterion, name, &passes.latents, &passes.embeddings, &ours);
+        let ours = passes
+            .run(cones::bench::Pass::Forward)
+            .expect("the shapes fit");
+        theirs::forward(
+            criterion,
+            &pipeline.name,
+            &passes.latents,
+            &passes.embeddings,
+            &ours,
+        );
     }
-    let step = || passes.step();
-    run(criterion, &format!("{name} find step, {rows} rows"), &step);
 }
 
 /// The UNet of candle-transformers.

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let [folder, noun, prompt] = arguments.as_slice() else {
         anyhow::bail!("usage: find_and_draw FOLDER NOUN PROMPT");
     };
-    let mut pipeline = Pipeline::load(&Source::open("pocket")?, &Device::Cpu)?;
+    let mut pipeline = Pipeline::load(&Source::open("pocket")?, &Device::Cpu, None)?;
     let photos = list_images(&[folder.into()])?.read(Photos::KEEP, |_, _| Ok(()))?;
 
     // Photos to neurons.

@@ -6,9 +6,9 @@ use candle_core::{Device, Tensor};
 
 use crate::index::SiteSelection;
 use crate::model::Conditioning;
-pub use crate::nn::by_candle;
 use crate::nn::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
+    by_candle,
 };
 use crate::prompt::PromptSpec;
 use crate::sampling::Generator;
@@ -22,14 +22,22 @@ const LEVELS: [(usize, usize); 3] = [(320, 64), (640, 32), (1280, 16)];
 const BATCH: usize = 2;
 const HEADS: usize = 8;
 
-/// The kernels at the sizes of Stable Diffusion 1.x, on the CPU, forward and backward.
+/// The kernels at the sizes of Stable Diffusion 1.x, on the CPU, forward and backward, each beside the same by candle's
+/// operations.
 ///
 /// # Errors
 /// None that the machine's memory allows.
 pub fn kernels(time: &mut Timer) -> Result<()> {
+    let time = &mut |name: &str, once: &dyn Fn() -> Result<()>| beside_candle(time, name, once);
     convolutions(time)?;
     norms(time)?;
     transformers(time)
+}
+
+/// Times `once`, and then with candle's operations in place of the kernels of this crate.
+fn beside_candle(time: &mut Timer, name: &str, once: &dyn Fn() -> Result<()>) {
+    time(name, once);
+    time(&format!("{name}, by candle"), &|| by_candle(once));
 }
 
 fn random(shape: &[usize]) -> Result<Tensor> {
@@ -105,10 +113,23 @@ fn transformers(time: &mut Timer) -> Result<()> {
     Ok(())
 }
 
+/// A part of a model's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// A forward pass of the UNet, as drawing does it: with the keys and values of the prompts computed before.
+    Forward,
+    /// A step of `find`: forward, and backward to the weights of the cross-attentions' keys and values.
+    Step,
+    /// The first of the latents to a picture.
+    Decode,
+}
+
 /// Passes of a model's networks over latents of its own size, one for each prompt.
 pub struct Passes<'a> {
     pipeline: &'a Pipeline,
     context: Conditioning,
+    /// With its keys and values computed.
+    projected: Conditioning,
     timesteps: Vec<f32>,
     /// The latents, `[b, c, h, w]`.
     pub latents: Tensor,
@@ -132,45 +153,36 @@ impl<'a> Passes<'a> {
             timesteps: vec![500.0; shape[0]],
             latents: random(&shape)?.to_device(pipeline.device())?,
             embeddings: context.embedding().clone(),
+            projected: unet.precompute_kv(&context)?,
             context,
         })
     }
 
-    /// Computes the keys and values of the prompts once for all passes to come, as drawing does.
+    /// One pass: what it gives, of the latents' shape, or a picture.
     ///
     /// # Errors
     /// None that a loaded model allows.
-    pub fn precompute_kv(&mut self) -> Result<()> {
-        self.context = self.pipeline.unet().precompute_kv(&self.context)?;
-        Ok(())
-    }
-
-    /// One forward pass of the UNet: what it predicts, of the latents' shape.
-    ///
-    /// # Errors
-    /// None that a loaded model allows.
-    pub fn forward(&self) -> Result<Tensor> {
+    pub fn run(&self, pass: Pass) -> Result<Tensor> {
         let unet = self.pipeline.unet();
-        unet.forward(&self.latents, &self.timesteps, &self.context)
+        match pass {
+            Pass::Forward => unet.forward(&self.latents, &self.timesteps, &self.projected),
+            Pass::Step => {
+                let (output, saved) =
+                    unet.forward_saving(&self.latents, &self.timesteps, &self.context)?;
+                let gradients = unet.backward(saved, &output, SiteSelection::Cross)?;
+                drop(black_box(gradients));
+                Ok(output)
+            }
+            Pass::Decode => self.pipeline.vae().decode(&self.latents.narrow(0, 0, 1)?),
+        }
     }
 
-    /// A step of `find`: forward, and backward to the weights of the cross-attentions' keys and values.
-    ///
-    /// # Errors
-    /// None that a loaded model allows.
-    pub fn step(&self) -> Result<()> {
-        let unet = self.pipeline.unet();
-        let (output, saved) = unet.forward_saving(&self.latents, &self.timesteps, &self.context)?;
-        unet.backward(saved, &output, SiteSelection::Cross)
-            .map(|gradients| drop(black_box(gradients)))
-    }
-
-    /// The first of the latents to a picture.
-    ///
-    /// # Errors
-    /// None that a loaded model allows.
-    pub fn decode(&self) -> Result<Tensor> {
-        let one = self.latents.narrow(0, 0, 1)?;
-        self.pipeline.vae().decode(&one)
+    /// Times the two passes of the UNet, each beside the same by candle's operations.
+    pub fn time(&self, time: &mut Timer) {
+        let (name, rows) = (&self.pipeline.name, self.timesteps.len());
+        for (what, pass) in [("forward", Pass::Forward), ("find step", Pass::Step)] {
+            let name = format!("{name} {what}, {rows} rows");
+            beside_candle(time, &name, &once(|| self.run(pass)));
+        }
     }
 }

@@ -77,9 +77,7 @@ mod size;
 pub use allocation::keep_freed_memory;
 pub use error::{Error, IndexError, Result};
 pub use files::part::{Kept, Part};
-pub use files::{
-    create as create_file, place as file_place, replace as atomic_write, sha256 as file_sha256,
-};
+pub use files::{Existing, place as file_place, sha256 as file_sha256, write as atomic_write};
 pub use picture::{
     HeatMap, LeftOut, Metadata, Photo, PhotoList, Photos, Picture, Texts, list_images,
     read_metadata,
@@ -87,5 +85,5 @@ pub use picture::{
 pub use pipeline::{
     AttentionOptions, Defaults, Drawing, Init, MemoryEstimate, Pipeline, Progress, SampleOptions,
 };
-pub use shown::{escaped, escaped_json, escaped_lines};
+pub use shown::{escaped, is_unseen};
 pub use size::Size;

@@ -13,7 +13,8 @@ use clap::error::{ContextValue, ErrorKind as Usage};
 use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command, Global};
 use commands::Advice;
-use cones::{Error, escaped, escaped_lines};
+use cones::{Error, escaped};
+use report::escape::{escaped_json, escaped_lines};
 use report::ui::{Ui, color, say};
 use serde_json::json;
 
@@ -35,8 +36,7 @@ fn print_error(message: &str, causes: &[String], hint: Option<&str>) {
     let said = json!({"error": {"message": message, "causes": causes, "hint": hint}});
     let mut out = std::io::stdout().lock();
     // Where stdout takes nothing, stderr has it all the same.
-    let _ =
-        writeln!(out, "{}", cones::escaped_json(&format!("{said:#}"))).and_then(|()| out.flush());
+    let _ = writeln!(out, "{}", escaped_json(&format!("{said:#}"))).and_then(|()| out.flush());
 }
 
 /// The next step after an error.

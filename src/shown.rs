@@ -4,7 +4,7 @@
 /// Characters that act on a terminal or hide in a text instead of being seen: control characters, line and paragraph
 /// separators, marks of direction, and formats without width. Joiners (U+200C, U+200D) are parts of words and emoji,
 /// and stay.
-fn is_unseen(c: char) -> bool {
+pub fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -20,24 +20,15 @@ fn is_unseen(c: char) -> bool {
 /// assert_eq!(cones::escaped("a\u{1b}[2J\nb"), r"a\u{1b}[2J\nb");
 /// ```
 pub fn escaped(text: &str) -> String {
-    escape(text, "", |c| match c {
-        '\n' | '\r' | '\t' => c.escape_default().to_string(),
-        _ => c.escape_unicode().to_string(),
-    })
-}
-
-/// Text of several lines: [`escaped`], but for line breaks and tabs.
-pub fn escaped_lines(text: &str) -> String {
-    escape(text, "\n\t", |c| c.escape_unicode().to_string())
-}
-
-/// JSON of several lines with the same value, in which nothing is unseen: what is can only stand in its strings.
-pub fn escaped_json(text: &str) -> String {
-    escape(text, "\n\t\r", |c| {
-        let mut units = [0; 2];
-        let units = c.encode_utf16(&mut units).iter();
-        units.map(|unit| format!("\\u{unit:04x}")).collect()
-    })
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+            _ if is_unseen(c) => out.extend(c.escape_unicode()),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// Text of a file for a message: in quotes, [`escaped`], not longer than 80 characters.
@@ -45,17 +36,6 @@ pub(crate) fn shown(text: &str) -> String {
     let start: String = text.chars().take(80).collect();
     let more = if start.len() < text.len() { "…" } else { "" };
     format!("`{}{more}`", escaped(&start))
-}
-
-fn escape(text: &str, kept: &str, written: impl Fn(char) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match is_unseen(c) && !kept.contains(c) {
-            true => out.push_str(&written(c)),
-            false => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -80,22 +60,6 @@ mod tests {
         ] {
             assert_eq!(escaped(text), line);
             assert_eq!(escaped(line), line);
-            assert!(
-                !escaped_lines(text)
-                    .chars()
-                    .any(|c| is_unseen(c) && c != '\n' && c != '\t')
-            );
-            let json = serde_json::json!([text]);
-            let written = escaped_json(&format!("{json:#}"));
-            assert!(
-                !written.chars().any(|c| is_unseen(c) && c != '\n'),
-                "{written}"
-            );
-            assert_eq!(
-                serde_json::from_str::<serde_json::Value>(&written).unwrap(),
-                json
-            );
         }
-        assert_eq!(escaped_lines("a\tb\n\u{1b}"), "a\tb\n\\u{1b}");
     }
 }

@@ -23,7 +23,7 @@ impl Size {
     }
 
     /// How many pixels there are.
-    pub fn pixels(self) -> usize {
+    pub(crate) fn pixels(self) -> usize {
         self.width * self.height
     }
 

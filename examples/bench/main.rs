@@ -13,9 +13,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use cones::Pipeline;
-use cones::bench::Passes;
+use cones::bench::{Pass, Passes};
 use cones::checkpoint::Source;
 
 fn main() -> Result<()> {
@@ -46,26 +46,19 @@ fn main() -> Result<()> {
         .context("BATCH is a whole number")?;
     let start = Instant::now();
     let source = Source::open(Path::new(model).to_str().context("MODEL is no text")?)?;
-    let mut pipeline = Pipeline::load(&source, &device)?;
-    pipeline.compute_in(dtype);
+    let pipeline = Pipeline::load(&source, &device, dtype)?;
     let load_seconds = start.elapsed().as_secs_f64();
     let prompts = ["a photo of a dog in the snow", ""];
     let prompts: Vec<&str> = prompts.into_iter().cycle().take(batch).collect();
-    let mut passes = Passes::new(&pipeline, &prompts)?;
+    let passes = Passes::new(&pipeline, &prompts)?;
     let seconds = match part.as_str() {
         "load" => {
-            passes.precompute_kv()?;
             device.synchronize()?;
             start.elapsed().as_secs_f64()
         }
-        // As `generate` does it: keys and values of the prompts are computed before the first step.
-        "forward" => {
-            passes.precompute_kv()?;
-            best(repeats, &device, || passes.forward().map(drop))?
-        }
-        // As `find` does it: forward, and backward to the cross-attentions' K and V weights.
-        "step" => best(repeats, &device, || passes.step())?,
-        "decode" => best(repeats, &device, || passes.decode().map(drop))?,
+        "forward" => best(repeats, &device, || passes.run(Pass::Forward))?,
+        "step" => best(repeats, &device, || passes.run(Pass::Step))?,
+        "decode" => best(repeats, &device, || passes.run(Pass::Decode))?,
         other => bail!("expected load, forward, step or decode, found `{other}`"),
     };
     println!(
@@ -79,11 +72,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn best(repeats: usize, device: &Device, run: impl Fn() -> cones::Result<()>) -> Result<f64> {
+fn best(repeats: usize, device: &Device, run: impl Fn() -> cones::Result<Tensor>) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..repeats.max(1) {
         let start = Instant::now();
-        run()?;
+        std::hint::black_box(run()?);
         device.synchronize()?;
         best = best.min(start.elapsed().as_secs_f64());
     }

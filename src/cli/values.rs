@@ -86,7 +86,9 @@ pub(super) fn named(path: &Path) -> (Option<&str>, &Path) {
 
 /// That a picture's name ends as one that can be written.
 pub(super) fn picture(option: &str, path: &Path) -> Result<(), String> {
-    match cones::picture::is_writable(path) {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let is = |known: &&str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(known));
+    match cones::picture::ENDINGS.iter().any(is) {
         true => Ok(()),
         false => Err(format!(
             "{option}: expected a name that ends in .png, .jpg or .webp, found `{}`",

@@ -6,7 +6,7 @@ use cones::Pipeline;
 use cones::find::{CLASS_COUNT, ClassCache, ClassImages, MissingImages};
 use cones::index::Subject;
 
-use super::outputs::{can_write_into, room};
+use super::outputs::{can_write_into, room_for_pictures};
 use super::{Advice, count, name};
 use crate::report::ui::Ui;
 
@@ -43,6 +43,5 @@ pub(crate) fn check(class: &ClassImages, pipeline: &Pipeline, ui: &Ui) -> anyhow
             "make the folder of the index writable, or give pictures of the class with `--class-images DIR`",
         ));
     }
-    let least = pipeline.size.pixels() as u64 * 3 / 10;
-    room(files.iter().map(|path| (path.as_path(), least)))
+    room_for_pictures(files.iter().map(|path| path.as_path()), pipeline.size)
 }

@@ -40,7 +40,7 @@ pub(crate) fn ensure(model: &str, layout: Layout, global: &Global, ui: &Ui) -> a
             .and_then(|source| Pipeline::check(&source))
             .with_context(|| format!("model `{model}` is not fetched"))?;
     }
-    let (missing, size) = (download.missing()?, download.size);
+    let (missing, size) = (download.missing, download.size);
     // The configurations always are; a part of the weights is worth a word.
     let parts = match size - missing {
         here if here >= size / 10 => format!("{} ({} more are here)", human(missing), human(here)),

@@ -38,7 +38,10 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
     outputs.check()?;
     outputs.spare_indices()?;
     let pipeline = load(global, &ui)?;
-    match union.check_fingerprint(&pipeline.fingerprint()?) {
+    match union
+        .provenance()
+        .check_fingerprint(&pipeline.fingerprint()?)
+    {
         Err(error) if args.force => ui.warn(&format!("{error}; used all the same (--force)")),
         checked => checked.context("the index cannot be used with this model without --force")?,
     }

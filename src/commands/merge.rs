@@ -55,6 +55,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
         shut,
         total,
         density,
+        ..
     } = union.extent();
     let sum: u64 = parts.iter().map(|part| part.extent().shut).sum();
     let bytes = |index: &NeuronIndex| index.to_bytes().map(|b| b.len() as u64);
@@ -67,7 +68,7 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<()> {
                 "density": density,
                 "shared": sum - shut,
                 "overlaps": overlaps,
-                "tuned": merged.index.is_tuned(),
+                "tuned": merged.index.extent().tuned,
                 "bytes": bytes(&merged.index)?,
                 "bytes_untuned": bytes(&union)?,
                 "steps": steps(&merged.steps),

@@ -80,13 +80,13 @@ fn load(global: &Global, ui: &Ui) -> anyhow::Result<Pipeline> {
             global.model
         ));
     }
-    let mut pipeline = Pipeline::load(&source, &device)
-        .with_context(|| format!("failed to load model `{}`", global.model))?;
-    pipeline.compute_in(match global.dtype {
+    let dtype = match global.dtype {
         Precision::F32 => DType::F32,
         Precision::F16 => DType::F16,
         Precision::Bf16 => DType::BF16,
-    });
+    };
+    let pipeline = Pipeline::load(&source, &device, dtype)
+        .with_context(|| format!("failed to load model `{}`", global.model))?;
     ui.detail(&format!("loaded model `{}`", pipeline.name));
     Ok(pipeline)
 }

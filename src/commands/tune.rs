@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use cones::find::{PRIOR_LOSS_WEIGHT, TunePlan, Tuned, risks, tune, tuning};
+use cones::find::{PRIOR_LOSS_WEIGHT, TunePlan, Tuned, tune, tuning};
 use cones::index::{NeuronIndex, Scope, Subject};
 use cones::{LeftOut, escaped};
 
@@ -57,6 +57,7 @@ pub(crate) fn run<'a>(
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut pipeline = load(global, ui)?;
     union
+        .provenance()
         .check_fingerprint(&pipeline.fingerprint()?)
         .context("the indices cannot be tuned on this model")?;
     let plan = TunePlan {
@@ -95,10 +96,8 @@ pub(crate) fn run<'a>(
     }
     outputs::room([(args.output.as_path(), prepared.output_bytes)])?;
     ui.note(&memory::line(needs));
-    for subject in subjects {
-        for risk in risks(&pipeline, subject)? {
-            ui.warn(&risk);
-        }
+    for risk in &prepared.risks {
+        ui.warn(risk);
     }
     let record = prepared.record(&pipeline)?;
     let most = prepared.state_bytes;

@@ -79,12 +79,18 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Embeds photos and prompts. Of the photos some at a time are in memory.
+    /// Embeds photos and prompts, and where losses are measured, encodes photos and pictures of the class for them:
+    /// they are taken on noise that `find` did not see. Of the photos some at a time are in memory.
     ///
     /// # Errors
-    /// If there is no prompt, photo or picture, a photo that cannot be read, or the seeds leave no room for all
-    /// pictures.
-    pub fn new(plan: EvalPlan<'a>, pipeline: &Pipeline, photos: &Photos) -> Result<Self> {
+    /// If there is no prompt, photo or picture, a picture that cannot be read or encoded, the seeds leave no room for
+    /// all pictures, or pictures of the class cannot be drawn or kept, or there are none; an error of `observer`.
+    pub fn new(
+        plan: EvalPlan<'a>,
+        pipeline: &Pipeline,
+        (photos, class): (&Photos, &ClassImages),
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
         let study = Study::new(&plan, photos)?;
         let shape = EvalShape {
             conditions: 1 + plan.doses.len() * (1 + plan.controls),
@@ -94,39 +100,27 @@ impl<'a> Bench<'a> {
             width: study.width(),
             draws: plan.loss_draws,
         };
+        let of = (plan.subject, plan.index);
+        let draws = (plan.seed, plan.loss_draws);
+        let held_out = match plan.loss_draws {
+            0 => None,
+            _ => Some(HeldOut::new(
+                pipeline,
+                of,
+                (photos, class),
+                draws,
+                observer,
+            )?),
+        };
         Ok(Self {
             prior_loss_weight: prior_loss_weight(plan.index),
             plan,
             shape,
             state_bytes: shape.bytes(),
             study,
-            held_out: None,
+            held_out,
             plain_predictions: Vec::new(),
         })
-    }
-
-    /// Encodes photos and pictures of the class for the losses, which are taken on noise that `find` did not see.
-    ///
-    /// # Errors
-    /// If a picture cannot be read or encoded, those of the class cannot be drawn or kept, or there are none; an error
-    /// of `observer`.
-    pub fn hold_out(
-        &mut self,
-        pipeline: &Pipeline,
-        photos: &Photos,
-        class: &ClassImages,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let of = (self.plan.subject, self.plan.index);
-        let draws = (self.plan.seed, self.plan.loss_draws);
-        self.held_out = Some(HeldOut::new(
-            pipeline,
-            of,
-            (photos, class),
-            draws,
-            observer,
-        )?);
-        Ok(())
     }
 
     /// Measures the plain model, and each dose with random controls of the plan's seed and the following. It goes on

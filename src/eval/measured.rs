@@ -1,9 +1,8 @@
-//! A dose measured, and the pictures to show of it.
+//! A dose measured.
 
 use super::metric::Values;
 use super::plan::Dose;
 use super::study::Condition;
-use crate::Picture;
 
 /// A dose measured.
 #[derive(Debug, Clone)]
@@ -22,32 +21,4 @@ pub struct Measured {
     pub against_control: Values,
     /// Shut less the dose before, where there is one.
     pub against_previous: Option<Values>,
-}
-
-/// The pictures of a sheet, row by row, each with its name: photos; plain; of each dose the concept; of a lone dose its
-/// random controls too; of each the first `columns`.
-pub fn rows(
-    photos: &[Picture],
-    plain: &Condition,
-    doses: &[Measured],
-    columns: usize,
-) -> Vec<(String, Vec<Picture>)> {
-    let row = |name: &str, pictures: &[Picture]| {
-        let first = pictures.iter().take(columns).cloned();
-        (name.to_owned(), first.collect())
-    };
-    let mut rows = vec![row("photos", photos), row("plain", &plain.pictures)];
-    for Measured { dose, shut, .. } in doses {
-        let name = match dose.asked {
-            None => "concept".to_owned(),
-            Some(_) => format!("{:.2} %", 100.0 * dose.index.extent().density),
-        };
-        rows.push(row(&name, &shut.pictures));
-    }
-    if let [Measured { dose, controls, .. }] = doses
-        && dose.asked.is_none()
-    {
-        rows.extend(controls.iter().map(|c| row("random", &c.pictures)));
-    }
-    rows
 }

@@ -46,13 +46,19 @@ impl Metric {
         Self::PriorDrift,
     ];
 
-    /// Whether it is of drawn pictures, not of noisy ones.
-    pub fn is_of_pictures(self) -> bool {
-        self < Self::Loss
-    }
+    /// Those of drawn pictures; the others are of noisy ones.
+    pub const OF_PICTURES: [Self; 5] = [
+        Self::ClipI,
+        Self::ClipT,
+        Self::ClipScore,
+        Self::ClassMargin,
+        Self::SceneMargin,
+    ];
+}
 
-    /// The key in JSON.
-    pub fn key(self) -> &'static str {
+/// The key in JSON.
+impl AsRef<str> for Metric {
+    fn as_ref(&self) -> &str {
         match self {
             Self::ClipI => "clip_i",
             Self::ClipT => "clip_t",

@@ -27,7 +27,7 @@ pub use bench::{Bench, Figures, Measuring, Shut};
 pub use held_out::FIRST_SEED;
 #[cfg(test)]
 pub(crate) use held_out::HeldOut;
-pub use measured::{Measured, rows};
+pub use measured::Measured;
 pub use metric::{Metric, Values, summaries};
 pub use plan::{Dose, EvalPlan};
 pub use prompts::Prompt;

@@ -59,7 +59,7 @@ impl EvalShape {
 
     /// How many values a condition has of a metric.
     fn values(&self, metric: Metric) -> usize {
-        match metric.is_of_pictures() {
+        match Metric::OF_PICTURES.contains(&metric) {
             true => self.count,
             false => self.draws,
         }
@@ -145,7 +145,7 @@ impl EvalState {
             for (metric, values) in state.values.iter().flatten() {
                 let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 let entry = (Dtype::F64, vec![values.len()], bytes);
-                all.insert(format!("{c}.{}", metric.key()), entry);
+                all.insert(format!("{c}.{}", metric.as_ref()), entry);
             }
         }
         let refused = |error: safetensors::SafeTensorError| damaged("tensors", error);
@@ -216,7 +216,7 @@ impl EvalState {
             (None, Dtype::F64) => {
                 let metric = Metric::ALL
                     .into_iter()
-                    .find(|metric| metric.key() == rest)?;
+                    .find(|metric| metric.as_ref() == rest)?;
                 let values = data.as_chunks().0.iter().copied().map(f64::from_le_bytes);
                 let values: Vec<f64> = values.collect();
                 let finite = values.iter().all(|value| value.is_finite());

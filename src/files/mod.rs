@@ -51,7 +51,7 @@ pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`Error::Io`]; the file is then as it was, or where only the disk's keeping of its new name failed, the new one.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with(path, |file| file.write_all(bytes))
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn replace_with(
 ///
 /// # Errors
 /// [`Error::Io`], of [`ErrorKind::AlreadyExists`] where something has the name.
-pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let file = beside(path, |file| file.write_all(bytes), None)?;
         file.persist_noclobber(path).map_err(|error| error.error)?;
@@ -90,6 +90,26 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
         sync_folder(folder(path)).inspect_err(|_| drop(fs::remove_file(path)))
     };
     write().map_err(Error::io("write", path))
+}
+
+/// What becomes of a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced; links are followed.
+    Replaced,
+    /// It stays, and the error is [`ErrorKind::AlreadyExists`].
+    Kept,
+}
+
+/// Makes `path` a file of these bytes, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`]; what was there is then as it was, or where only the disk's keeping of a new name failed, replaced.
+pub fn write(path: &Path, bytes: &[u8], existing: Existing) -> Result<()> {
+    match existing {
+        Existing::Replaced => replace(path, bytes),
+        Existing::Kept => create(path, bytes),
+    }
 }
 
 /// The SHA-256 of a file's bytes, in hexadecimal.

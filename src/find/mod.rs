@@ -8,7 +8,7 @@
 //! use cones::index::Subject;
 //! use cones::{Photos, Pipeline, list_images};
 //!
-//! let mut pipeline = Pipeline::load(&Source::open("pocket")?, &candle_core::Device::Cpu)?;
+//! let mut pipeline = Pipeline::load(&Source::open("pocket")?, &candle_core::Device::Cpu, None)?;
 //! let photos = list_images(&["photos".into()])?.read(Photos::KEEP, |_, _| Ok(()))?;
 //! let plan = FindPlan {
 //!     subject: Subject { noun: "dog".to_owned(), token: "sks".to_owned() },
@@ -56,7 +56,6 @@ pub use loss::Step;
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT};
 pub use prepared::Prepared;
-pub use prompts::risks;
 pub use record::{Record, record_of};
 pub use scores::{Part, Parts, Scores, find_part};
 pub use shard::Shard;

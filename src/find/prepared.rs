@@ -3,6 +3,7 @@
 use super::class_images::ClassImages;
 use super::loss::rows_at_once;
 use super::plan::{FindPlan, Method};
+use super::prompts::risks;
 use super::record::{ModelIs, Record, of_find, of_provenance, of_tuning, record_by};
 use super::shard::BLOCKS;
 use super::tune::TunePlan;
@@ -28,6 +29,8 @@ pub struct Prepared {
     pub scores_bytes: u64,
     /// The most bytes of its unfinished state.
     pub state_bytes: u64,
+    /// What may bind badly in this model, a sentence for each: all of it is allowed.
+    pub risks: Vec<String>,
     /// What is done.
     work: &'static str,
     /// What the result depends on beside what the index says.
@@ -90,6 +93,7 @@ impl FindPlan {
             },
             scores_bytes: 4 * searched,
             state_bytes: state_bytes(searched, steps),
+            risks: risks(pipeline, &self.subject)?,
             work: "find",
             beside: of_find(self, photos),
         })
@@ -111,7 +115,12 @@ impl TunePlan {
         let provenance = self.provenance(union, photos)?;
         let values = self.values(pipeline, union)?;
         let numbers: u64 = union.sites().map(|(_, set)| set.weight_count()).sum();
-        let subjects = union.provenance().subjects.len();
+        let named = &union.provenance().subjects;
+        let mut told = Vec::new();
+        for subject in named {
+            told.extend(risks(pipeline, subject)?);
+        }
+        let subjects = named.len();
         let kinds = match self.options.scope {
             Scope::Prompt => 2,
             Scope::Words => 1,
@@ -127,6 +136,7 @@ impl TunePlan {
             output_bytes: 2 * values,
             scores_bytes: 0,
             state_bytes: state_bytes(values, steps),
+            risks: told,
             work: "merge --tune",
             beside: of_tuning(self, union, photos)?,
         })

@@ -15,7 +15,7 @@ pub(crate) fn prompts(subject: &Subject) -> [String; 2] {
 ///
 /// # Errors
 /// If the token cannot be split into tokens.
-pub fn risks(pipeline: &Pipeline, subject: &Subject) -> Result<Vec<String>> {
+pub(super) fn risks(pipeline: &Pipeline, subject: &Subject) -> Result<Vec<String>> {
     let tokens = pipeline.tokenizer().tokenize(&subject.token)?.len();
     let of_several = format!(
         "`{}` is {tokens} tokens to this model: an identifier of one token binds better",

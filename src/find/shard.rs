@@ -42,7 +42,7 @@ impl Shard {
     }
 
     /// How many there are: at most 32.
-    pub fn of(self) -> usize {
+    pub(crate) fn of(self) -> usize {
         self.of
     }
 

@@ -156,12 +156,13 @@ impl TrainerState {
         }
         Ok(())
     }
+}
 
-    /// The state of a file's bytes, which are not trusted.
-    ///
-    /// # Errors
-    /// If they are not what [`TrainerState::write`] writes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+/// The state of a file's bytes, which are not trusted: an error if they are not what [`TrainerState::write`] writes.
+impl TryFrom<&[u8]> for TrainerState {
+    type Error = Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self> {
         let refused = |error: safetensors::SafeTensorError| damaged("a safetensors file", error);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(refused)?;
         let format = header.metadata().as_ref().and_then(|m| m.get(FORMAT.0));
@@ -277,7 +278,7 @@ mod tests {
     #[test]
     fn bytes_are_the_state() {
         let bytes = state().to_bytes().unwrap();
-        let read = TrainerState::from_bytes(&bytes).unwrap();
+        let read = TrainerState::try_from(bytes.as_slice()).unwrap();
         assert_eq!(read, state());
         assert_eq!(read.to_bytes().unwrap(), bytes);
         assert_eq!(read.steps.len(), 2);
@@ -288,7 +289,7 @@ mod tests {
         let bytes = state().to_bytes().unwrap();
         for length in 0..bytes.len() {
             assert!(
-                TrainerState::from_bytes(&bytes[..length]).is_err(),
+                TrainerState::try_from(&bytes[..length]).is_err(),
                 "{length}"
             );
         }
@@ -302,7 +303,7 @@ mod tests {
             safetensors::serialize(tensors, format(text)).unwrap()
         };
         let (l, s) = (|| loss.clone(), || seconds.clone());
-        TrainerState::from_bytes(&file(vec![l(), s()], FORMAT.1)).unwrap();
+        TrainerState::try_from(file(vec![l(), s()], FORMAT.1).as_slice()).unwrap();
         for (tensors, text) in [
             (vec![l(), s()], "cones.state 2"),
             (vec![l()], FORMAT.1),
@@ -323,7 +324,7 @@ mod tests {
                 FORMAT.1,
             ),
         ] {
-            assert!(TrainerState::from_bytes(&file(tensors, text)).is_err());
+            assert!(TrainerState::try_from(file(tensors, text).as_slice()).is_err());
         }
     }
 

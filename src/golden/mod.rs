@@ -49,5 +49,5 @@ fn copy(from: &Path, to: &Path) {
 
 /// A model on that device.
 fn load(folder: &Path) -> Result<Pipeline> {
-    Pipeline::load(&Source::open(folder.to_str().unwrap())?, &device())
+    Pipeline::load(&Source::open(folder.to_str().unwrap())?, &device(), None)
 }

@@ -34,6 +34,8 @@ pub struct Extent {
     pub total: u64,
     /// Shut neurons / all neurons of the sites; 0 without sites.
     pub density: f64,
+    /// Whether any site holds tuned values instead of zeros.
+    pub tuned: bool,
 }
 
 impl NeuronIndex {
@@ -111,28 +113,8 @@ impl NeuronIndex {
             shut,
             total,
             density: shut as f64 / total.max(1) as f64,
+            tuned: self.sites.values().any(|site| site.values().is_some()),
         }
-    }
-
-    /// Whether any site holds tuned values instead of zeros.
-    pub fn is_tuned(&self) -> bool {
-        self.sites.values().any(|site| site.values().is_some())
-    }
-
-    /// That it belongs to the model of this fingerprint.
-    ///
-    /// # Errors
-    /// [`Error::Index`] naming the model that it was found on.
-    pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
-        if self.provenance.fingerprint == fingerprint {
-            return Ok(());
-        }
-        let other = IndexError::OtherModel {
-            fingerprint: self.provenance.fingerprint.clone(),
-            model: self.provenance.model.clone(),
-            found: fingerprint.to_owned(),
-        };
-        Err(other.into())
     }
 
     /// The SHA-256 over the tensors, which tells one concept from another whatever their metadata say.
@@ -172,10 +154,10 @@ impl NeuronIndex {
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Index`] naming the path and what is wrong, as
-    /// [`NeuronIndex::from_bytes`].
+    /// its [`TryFrom`] of bytes.
     pub fn read(path: &Path) -> Result<Self> {
         files::read(path)
-            .and_then(|bytes| Self::from_bytes(&bytes))
+            .and_then(|bytes| Self::try_from(bytes.as_slice()))
             .map_err(|error| match error {
                 Error::Index(error) => error.within(path).into(),
                 other => other,
@@ -276,7 +258,8 @@ pub(super) mod tests {
             Extent {
                 shut: 3,
                 total: 30,
-                density: 0.1
+                density: 0.1,
+                tuned: false,
             }
         );
         assert_eq!(
@@ -285,7 +268,6 @@ pub(super) mod tests {
         );
         assert_eq!(index.site(&site(2)), None);
         assert_eq!(concept("dog", &[]).extent().density, 0.0);
-        assert!(!index.is_tuned());
     }
 
     #[test]
@@ -315,9 +297,13 @@ pub(super) mod tests {
     fn another_model_is_refused_by_name() {
         let index = concept("dog", &[]);
         index
+            .provenance()
             .check_fingerprint(&index.provenance().fingerprint)
             .unwrap();
-        let error = index.check_fingerprint(&"f".repeat(64)).unwrap_err();
+        let error = index
+            .provenance()
+            .check_fingerprint(&"f".repeat(64))
+            .unwrap_err();
         assert!(
             error.to_string().contains("(model `pocket`), found ffff"),
             "{error}"

@@ -73,6 +73,22 @@ impl Provenance {
         }
     }
 
+    /// That it belongs to the model of this fingerprint.
+    ///
+    /// # Errors
+    /// [`Error::Index`] naming the model that it was found on.
+    pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
+        if self.fingerprint == fingerprint {
+            return Ok(());
+        }
+        let other = IndexError::OtherModel {
+            fingerprint: self.fingerprint.clone(),
+            model: self.model.clone(),
+            found: fingerprint.to_owned(),
+        };
+        Err(other.into())
+    }
+
     /// In what this is another than a plan, a few words for each. How many steps a plan takes may be open.
     pub fn differences(&self, plan: &Self) -> Vec<String> {
         let mut found = Vec::new();

@@ -18,8 +18,7 @@ thread_local! {
 
 /// Calls `f` with the layers that this thread runs computed by candle's operations, as they are on GPUs: to check the
 /// backends against each other, and to compare their times.
-#[doc(hidden)]
-pub fn by_candle<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn by_candle<R>(f: impl FnOnce() -> R) -> R {
     struct Back(bool);
     impl Drop for Back {
         fn drop(&mut self) {

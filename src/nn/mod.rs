@@ -60,7 +60,7 @@ mod weight;
 pub(crate) use activation::{gelu, quick_gelu, silu};
 pub(crate) use attention::{attention, attention_backward, attention_map};
 pub(crate) use conv::Conv2d;
-pub use dispatch::by_candle;
+pub(crate) use dispatch::by_candle;
 pub(crate) use group_norm::GroupNorm;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;

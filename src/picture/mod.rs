@@ -21,7 +21,7 @@ pub use heat_map::HeatMap;
 pub use photos::{Photo, Photos};
 pub(crate) use resample::Window;
 pub(crate) use write::a1111_parameters;
-pub use write::{Metadata, Texts, is_writable, read_metadata};
+pub use write::{ENDINGS, Metadata, Texts, read_metadata};
 
 use crate::{Error, Result, Size};
 

@@ -34,20 +34,10 @@ pub struct Texts {
     pub cones: Option<String>,
 }
 
-/// What a picture file can be, by the ending of its name.
-const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+/// What a picture file that is written can be, by the ending of its name, in any case.
+pub const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 /// Of JPEGs, of 100.
 const QUALITY: u8 = 95;
-
-/// Whether a name ends as a picture's that can be written: a PNG, a JPEG or a WebP.
-pub fn is_writable(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| {
-        ENDINGS
-            .iter()
-            .any(|known| ending.eq_ignore_ascii_case(known))
-    })
-}
 
 impl Picture {
     /// Its bytes as a file of this name, with metadata where given: a JPEG or a WebP, which loses nothing, where the

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::{Pipeline, SampleOptions};
-use crate::Size;
 use crate::index::{NeuronIndex, Subject};
 use crate::prompt::{Marks, PromptSpec, WeightedText, fold, occurrences, place_weighted};
 
@@ -75,17 +74,5 @@ impl Pipeline {
             guidance: of_several.or(own.guidance).unwrap_or(general.guidance),
             ..general
         }
-    }
-
-    /// Whether a size is far from the model's own: there it draws its subjects many times over, or cut off.
-    pub fn is_far_from_trained(&self, size: Size) -> bool {
-        /// How many times larger or smaller still is no surprise: 768 pixels of a model of 512.
-        const FAR: f64 = 1.5;
-        let own = self.size;
-        let far = |side: usize, own: usize| {
-            let times = side as f64 / own as f64;
-            !(1.0 / FAR..=FAR).contains(&times)
-        };
-        far(size.width, own.width) || far(size.height, own.height)
     }
 }

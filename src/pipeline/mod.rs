@@ -95,11 +95,12 @@ struct NetworkPages {
 }
 
 impl Pipeline {
-    /// Loads a model.
+    /// Loads a model, to be computed with on a device, and in a type where that is a choice: weights and activations of
+    /// the UNet, in f32 if nothing else is said. Gradients, norms and the other networks stay f32.
     ///
     /// # Errors
     /// If a file is missing, malformed, or of a model that is not supported.
-    pub fn load(source: &Source, device: &Device) -> Result<Self> {
+    pub fn load(source: &Source, device: &Device, dtype: impl Into<Option<DType>>) -> Result<Self> {
         let mut configs = Sha256::new();
         let mut config = |file: &str| {
             let text = source.required_text(file)?;
@@ -116,7 +117,10 @@ impl Pipeline {
         };
         let vae_origin = Origin::new("the autoencoder", &vae_file);
         let file = "unet/config.json";
-        let unet = UNet::load(file, &config(file)?, unet_file, device)?;
+        let mut unet = UNet::load(file, &config(file)?, unet_file, device)?;
+        if let Some(dtype) = dtype.into() {
+            unet.compute_in(dtype);
+        }
         let file = "vae/config.json";
         let vae = Vae::load(file, &config(file)?, vae_file, device)?;
         let file = "scheduler/scheduler_config.json";
@@ -146,12 +150,6 @@ impl Pipeline {
             vae,
             schedule,
         })
-    }
-
-    /// Computes in this type from now on, where it is a choice: weights and activations of the UNet. Gradients, norms
-    /// and the other networks stay f32.
-    pub fn compute_in(&mut self, dtype: DType) {
-        self.unet.compute_in(dtype);
     }
 
     fn read_defaults(source: &Source) -> Result<Defaults> {

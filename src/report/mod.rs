@@ -1,6 +1,7 @@
 //! What the user sees: progress, messages, tables, JSON.
 
 pub(crate) mod download;
+pub(crate) mod escape;
 pub(crate) mod hints;
 pub(crate) mod memory;
 pub(crate) mod meters;

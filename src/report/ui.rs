@@ -4,8 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::escape::{escaped_json, escaped_lines};
 use anyhow::Context;
-use cones::{Error, escaped, escaped_json, escaped_lines};
+use cones::{Error, escaped};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 

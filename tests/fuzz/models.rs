@@ -236,6 +236,6 @@ fn models() {
         "scheduler/scheduler_config.json",
     ];
     changed_model("models", &wanted, 20, |source| {
-        Pipeline::load(source, &Device::Cpu).is_ok()
+        Pipeline::load(source, &Device::Cpu, None).is_ok()
     });
 }

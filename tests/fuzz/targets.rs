@@ -110,7 +110,7 @@ fn indices() {
     let both = NeuronIndex::union(&[&words, &cat]).unwrap();
     let corpus = [&dog, &words, &both].map(|index| index.to_bytes().unwrap());
     let sealed = |bytes: &mut Vec<u8>| {
-        if let Err(Error::Index(error)) = NeuronIndex::from_bytes(bytes)
+        if let Err(Error::Index(error)) = NeuronIndex::try_from(bytes.as_slice())
             && let crate::IndexError::ChecksumMismatch { found, .. } = error.cause()
         {
             seal(bytes, found);
@@ -121,10 +121,10 @@ fn indices() {
         &corpus,
         4000,
         sealed,
-        |bytes| match NeuronIndex::from_bytes(bytes) {
+        |bytes| match NeuronIndex::try_from(bytes) {
             Ok(index) => {
                 assert_eq!(
-                    NeuronIndex::from_bytes(&index.to_bytes().unwrap()).unwrap(),
+                    NeuronIndex::try_from(index.to_bytes().unwrap().as_slice()).unwrap(),
                     index
                 );
                 let _ = NeuronIndex::union(&[&index, &dog]);
@@ -215,8 +215,8 @@ fn states() {
         4000,
         unsealed,
         |bytes| {
-            TrainerState::from_bytes(bytes).is_ok_and(|state| {
-                assert!(TrainerState::from_bytes(&state.to_bytes().unwrap()).is_ok());
+            TrainerState::try_from(bytes).is_ok_and(|state| {
+                assert!(TrainerState::try_from(state.to_bytes().unwrap().as_slice()).is_ok());
                 true
             })
         },

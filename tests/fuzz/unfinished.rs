@@ -73,7 +73,7 @@ fn unfinished_work() {
         };
         assert!(bytes[..bytes.len() - 32].ends_with(&kept.contents));
         assert!(kept.contents.len() as u64 <= most && kept.done.lines().count() <= 1);
-        let _ = TrainerState::from_bytes(&kept.contents);
+        let _ = TrainerState::try_from(kept.contents.as_slice());
         true
     });
 }
@@ -129,7 +129,7 @@ fn score_parts() {
             }
             fs::write(&files[1], bytes).unwrap();
             for files in [&files[..], &files[1..2]] {
-                let Ok(parts) = Parts::open(files) else {
+                let Ok(Some(parts)) = Parts::open(files) else {
                     continue;
                 };
                 let selection = Selection::try_from(&parts.plan);

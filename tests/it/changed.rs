@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use cones::checkpoint::Source;
 use cones::find::ClassCache;
 use cones::index::Subject;
@@ -187,8 +187,8 @@ fn identity_is_of_everything_that_draws() {
         (vocabulary["dog</w>"], vocabulary["o</w>"]) = (b, a);
     });
     seen.push(identity());
-    let mut model = load(&folder).unwrap();
-    model.compute_in(candle_core::DType::BF16);
+    let source = Source::open(folder.to_str().unwrap()).unwrap();
+    let model = Pipeline::load(&source, &Device::Cpu, DType::BF16).unwrap();
     seen.push(self::identity(&model));
     let different: std::collections::BTreeSet<&String> = seen.iter().collect();
     assert_eq!(different.len(), seen.len());

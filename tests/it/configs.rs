@@ -29,7 +29,7 @@ pub(super) fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Map<Str
 }
 
 pub(super) fn load(folder: &Path) -> cones::Result<Pipeline> {
-    Pipeline::load(&Source::open(folder.to_str().unwrap())?, &Device::Cpu)
+    Pipeline::load(&Source::open(folder.to_str().unwrap())?, &Device::Cpu, None)
 }
 
 struct Variants {

@@ -52,7 +52,7 @@ fn check(error: &Error) -> &'static str {
 /// Reads bytes under the bounds; what is accepted must be valid and come back.
 fn read(bytes: &[u8], what: &str) -> Result<NeuronIndex> {
     let start = Instant::now();
-    let (result, peak) = peak_of(|| NeuronIndex::from_bytes(bytes));
+    let (result, peak) = peak_of(|| NeuronIndex::try_from(bytes));
     let (time, length) = (start.elapsed(), bytes.len());
     assert!(
         peak <= MEMORY,
@@ -76,7 +76,7 @@ fn read(bytes: &[u8], what: &str) -> Result<NeuronIndex> {
                 "{what}"
             );
         }
-        let again = NeuronIndex::from_bytes(&index.to_bytes().unwrap()).unwrap();
+        let again = NeuronIndex::try_from(index.to_bytes().unwrap().as_slice()).unwrap();
         assert_eq!(&again, index, "{what}");
     }
     result
@@ -95,8 +95,8 @@ fn ten_thousand_changed_files() {
         let mut sealed = Parts::of(file).unwrap();
         sealed.seal().unwrap();
         assert_eq!(
-            NeuronIndex::from_bytes(&sealed.bytes()).unwrap(),
-            NeuronIndex::from_bytes(file).unwrap()
+            NeuronIndex::try_from(sealed.bytes().as_slice()).unwrap(),
+            NeuronIndex::try_from(file.as_slice()).unwrap()
         );
     }
 
@@ -168,7 +168,7 @@ fn small_files_with_great_claims() {
         1 << 21
     );
     // The claimed count bounds what is allocated.
-    let (result, peak) = peak_of(|| NeuronIndex::from_bytes(&bomb(&base, &dense, 1000)));
+    let (result, peak) = peak_of(|| NeuronIndex::try_from(bomb(&base, &dense, 1000).as_slice()));
     result.unwrap_err();
     assert!(peak < 2 << 20, "{peak}");
 }

@@ -62,7 +62,9 @@ pub(super) fn fetch_as(settings: &Settings, model: &str, variant: Option<&str>) 
         last = done;
         Ok(())
     })?;
-    assert_eq!((last, download.missing()?), (size, 0));
+    assert_eq!(last, size);
+    let again = Download::look_up(settings, model, Layout::Pipeline, variant, quiet)?;
+    assert_eq!(again.missing, 0);
     Ok(download.folder)
 }
 

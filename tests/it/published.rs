@@ -109,7 +109,7 @@ pub(super) fn cases() -> Value {
 }
 
 fn load(folder: &Path) -> cones::Result<Pipeline> {
-    Pipeline::load(&Source::open(folder.to_str().unwrap())?, &Device::Cpu)
+    Pipeline::load(&Source::open(folder.to_str().unwrap())?, &Device::Cpu, None)
 }
 
 #[test]

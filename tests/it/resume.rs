@@ -33,7 +33,7 @@ impl Observer for Stop {
     }
 
     fn resume(&mut self) -> Result<Option<TrainerState>> {
-        let from = self.from.as_deref().map(TrainerState::from_bytes);
+        let from = self.from.as_deref().map(TrainerState::try_from);
         from.transpose()
     }
 
@@ -50,7 +50,7 @@ impl Observer for Stop {
 
 fn pipeline() -> Pipeline {
     let source = Source::open(&golden("models/sd1-f32")).unwrap();
-    Pipeline::load(&source, &Device::Cpu).unwrap()
+    Pipeline::load(&source, &Device::Cpu, None).unwrap()
 }
 
 fn photos(folder: &str) -> Photos {
@@ -73,7 +73,7 @@ fn goes_on(name: &str, run: impl Fn(&mut Stop) -> Results, stops: &[usize], step
     let mut whole = Stop::default();
     let want = run(&mut whole).unwrap();
     assert_eq!(whole.taken, steps, "{name}");
-    let end = TrainerState::from_bytes(&whole.kept).unwrap();
+    let end = TrainerState::try_from(whole.kept.as_slice()).unwrap();
     let losses = |state: &TrainerState| -> Vec<u32> {
         state.steps.iter().map(|s| s.loss.to_bits()).collect()
     };
@@ -92,7 +92,7 @@ fn goes_on(name: &str, run: impl Fn(&mut Stop) -> Results, stops: &[usize], step
         assert_eq!(rest.taken, steps - after, "{name} after {after}");
         assert!(found == want, "{name}: other bytes after a stop at {after}");
         if after < steps {
-            let state = TrainerState::from_bytes(&rest.kept).unwrap();
+            let state = TrainerState::try_from(rest.kept.as_slice()).unwrap();
             assert_eq!(losses(&state), losses(&end), "{name} after {after}");
         }
     }
@@ -239,7 +239,7 @@ fn tuning_goes_on_to_the_same_bytes() {
             let run = |stop: &mut Stop| -> Results {
                 let photos = vec![photos("photos/subject"); 2];
                 let tuned = tune(&mut pipeline(), &union, plan.clone(), photos, stop)?;
-                assert!(tuned.index.is_tuned());
+                assert!(tuned.index.extent().tuned);
                 Ok(vec![tuned.index.to_bytes()?])
             };
             goes_on(&scope.to_string(), run, &[1, 3, 4], 4);

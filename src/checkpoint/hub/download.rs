@@ -24,6 +24,8 @@ pub struct Download {
     pub folder: PathBuf,
     /// The bytes of all files that a run needs.
     pub size: u64,
+    /// How many of them were not here when it was looked up.
+    pub missing: u64,
     model: String,
     client: Client,
     commit: String,
@@ -89,6 +91,7 @@ impl Download {
         let mut download = Self {
             folder: repository.snapshot().to_owned(),
             size: 0,
+            missing: 0,
             model: model.to_owned(),
             repository,
             client,
@@ -138,16 +141,19 @@ impl Download {
             .collect::<Result<_, _>>()?;
         download.size = download.all().map(|file| file.size).sum();
         download.bring(&download.configs, watch)?;
+        download.missing = download.to_fetch();
         Ok(download)
     }
 
     /// How many of its bytes are not here.
-    ///
-    /// # Errors
-    /// If the disk has no room for them.
-    pub fn missing(&self) -> Result<u64> {
+    fn to_fetch(&self) -> u64 {
         let absent = |file: &Wanted| file.size - fetch::present(&self.repository, file);
-        let missing = self.all().map(absent).sum();
+        self.all().map(absent).sum()
+    }
+
+    /// That the disk has room for what is not here.
+    fn check_room(&self) -> Result<()> {
+        let missing = self.to_fetch();
         match room(&self.folder) {
             Some(free) if free < missing => Err(Error::Model {
                 model: self.model.clone(),
@@ -159,7 +165,7 @@ impl Download {
                 ),
                 hint: "make room, or set HF_HOME to a folder of another disk".to_owned(),
             }),
-            _ => Ok(missing),
+            _ => Ok(()),
         }
     }
 
@@ -173,7 +179,7 @@ impl Download {
     /// # Errors
     /// If one does not come, or not as it is listed, and if there is no room for it.
     pub fn fetch(&self, watch: &mut Watch) -> Result<()> {
-        self.missing()?;
+        self.check_room()?;
         let mut files: Vec<Wanted> = self.all().cloned().collect();
         // What is here comes first, so that the time left is told of what is not.
         files.sort_by_key(|file| !fetch::is_whole(&self.repository, file));

@@ -20,7 +20,7 @@ impl Report<'_> {
                     let [low, high] = s.interval;
                     lines.push(format!(
                         "{start},,{},{},{},{low},{high},{}",
-                        metric.key(),
+                        metric.as_ref(),
                         s.mean,
                         s.sd,
                         s.n
@@ -57,10 +57,7 @@ fn by_prompt(outcome: &Outcome, arm: &Arm) -> Vec<String> {
     if arm.key == "photos" || prompts < 2 {
         return lines;
     }
-    for metric in Metric::ALL
-        .into_iter()
-        .filter(|metric| metric.is_of_pictures())
-    {
+    for metric in Metric::OF_PICTURES {
         let Some(values) = arm.values.get(&metric) else {
             continue;
         };
@@ -75,7 +72,7 @@ fn by_prompt(outcome: &Outcome, arm: &Arm) -> Vec<String> {
             let prompt = field(&prompt.used);
             lines.push(format!(
                 ",{prompt},{},{mean},,,,{}",
-                metric.key(),
+                metric.as_ref(),
                 own.len()
             ));
         }

@@ -26,8 +26,11 @@ pub(super) fn doses(
             true => format!("index `{}`", case.label),
             false => "index".to_owned(),
         };
-        let fits = case.index.check_fingerprint(&fingerprint);
-        let scores_fit = scores.map_or(Ok(()), |s| s.check_fingerprint(&fingerprint));
+        let fits = case.index.provenance().check_fingerprint(&fingerprint);
+        let scores_fit = scores.map_or(Ok(()), |s| {
+            s.provenance()
+                .map_or(Ok(()), |plan| plan.check_fingerprint(&fingerprint))
+        });
         for (what, checked) in [(index.as_str(), fits), ("scores", scores_fit)] {
             match checked {
                 Err(error) if args.force => {

@@ -148,7 +148,7 @@ impl Report<'_> {
         for (metric, summary) in self.summed(values)? {
             let mut entry = serde_json::to_value(summary)?;
             entry["values"] = json!(values.get(&metric));
-            condition.insert(metric.key().to_owned(), entry);
+            condition.insert(metric.as_ref().to_owned(), entry);
         }
         Ok(condition.into())
     }

@@ -57,6 +57,28 @@ impl Outcome {
     pub(super) fn used(&self) -> &NeuronIndex {
         self.lone().map_or(&self.index, |dose| &dose.dose.index)
     }
+
+    /// The pictures of a sheet, row by row, each with its name: photos; plain; of each dose the concept; of a lone dose
+    /// its random controls too; of each the first [`COLUMNS`].
+    pub(super) fn rows(&self) -> Vec<(String, Vec<Picture>)> {
+        let row = |name: &str, pictures: &[Picture]| {
+            let first = pictures.iter().take(COLUMNS).cloned();
+            (name.to_owned(), first.collect())
+        };
+        let plain = &self.figures.plain.pictures;
+        let mut rows = vec![row("photos", &self.shown), row("plain", plain)];
+        for Measured { dose, shut, .. } in &self.figures.doses {
+            let name = match dose.asked {
+                None => "concept".to_owned(),
+                Some(_) => format!("{:.2} %", 100.0 * dose.index.extent().density),
+            };
+            rows.push(row(&name, &shut.pictures));
+        }
+        if let Some(lone) = self.lone() {
+            rows.extend(lone.controls.iter().map(|c| row("random", &c.pictures)));
+        }
+        rows
+    }
 }
 
 impl Setting<'_> {
@@ -97,13 +119,12 @@ impl Setting<'_> {
             controls: args.controls,
             loss_draws: args.loss_draws,
         };
-        let mut bench = Bench::new(plan, pipeline, &photos)?;
         if args.loss_draws > 0 {
             class_images::check(&class, pipeline, ui)?;
-            let mut meters = Meters::new(ui, "");
-            bench.hold_out(pipeline, &photos, &class, &mut meters)?;
-            meters.finish();
         }
+        let mut meters = Meters::new(ui, "");
+        let bench = Bench::new(plan, pipeline, (&photos, &class), &mut meters)?;
+        meters.finish();
         let shown = match args.shows_pictures() {
             true => shown_photos(&photos, pipeline)?,
             false => Vec::new(),

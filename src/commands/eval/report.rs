@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use cones::eval::{Metric, Summary, Values, rows, summaries};
+use cones::eval::{Metric, Summary, Values, summaries};
 use cones::index::OverlapReport;
 use cones::picture::contact_sheet;
-use cones::{Picture, Pipeline, escaped, escaped_json};
+use cones::{Picture, Pipeline, escaped};
 
 use super::super::outputs;
 use super::super::{count, name, thousands};
-use super::measure::{COLUMNS, Outcome, Setting};
+use super::measure::{Outcome, Setting};
+use crate::report::escape::escaped_json;
 
 /// Everything that was measured, and how.
 pub(super) struct Report<'a> {
@@ -89,22 +90,13 @@ impl Report<'_> {
 
     /// The pictures of all indices.
     pub(super) fn sheet(&self) -> anyhow::Result<Picture> {
-        let rows_of = |outcome: &Outcome| {
-            rows(
-                &outcome.shown,
-                &outcome.figures.plain,
-                &outcome.figures.doses,
-                COLUMNS,
-            )
-        };
         if let [outcome] = self.outcomes {
-            let rows: Vec<Vec<Picture>> =
-                rows_of(outcome).into_iter().map(|(_, row)| row).collect();
+            let rows: Vec<Vec<Picture>> = outcome.rows().into_iter().map(|(_, row)| row).collect();
             return Ok(contact_sheet(&rows, &[], &[])?);
         }
         let (mut labels, mut all) = (Vec::new(), Vec::new());
         for outcome in self.outcomes {
-            for (name, row) in rows_of(outcome) {
+            for (name, row) in outcome.rows() {
                 labels.push(format!("{} {name}", outcome.label.trim_end_matches(".idx")));
                 all.push(row);
             }

@@ -20,14 +20,9 @@ enum From {
 
 pub(super) fn run(global: &Global, args: &FindArgs, ui: &Ui) -> anyhow::Result<()> {
     let files = &args.shards.from_scores;
-    let opened = match files.as_slice() {
-        [one]
-            if !Parts::is_part(one)
-                .with_context(|| format!("failed to read scores `{}`", name(one)))? =>
-        {
-            From::Scores(Scores::read(one)?)
-        }
-        parts => From::Parts(Parts::open(parts)?),
+    let opened = match Parts::open(files)? {
+        Some(parts) => From::Parts(parts),
+        None => From::Scores(Scores::read(&files[0])?),
     };
     let plan = match &opened {
         From::Parts(parts) => &parts.plan,
@@ -86,7 +81,7 @@ fn chosen(global: &Global, ui: &Ui, from: From, selection: Selection) -> anyhow:
         return Ok(scores.choose(selection, None)?);
     }
     let pipeline = load(global, ui)?;
-    if let Err(error) = scores.check_fingerprint(&pipeline.fingerprint()?) {
+    if let Err(error) = plan.check_fingerprint(&pipeline.fingerprint()?) {
         return Err(Advice::error(
             error.to_string(),
             format!("the mask is of model `{model}`: give it with `--model`"),

@@ -19,9 +19,10 @@ pub(super) fn dry_run(
 ) -> anyhow::Result<()> {
     let given: Vec<OsString> = std::env::args_os().collect();
     let scores = args.scores.clone().unwrap_or_default();
+    let count = shard.all().count();
     let part = |number: &str| {
         let path = numbered(&scores, shard.number(), number);
-        line(&given, &format!("{number}/{}", shard.of()), &path)
+        line(&given, &format!("{number}/{count}"), &path)
     };
     let parts: Vec<String> = shard
         .all()
@@ -43,11 +44,8 @@ pub(super) fn dry_run(
         files.join(" "),
         quoted(&name(&index))
     );
-    let slurm = format!(
-        "sbatch --array=1-{} --wrap {}",
-        shard.of(),
-        quoted(&part(VARIABLE))
-    );
+    let wrapped = quoted(&part(VARIABLE));
+    let slurm = format!("sbatch --array=1-{count} --wrap {wrapped}");
     if global.json {
         return ui.json(&json!({
             "dry_run": true,

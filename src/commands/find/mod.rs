@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use cones::checkpoint::{POCKET, POCKET_NOUNS};
-use cones::find::{ClassImages, FindPlan, find, find_part, risks};
+use cones::find::{ClassImages, FindPlan, find, find_part};
 use cones::{Photos, Size, escaped};
 
 use self::report::{report, save};
@@ -118,8 +118,8 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
     let files = [(output.as_path(), prepared.output_bytes)];
     outputs::room(files.into_iter().chain(scores))?;
     ui.note(&memory::line(needs));
-    for risk in risks(&pipeline, &plan.subject)? {
-        ui.warn(&risk);
+    for risk in &prepared.risks {
+        ui.warn(risk);
     }
     let record = prepared.record(&pipeline)?;
     let most = prepared.state_bytes;

@@ -48,7 +48,7 @@ pub(super) fn shut(
     }
     let fingerprint = pipeline.fingerprint()?;
     for Concept { name, index, .. } in concepts {
-        match index.check_fingerprint(&fingerprint) {
+        match index.provenance().check_fingerprint(&fingerprint) {
             Err(error) if args.force => {
                 ui.warn(&format!("`{name}`: {error}; used all the same (--force)"));
             }

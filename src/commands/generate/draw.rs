@@ -7,7 +7,7 @@ use std::time::Instant;
 use cones::find::{Record, record_of};
 use cones::pipeline::{Concept, Drawn, Stage};
 use cones::prompt::PromptSpec;
-use cones::{AttentionOptions, Error, Picture, Pipeline, Progress, SampleOptions, Size};
+use cones::{AttentionOptions, Error, Existing, Picture, Pipeline, Progress, SampleOptions, Size};
 
 use super::super::outputs::Saved;
 use super::super::with_suffix;
@@ -70,7 +70,7 @@ impl Job<'_> {
         let (size, options, args) = (self.size, self.options, self.args);
         let first = self.drawn(0, pictures[0].seed, &[]);
         let (width, height) = (size.width as u32, size.height as u32);
-        let blank = Picture::new(width, height, vec![0; 3 * size.pixels()])?;
+        let blank = Picture::new(width, height, vec![0; 3 * size.width * size.height])?;
         let concepts = self.concepts.iter().map(|concept| concept.sha256.as_str());
         let more = [
             (
@@ -179,7 +179,7 @@ impl Job<'_> {
     fn preview(&self, path: &Path, picture: &Picture) -> cones::Result<()> {
         let path = with_suffix(path, PREVIEW);
         let picture = picture.enlarged(self.args.zoom)?.to_file(&path, None)?;
-        let _ = cones::atomic_write(&path, &picture);
+        let _ = cones::atomic_write(&path, &picture, Existing::Replaced);
         Ok(())
     }
 }

@@ -62,8 +62,8 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
     let excite = attention
         .iter()
         .any(|attention| !attention.excite.is_empty());
-    if pipeline.is_far_from_trained(size) {
-        let own = pipeline.size;
+    let own = pipeline.size;
+    if is_far(size, own) {
         ui.warn(&format!(
             "{size} is far from the {own} pixels that the model was trained on: it may draw things many times \
              or in part"
@@ -82,13 +82,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<()> {
         );
         return memory::dry_run(global, &ui, &what, &needs, None, &[]);
     }
-    // A PNG is hardly smaller than a tenth of its pixels.
-    let least = size.pixels() as u64 * 3 / 10;
-    outputs::room(
-        pictures
-            .iter()
-            .map(|picture| (picture.path.as_path(), least)),
-    )?;
+    outputs::room_for_pictures(pictures.iter().map(|picture| picture.path.as_path()), size)?;
     ui.detail(&memory::line(&needs));
     if let Some(of) = args.best_of {
         let chosen = choose::seeds(&pipeline, &specs[0], &options, &concepts, (&seeds, of), &ui)?;
@@ -159,4 +153,15 @@ fn init(path: &Path, size: Size, args: &GenerateArgs) -> anyhow::Result<(Init, S
         strength: args.init_strength,
     };
     Ok((init, cones::file_sha256(path)?))
+}
+
+/// Whether a size is far from the model's own: there it draws its subjects many times over, or cut off.
+fn is_far(size: Size, own: Size) -> bool {
+    /// How many times larger or smaller still is no surprise: 768 pixels of a model of 512.
+    const FAR: f64 = 1.5;
+    let far = |side: usize, own: usize| {
+        let times = side as f64 / own as f64;
+        !(1.0 / FAR..=FAR).contains(&times)
+    };
+    far(size.width, own.width) || far(size.height, own.height)
 }

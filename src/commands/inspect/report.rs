@@ -112,7 +112,7 @@ pub(super) fn summary_json(path: &Path, index: &NeuronIndex) -> anyhow::Result<V
         "settings": p.settings,
         "seed": p.seed,
         "sha256": index.sha256(),
-        "tuned": index.is_tuned(),
+        "tuned": extent.tuned,
         "shut": extent.shut,
         "total": extent.total,
         "density": extent.density,

@@ -7,7 +7,7 @@ mod saved;
 
 pub(crate) use places::can_write_into;
 pub(crate) use plans::check_free;
-pub(crate) use room::room;
+pub(crate) use room::{room, room_for_pictures};
 pub(crate) use saved::{Saved, print};
 
 use std::collections::{HashMap, HashSet};

@@ -6,9 +6,21 @@ use std::path::Path;
 
 use anyhow::bail;
 
+use cones::Size;
+
 use super::super::{Advice, name};
 use super::places::folder_of;
 use crate::report::memory::human;
+
+/// That there is room for pictures of this size.
+pub(crate) fn room_for_pictures<'a>(
+    files: impl IntoIterator<Item = &'a Path>,
+    Size { width, height }: Size,
+) -> anyhow::Result<()> {
+    // A PNG is hardly smaller than a tenth of its pixels.
+    let least = (width * height) as u64 * 3 / 10;
+    room(files.into_iter().map(|path| (path, least)))
+}
 
 /// That there is room for files of at least so many bytes each.
 #[cfg(unix)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cones::Error;
+use cones::{Error, Existing};
 
 use super::super::{Advice, name, with_suffix};
 use super::folder_of;
@@ -22,7 +22,7 @@ pub(crate) struct Saved {
 impl Saved {
     /// Writes a result that took long to get; where that fails, elsewhere.
     pub(crate) fn write(&mut self, path: &Path, bytes: &[u8]) {
-        match cones::atomic_write(path, bytes) {
+        match cones::atomic_write(path, bytes, Existing::Replaced) {
             Ok(()) => self.written.push(path.to_owned()),
             Err(error) => {
                 let problem = format!("{:#}", anyhow::Error::from(error));
@@ -99,7 +99,7 @@ fn elsewhere(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
     folders.into_iter().flatten().find_map(|folder| {
         for i in 1..=NAMES {
             let place = named(&folder, i);
-            match cones::create_file(&place, bytes) {
+            match cones::atomic_write(&place, bytes, Existing::Kept) {
                 Ok(()) => return Some(std::path::absolute(&place).unwrap_or(place)),
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -29,7 +29,7 @@ impl<'a> Steps<'a> {
         (unfinished, kept): (Unfinished<'a>, Option<Kept>),
         total: usize,
     ) -> anyhow::Result<Self> {
-        let from = kept.map(|kept| TrainerState::from_bytes(&kept.contents));
+        let from = kept.map(|kept| TrainerState::try_from(kept.contents.as_slice()));
         let from = from
             .transpose()
             .with_context(|| format!("`{}`: begin again with `--restart`", unfinished.file))?;

@@ -110,25 +110,6 @@ impl Scores {
         self.provenance.as_ref().ok_or_else(missing)
     }
 
-    /// That the scores are of the model with this fingerprint; of a file that names none, nothing is known.
-    ///
-    /// # Errors
-    /// If they are of another model.
-    pub fn check_fingerprint(&self, fingerprint: &str) -> Result<()> {
-        match &self.provenance {
-            Some(Provenance {
-                fingerprint: found,
-                model,
-                ..
-            }) if found != fingerprint => {
-                let expected = format!("{fingerprint}, this model's");
-                let hint = format!("use the model that the scores are of, `{model}`");
-                Err(Error::file("model fingerprint", expected, found, hint))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The concept with the highest scores, as many as this share of all neurons; see [`Selection::Density`].
     ///
     /// # Errors
@@ -202,7 +183,7 @@ impl Scores {
                 format!("method `{}`", plan.method),
             ));
         };
-        self.check_fingerprint(&pipeline.fingerprint()?)?;
+        plan.check_fingerprint(&pipeline.fingerprint()?)?;
         let sites: SiteSelection = match plan.settings.get("sites") {
             Some(sites) => sites.parse()?,
             None => return Err(wrong("scores", "which sites were searched", "none")),

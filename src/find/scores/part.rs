@@ -205,19 +205,17 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Whether a file says that it is a part.
+    /// Looks at the parts, which may come in any order; nothing if there is one file, and it is none of a part.
     ///
     /// # Errors
-    /// If it cannot be read, or is no file of scores.
-    pub fn is_part(path: &Path) -> Result<bool> {
-        Ok(file::read_about(path)?.is_some_and(|about| about.part.is_some()))
-    }
-
-    /// Looks at the parts, which may come in any order.
-    ///
-    /// # Errors
-    /// If one is missing, is there twice, is of another run or no part at all; the error names it.
-    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+    /// If a file cannot be read, or is none of scores; if one is missing, is there twice, is of another run or no part
+    /// at all; the error names it.
+    pub fn open(paths: &[PathBuf]) -> Result<Option<Self>> {
+        if let [one] = paths
+            && file::read_about(one)?.is_none_or(|about| about.part.is_none())
+        {
+            return Ok(None);
+        }
         let mut found = BTreeMap::<Shard, &PathBuf>::new();
         let mut first: Option<(Provenance, Shard, &PathBuf)> = None;
         for path in paths {
@@ -271,10 +269,10 @@ impl Parts {
                 hint,
             ));
         }
-        Ok(Self {
+        Ok(Some(Self {
             plan,
             files: found.into_values().cloned().collect(),
-        })
+        }))
     }
 
     /// What the whole run would have found by this choice: [`Scores::choose`] among the sum of its parts.

@@ -181,7 +181,7 @@ fn bf16_files_load() {
     }
     let load = |path: &Path| {
         let source = Source::open(&path.display().to_string()).unwrap();
-        Pipeline::load(&source, &device()).unwrap()
+        Pipeline::load(&source, &device(), None).unwrap()
     };
     let (full, rounded) = (load(&from), load(folder.path()));
     let found = rounded.unet().site_tensors(SiteSelection::All).unwrap();

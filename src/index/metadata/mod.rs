@@ -86,13 +86,14 @@ impl NeuronIndex {
         provenance.check()?;
         Ok(provenance)
     }
+}
 
-    /// The concept of a file's bytes, which are not trusted: every claim is checked before it is used.
-    ///
-    /// # Errors
-    /// [`Error::Index`] naming what is wrong: the container, the format or its version, the SHA-256, a site, or a
-    /// string.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+/// The concept of a file's bytes, which are not trusted: every claim is checked before it is used. The error,
+/// [`Error::Index`], names what is wrong: the container, the format or its version, the SHA-256, a site, or a string.
+impl TryFrom<&[u8]> for NeuronIndex {
+    type Error = Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self> {
         let (strings, tensors) = container::parse(bytes)?;
         check_format(&strings)?;
         let sha256 = container::tensors_sha256(&tensors);

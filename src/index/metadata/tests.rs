@@ -27,14 +27,14 @@ fn with(key: &str, value: Option<&str>) -> Result<NeuronIndex> {
         Some(value) => strings.insert(key.to_owned(), value.to_owned()),
         None => strings.remove(key),
     };
-    NeuronIndex::from_bytes(&container::serialize(&strings, &tensors).unwrap())
+    NeuronIndex::try_from(container::serialize(&strings, &tensors).unwrap().as_slice())
 }
 
 #[test]
 fn header_of_a_file() {
     let index = sample();
     let bytes = index.to_bytes().unwrap();
-    assert_eq!(NeuronIndex::from_bytes(&bytes).unwrap(), index);
+    assert_eq!(NeuronIndex::try_from(bytes.as_slice()).unwrap(), index);
     let (strings, tensors) = container::parse(&bytes).unwrap();
     let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     let values = format!("{}.values", site(10));

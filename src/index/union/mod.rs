@@ -73,7 +73,7 @@ fn kept(indices: &[(&str, &NeuronIndex)]) -> Result<Vec<usize>> {
 
 /// The SHA-256 of the index that a subject came from into this one, whose own is `own`.
 fn origin<'a>(index: &'a NeuronIndex, subject: &Subject, own: &'a str) -> &'a str {
-    if index.is_tuned() {
+    if index.extent().tuned {
         return own;
     }
     let has = |part: &&Source| part.subjects.iter().any(|s| s.key() == subject.key());
@@ -202,7 +202,7 @@ fn merged(indices: &[&NeuronIndex]) -> Result<Provenance> {
         all.prompts.extend_from_slice(&own.prompts);
         all.pictures.extend_from_slice(&own.pictures);
         // A plain merge is nothing but its parts; a tuned one is a thing of its own.
-        if own.merged_from.is_empty() || index.is_tuned() {
+        if own.merged_from.is_empty() || index.extent().tuned {
             let Extent { shut, total, .. } = index.extent();
             let source = Source {
                 subjects: own.subjects.clone(),

@@ -55,7 +55,7 @@ fn all_subjects_and_parts_are_kept() {
     );
     assert_eq!(three.provenance().pictures.len(), 1);
     assert_eq!(
-        NeuronIndex::from_bytes(&three.to_bytes().unwrap()).unwrap(),
+        NeuronIndex::try_from(three.to_bytes().unwrap().as_slice()).unwrap(),
         three
     );
 }
@@ -86,7 +86,7 @@ fn neurons_bound_to_words_keep_their_subjects() {
     assert_eq!(three, NeuronIndex::union(&[&dog, &cat, &cup]).unwrap());
     assert_eq!(of(&three, 0), [vec![0, 1], vec![1, 2], vec![]]);
     let bytes = three.to_bytes().unwrap();
-    assert_eq!(NeuronIndex::from_bytes(&bytes).unwrap(), three);
+    assert_eq!(NeuronIndex::try_from(bytes.as_slice()).unwrap(), three);
     // Two of one name are not to be told apart.
     let other = bound("dog", &[(site(0), [4, 5], &[7])]);
     let error = NeuronIndex::union(&[&dog, &other]).unwrap_err();
@@ -226,7 +226,7 @@ proptest! {
     #[test]
     fn files_come_back(a in concepts("a")) {
         let bytes = a.to_bytes().unwrap();
-        let read = NeuronIndex::from_bytes(&bytes).unwrap();
+        let read = NeuronIndex::try_from(bytes.as_slice()).unwrap();
         prop_assert_eq!(read.to_bytes().unwrap(), bytes);
         prop_assert_eq!(read, a);
     }

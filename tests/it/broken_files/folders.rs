@@ -76,7 +76,9 @@ fn shards_that_lie() {
         fs::write(unet.join(index), map("loop.safetensors")).unwrap();
         let options = OpenOptions::default();
         let source = options.open(dir.path().to_str().unwrap()).unwrap();
-        let error = Pipeline::load(&source, &Device::Cpu).map(drop).unwrap_err();
+        let error = Pipeline::load(&source, &Device::Cpu, None)
+            .map(drop)
+            .unwrap_err();
         assert!(error.to_string().contains("loop.safetensors"), "{error}");
     }
     fs::remove_file(unet.join(index)).unwrap();
@@ -103,7 +105,7 @@ fn variants_and_what_is_not_for_a_folder() {
     };
     let load = |options: &OpenOptions| {
         let source = options.open(dir.path().to_str().unwrap()).unwrap();
-        Pipeline::load(&source, &Device::Cpu)
+        Pipeline::load(&source, &Device::Cpu, None)
     };
     let all: BTreeMap<String, Tensor> = candle_core::safetensors::load(&plain, &Device::Cpu)
         .unwrap()

@@ -27,7 +27,7 @@ const MEMORY: usize = 100 << 20;
 fn refused(model: &Path, options: &OpenOptions, what: &str) -> (String, String) {
     let (result, peak) = peak_of(|| {
         let source = options.open(model.to_str().unwrap())?;
-        Pipeline::load(&source, &Device::Cpu).map(drop)
+        Pipeline::load(&source, &Device::Cpu, None).map(drop)
     });
     let error = result.err().unwrap_or_else(|| panic!("{what}: it loads"));
     let (text, hint) = (

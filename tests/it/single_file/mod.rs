@@ -174,7 +174,7 @@ fn rewrite(from: &Path, to: &Path, dtype: DType, shards: Option<&str>) {
 
 fn load(model: &Path, options: &OpenOptions) -> Pipeline {
     let source = options.open(model.to_str().unwrap()).unwrap();
-    Pipeline::load(&source, &Device::Cpu)
+    Pipeline::load(&source, &Device::Cpu, None)
         .unwrap_or_else(|error| panic!("{}: {error}", model.display()))
 }
 

@@ -101,7 +101,7 @@ fn what_was_merged_from_an_index_goes_with_it() {
     while let Some(at) = text.windows(old.len()).position(|part| part == old) {
         text[at..at + old.len()].copy_from_slice(br#"\"noun\":\"Dog\""#);
     }
-    let error = NeuronIndex::from_bytes(&text).unwrap_err();
+    let error = NeuronIndex::try_from(text.as_slice()).unwrap_err();
     assert!(error.to_string().contains("each phrase once"), "{error}");
     assert!(error.hint().unwrap().contains("another token"));
 }
@@ -277,7 +277,7 @@ fn what_is_written_can_be_read() {
     ];
     for (number, change) in most.iter().enumerate() {
         let bytes = with(change).unwrap();
-        let read = NeuronIndex::from_bytes(&bytes);
+        let read = NeuronIndex::try_from(bytes.as_slice());
         assert!(read.is_ok(), "{number}: {:?}", read.err());
     }
     let too_much: [&dyn Fn(&mut Provenance); 11] = [
@@ -319,7 +319,7 @@ fn what_is_written_can_be_read() {
     let union = |n: usize| NeuronIndex::union(&all[..n].iter().collect::<Vec<_>>());
     let three = union(3).unwrap();
     assert_eq!(
-        NeuronIndex::from_bytes(&three.to_bytes().unwrap()).unwrap(),
+        NeuronIndex::try_from(three.to_bytes().unwrap().as_slice()).unwrap(),
         three
     );
     assert!(union(8).unwrap_err().to_string().contains("at most 30000"));

@@ -14,7 +14,7 @@ fn memory_is_that_of_the_file() {
     let (one, other) = (dense("dog", 0), dense("cat", 5));
     let bytes = one.to_bytes().unwrap();
     assert!((2 << 20..3 << 20).contains(&bytes.len()));
-    let (read, peak) = peak_of(|| NeuronIndex::from_bytes(&bytes).unwrap());
+    let (read, peak) = peak_of(|| NeuronIndex::try_from(bytes.as_slice()).unwrap());
     assert!(peak < 3 << 20, "{peak}");
     assert_eq!(read, one);
     let (union, peak) = peak_of(|| NeuronIndex::union(&[&one, &other]).unwrap());

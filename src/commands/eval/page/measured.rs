@@ -55,7 +55,11 @@ impl Report<'_> {
                 };
                 groups.push(Group { heading, rows });
             }
-            figures.push(intervals(&format!("plot-{}", metric.key()), title, &groups));
+            figures.push(intervals(
+                &format!("plot-{}", metric.as_ref()),
+                title,
+                &groups,
+            ));
         }
         Ok(html! {
             section {
@@ -98,7 +102,7 @@ impl Report<'_> {
                 });
             }
             points.sort_by(|a, b| a.density.total_cmp(&b.density));
-            let id = format!("plot-dose-{}", metric.key());
+            let id = format!("plot-dose-{}", metric.as_ref());
             figures.push(curve(&id, title, plain.get(&metric), &points));
         }
         Ok(html! {

@@ -11,10 +11,9 @@ mod settings;
 mod tables;
 
 use cones::escaped;
-use cones::eval::rows;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::measure::{COLUMNS, Outcome};
+use super::measure::Outcome;
 use super::report::Report;
 
 const STYLE: &str = include_str!("style.css");
@@ -62,13 +61,7 @@ impl Report<'_> {
     fn pictures(&self) -> anyhow::Result<Markup> {
         let mut sheets = Vec::new();
         for outcome in self.outcomes {
-            let rows = rows(
-                &outcome.shown,
-                &outcome.figures.plain,
-                &outcome.figures.doses,
-                COLUMNS,
-            );
-            let sheet = pictures::sheet(outcome, &rows, self.setting.global.seed)?;
+            let sheet = pictures::sheet(outcome, &outcome.rows(), self.setting.global.seed)?;
             sheets.push((self.heading(outcome), sheet));
         }
         Ok(html! {
