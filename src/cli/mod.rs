@@ -95,9 +95,9 @@ pub(crate) struct Global {
         value_parser = device,
         help = DEVICE_HELP)]
     pub(crate) device: DeviceName,
-    /// What the UNet computes in on a GPU: half precision is faster and leaner, and rounds
+    /// What the UNet computes in: half precision is faster and rounds; on the CPU bf16 alone, and that only with AMX
     #[arg(help_heading = MACHINE, long, global = true, env = "CONES_DTYPE", value_enum,
-        default_value_t = Precision::F32, value_name = "TYPE", hide = ONLY_CPU)]
+        default_value_t = Precision::F32, value_name = "TYPE")]
     pub(crate) dtype: Precision,
     /// Threads to compute with [default: as many as there are cores]
     #[arg(help_heading = MACHINE, long, global = true, value_name = "N", value_parser = threads)]
@@ -175,9 +175,6 @@ pub(crate) enum Color {
     Never,
 }
 
-/// Whether this build has no device but the CPU.
-pub(crate) const ONLY_CPU: bool = !cfg!(any(feature = "cuda", feature = "metal"));
-
 /// The devices of this build.
 const DEVICE_HELP: &str = match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
     (true, true) => "Where to compute: `cpu`, `cuda`, `cuda:N` or `metal`",
@@ -204,11 +201,11 @@ pub(crate) enum Precision {
 }
 
 impl Global {
-    /// What clap cannot say: the CPU's kernels are of f32.
+    /// What clap cannot say: the CPU's kernels are of f32 and bf16.
     fn check(&self) -> Result<(), String> {
         match (self.device, self.dtype) {
-            (DeviceName::Cpu, Precision::F16 | Precision::Bf16) => {
-                Err("--dtype f16 and bf16 are for GPUs, found --device cpu".to_owned())
+            (DeviceName::Cpu, Precision::F16) => {
+                Err("--dtype f16 is for GPUs, found --device cpu, which may have bf16".to_owned())
             }
             _ => Ok(()),
         }

@@ -2,17 +2,13 @@
 
 use candle_core::Tensor;
 
-use crate::find::loss::Batch;
+use crate::find::loss::{Batch, FIRST_SEED};
 use crate::find::{ClassImages, DreamBoothData, Observer, encode};
 use crate::index::{NeuronIndex, Subject};
 use crate::model::UNet;
 use crate::pipeline::marks_of;
 use crate::sampling::ScheduleConfig;
 use crate::{Error, Photos, Pipeline, Result};
-
-/// Draw k has a generator of seed `FIRST_SEED + seed + k`. `find` draws with seeds from `--seed` on, one for each step:
-/// the two meet only if its seed and this one's are two thousand million apart.
-pub const FIRST_SEED: u64 = 1 << 31;
 
 /// Noisy pictures, the same for every condition.
 pub(crate) struct HeldOut {

@@ -24,7 +24,6 @@ mod verdict;
 
 pub use attended::{Attended, WordHeat, attended};
 pub use bench::{Bench, Figures, Measuring, Shut};
-pub use held_out::FIRST_SEED;
 #[cfg(test)]
 pub(crate) use held_out::HeldOut;
 pub use measured::Measured;

@@ -79,6 +79,10 @@ pub struct Step {
     pub seconds: f64,
 }
 
+/// Of noise that `find` does not see, draw k has a generator of seed `FIRST_SEED + seed + k`. `find` draws with seeds
+/// from `--seed` on, one for each step: the two meet only if its seed and this one's are two thousand million apart.
+pub const FIRST_SEED: u64 = 1 << 31;
+
 /// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step
 /// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
 const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
@@ -306,6 +310,22 @@ impl Batch {
                 .transpose()?,
             weights: self.weights[first..][..count].to_vec(),
         })
+    }
+
+    /// The mean squared error of what the model predicts, for each row.
+    ///
+    /// # Errors
+    /// If a prediction is not a number.
+    pub(super) fn errors(&self, unet: &UNet) -> Result<Vec<f32>> {
+        let (rows, _, h, w) = self.noisy.dims4()?;
+        let at_once = rows_at_once(rows, Size::new(w, h));
+        let mut errors = Vec::with_capacity(rows);
+        for first in (0..rows).step_by(at_once) {
+            let part = self.narrow(first, at_once.min(rows - first))?;
+            let error = (part.predict(unet)? - &part.target)?;
+            errors.extend(error.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?);
+        }
+        Ok(errors)
     }
 
     /// L = Σ weight·mse(row), and ∂L/∂prediction, or its expectation.

@@ -25,6 +25,7 @@ mod architecture;
 mod class_images;
 mod data;
 mod empirical_denoiser;
+mod familiarity;
 pub mod gram;
 mod importance;
 mod importance_sampler;
@@ -49,10 +50,11 @@ pub mod tuning;
 
 pub use class_images::{CLASS_COUNT, ClassCache, ClassImages, MissingImages};
 pub(crate) use data::encode;
+pub use familiarity::Familiarity;
 pub(crate) use loss::DreamBoothData;
 #[cfg(test)]
 pub(crate) use loss::PromptedLatents;
-pub use loss::Step;
+pub use loss::{FIRST_SEED, Step};
 pub use observer::{Event, Observer};
 pub use plan::{FindPlan, Method, PRIOR_LOSS_WEIGHT};
 pub use prepared::Prepared;
@@ -65,6 +67,7 @@ pub use tune::{TunePlan, Tuned, tune};
 
 use std::collections::BTreeMap;
 
+use self::familiarity::familiarity;
 use self::gram::Seen;
 use self::outputs::{Wanted, learn_outputs};
 use self::prompts::seen;
@@ -88,6 +91,8 @@ pub struct Found {
     pub stability: Option<Stability>,
     /// What share of what was learned the whole neurons leave undone, where something was learned.
     pub rounding_error: Option<f64>,
+    /// How well the model knows such photos; what is chosen anew is not measured.
+    pub familiarity: Option<Familiarity>,
 }
 
 impl Found {
@@ -175,12 +180,15 @@ pub fn find(
         let (out, input) = weights[site].shape();
         shape(out, input)
     })?;
+    let of = (subject.0, &index);
+    let familiarity = familiarity(pipeline, of, data.instance, method.seed(), observer)?;
     Ok(Found {
         index,
         scores,
         steps,
         stability,
         rounding_error,
+        familiarity: Some(familiarity),
     })
 }
 

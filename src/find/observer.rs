@@ -17,6 +17,8 @@ pub enum Event {
     },
     /// A pass of the UNet on the way to pictures of the class.
     DrawingClass(Progress),
+    /// A pass of the UNet on the way to pictures that the photos are measured beside.
+    DrawingOwn(Progress),
     /// A step was taken.
     Step {
         /// What it did.

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{golden_dir, load};
-use crate::eval::{FIRST_SEED, HeldOut};
+use crate::eval::HeldOut;
+use crate::find::FIRST_SEED;
 use crate::find::{DreamBoothData, PromptedLatents};
 use crate::{Picture, list_images};
 

@@ -29,6 +29,35 @@ pub(crate) fn by_candle<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+thread_local! {
+    static IN_BF16: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As long as it lives, the products of the layers that this thread runs on the CPU are taken in bf16, or in f32: what
+/// goes in and comes out is f32 all the same.
+#[must_use]
+pub(crate) struct ProductsIn {
+    before: bool,
+}
+
+impl ProductsIn {
+    pub(crate) fn bf16(on: bool) -> Self {
+        let before = IN_BF16.replace(on);
+        Self { before }
+    }
+}
+
+impl Drop for ProductsIn {
+    fn drop(&mut self) {
+        IN_BF16.set(self.before);
+    }
+}
+
+/// Whether products are taken in bf16.
+pub(super) fn in_bf16() -> bool {
+    IN_BF16.get()
+}
+
 /// The backend of an operation that reads all of these tensors.
 pub(super) fn backend_of<const N: usize>(tensors: [&Tensor; N]) -> &'static dyn Backend {
     let on_cpu = |x: &Tensor| x.device().is_cpu() && x.dtype() == DType::F32;

@@ -41,6 +41,8 @@
 mod activation;
 mod attention;
 mod backend;
+#[cfg(test)]
+mod bf16_tests;
 mod candle;
 mod conv;
 mod cpu;
@@ -60,7 +62,8 @@ mod weight;
 pub(crate) use activation::{gelu, quick_gelu, silu};
 pub(crate) use attention::{attention, attention_backward, attention_map};
 pub(crate) use conv::Conv2d;
-pub(crate) use dispatch::by_candle;
+pub(crate) use cpu::bf16::available as has_bf16;
+pub(crate) use dispatch::{ProductsIn, by_candle};
 pub(crate) use group_norm::GroupNorm;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;

@@ -162,6 +162,24 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The latents that pictures would be decoded from, `[1, c, h, w]` each, in order of the seeds.
+    ///
+    /// # Errors
+    /// As [`Pipeline::draw`].
+    pub(crate) fn sample(
+        &self,
+        prompt: PromptSpec,
+        options: &SampleOptions,
+        seeds: &[u64],
+        mut progress: impl FnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
+        let run = self.denoise_run(prompt, options, &AttentionOptions::default())?;
+        let progress = |done, total| progress(Progress { done, total });
+        let (latents, _) = run.sample(seeds, None, progress, |_, _| Ok(()))?;
+        let row = |row| Ok(latents.narrow(0, row, 1)?);
+        (0..seeds.len()).map(row).collect()
+    }
+
     /// What all pictures of a prompt are drawn with, checked.
     pub(super) fn denoise_run<'a>(
         &'a self,

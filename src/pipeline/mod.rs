@@ -38,7 +38,7 @@ use crate::checkpoint::{Pages, Source};
 use crate::config::ConfigReader;
 use crate::index::Site;
 use crate::model::{Conditioning, Origin, Tokenizer, UNet, Vae};
-use crate::nn::Weight;
+use crate::nn::{Weight, has_bf16};
 use crate::prompt::{PromptSpec, WeightedText};
 use crate::sampling::{Prediction, ScheduleConfig};
 use crate::{Error, Picture, Result, Size};
@@ -94,13 +94,28 @@ struct NetworkPages {
     vae: Pages,
 }
 
+/// That a device computes in a type.
+fn check_dtype(dtype: DType, device: &Device) -> Result<()> {
+    let expected = match (dtype, device.is_cpu()) {
+        (DType::F32, true) | (DType::F32 | DType::F16 | DType::BF16, false) => return Ok(()),
+        (DType::BF16, true) if has_bf16() => return Ok(()),
+        (_, true) if has_bf16() => "f32 or bf16 on the CPU",
+        (_, true) => "f32 on this CPU: only those with AMX multiply bf16",
+        (_, false) => "f32, f16 or bf16",
+    };
+    Err(Error::value("dtype", expected, dtype.as_str()))
+}
+
 impl Pipeline {
     /// Loads a model, to be computed with on a device, and in a type where that is a choice: weights and activations of
-    /// the UNet, in f32 if nothing else is said. Gradients, norms and the other networks stay f32.
+    /// the UNet, in f32 if nothing else is said. Gradients, norms and the other networks stay f32. On a CPU with AMX,
+    /// bf16 is for the UNet's products.
     ///
     /// # Errors
     /// If a file is missing, malformed, or of a model that is not supported.
     pub fn load(source: &Source, device: &Device, dtype: impl Into<Option<DType>>) -> Result<Self> {
+        let dtype = dtype.into().unwrap_or(DType::F32);
+        check_dtype(dtype, device)?;
         let mut configs = Sha256::new();
         let mut config = |file: &str| {
             let text = source.required_text(file)?;
@@ -118,9 +133,7 @@ impl Pipeline {
         let vae_origin = Origin::new("the autoencoder", &vae_file);
         let file = "unet/config.json";
         let mut unet = UNet::load(file, &config(file)?, unet_file, device)?;
-        if let Some(dtype) = dtype.into() {
-            unet.compute_in(dtype);
-        }
+        unet.compute_in(dtype, device);
         let file = "vae/config.json";
         let vae = Vae::load(file, &config(file)?, vae_file, device)?;
         let file = "scheduler/scheduler_config.json";

@@ -55,6 +55,9 @@ impl Observer for Meters<'_> {
             Event::DrawingClass(passes) => {
                 self.set("class pictures", passes.done, passes.total, "passes")
             }
+            Event::DrawingOwn(passes) => {
+                self.set("own pictures", passes.done, passes.total, "passes")
+            }
             Event::Step { step, total } => {
                 let message = format!("loss {:.4}", step.loss);
                 self.set(self.steps, step.step + 1, total, &message)

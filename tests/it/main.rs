@@ -12,6 +12,7 @@ mod doctor;
 mod effect;
 mod eval;
 mod export;
+mod familiar;
 mod faults;
 mod finite;
 mod foreign;

@@ -1,6 +1,7 @@
 //! The figures of `cones eval` as JSON.
 
-use cones::eval::{Answer, Check, FIRST_SEED, Measured, RESAMPLES, Values, Verdict};
+use cones::eval::{Answer, Check, Measured, RESAMPLES, Values, Verdict};
+use cones::find::FIRST_SEED;
 use serde_json::{Map, Value, json};
 
 use super::super::name;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cones::find::Found;
+use cones::find::{Familiarity, Found};
 use cones::{LeftOut, escaped};
 use serde_json::json;
 
@@ -34,6 +34,9 @@ pub(super) fn save(
     Ok(saved)
 }
 
+/// How many times larger than on a model's own pictures the error on photos is which it does not know.
+const FAR: f64 = 2.0;
+
 /// Tells of a concept that was found.
 pub(super) fn report(
     global: &Global,
@@ -47,6 +50,19 @@ pub(super) fn report(
     if extent.shut == 0 {
         ui.warn("no neuron was chosen: lower --threshold or take more --steps");
     }
+    if let Some(Familiarity { photos, own }) = found.familiarity {
+        ui.detail(&format!(
+            "mean squared error on new noise: {photos:.4} of the photos, {own:.4} of pictures that the model drew"
+        ));
+        if photos > FAR * own {
+            ui.warn(&format!(
+                "the error on the photos stays at {photos:.3}, {:.1} times that on the model's own pictures: this \
+                 model does not know such photos, and what was found may draw something else; look with `cones \
+                 eval`, or give another --model",
+                photos / own
+            ));
+        }
+    }
     let stability = found.stability;
     if global.json {
         let provenance = index.provenance();
@@ -59,6 +75,7 @@ pub(super) fn report(
                 "shut": extent.shut,
                 "total": extent.total,
                 "density": extent.density,
+                "held_out": found.familiarity.map(|f| json!({"photos": f.photos, "own": f.own})),
                 "stability": stability.map(|s| json!({"shared": s.shared, "by_chance": s.by_chance})),
                 "seed": provenance.seed,
                 "steps": steps(&found.steps),

@@ -167,6 +167,7 @@ impl Scores {
             steps: Vec::new(),
             stability,
             rounding_error: None,
+            familiarity: None,
         })
     }
 
@@ -219,6 +220,7 @@ impl Scores {
             steps: Vec::new(),
             stability: None,
             rounding_error: Some(rounded.error),
+            familiarity: None,
         })
     }
 

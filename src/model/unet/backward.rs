@@ -62,6 +62,7 @@ impl UNet {
         timesteps: &[f32],
         context: &Conditioning,
     ) -> Result<(Tensor, Saved)> {
+        let _products = self.products();
         let mut layers = Vec::with_capacity(self.layers.len());
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for (i, layer) in self.layers.iter().enumerate() {
@@ -106,6 +107,7 @@ impl UNet {
         grad: &Tensor,
         selection: SiteSelection,
     ) -> Result<BTreeMap<Site, Tensor>> {
+        let _products = self.products();
         let mut gradients = self.walk_back(saved, grad, selection, Owner::Model)?;
         Ok(gradients.pop().unwrap_or_default())
     }
@@ -121,6 +123,7 @@ impl UNet {
         grad: &Tensor,
         selection: SiteSelection,
     ) -> Result<Vec<BTreeMap<Site, Tensor>>> {
+        let _products = self.products();
         self.walk_back(saved, grad, selection, Owner::Subjects)
     }
 
@@ -218,6 +221,7 @@ impl UNet {
         timesteps: &[f32],
         context: &Conditioning,
     ) -> Result<Attended> {
+        let _products = self.products();
         let recorded = self.coarsest();
         let end = recorded.last().map_or(0, |last| last + 1);
         let mut store = AttentionStore::default();
@@ -255,6 +259,7 @@ impl UNet {
     /// # Errors
     /// If `grad` has not the shape of the map.
     pub(crate) fn latent_gradient(&self, attended: Attended, grad: &Tensor) -> Result<Tensor> {
+        let _products = self.products();
         let recorded = self.coarsest();
         // Maps are f32, and so are their gradients; what they become further down is not.
         let scale = self.scaled(grad)?.1;

@@ -21,7 +21,7 @@ use super::finite::Origin;
 use super::loader::Weights;
 use super::resnet::{Resnet, Upsample};
 use crate::checkpoint::{Pages, TensorFile};
-use crate::nn::{Activation, Conv2d, GroupNorm, Linear};
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear, ProductsIn};
 use crate::{Result, Size};
 
 /// One layer of the network, in the order of execution.
@@ -55,6 +55,8 @@ pub(crate) struct UNet {
     pub(in crate::model) recomputed: Vec<bool>,
     /// What activations and gradients are computed in.
     pub(in crate::model) dtype: DType,
+    /// Whether products on the CPU, of f32, are taken in bf16.
+    bf16_products: bool,
     origin: Origin,
     /// The file of the weights.
     pages: Pages,
@@ -168,6 +170,7 @@ impl UNet {
         Ok(Self {
             recomputed: vec![false; layers.len()],
             dtype: DType::F32,
+            bf16_products: false,
             origin,
             pages,
             config,
@@ -183,9 +186,19 @@ impl UNet {
     }
 
     /// Computes in `dtype`: f32, or half precision, f16 or bf16. Weights are cast where they are used; norms, softmax,
-    /// the sums of weight gradients, and what comes in and goes out are f32 all the same.
-    pub(crate) fn compute_in(&mut self, dtype: DType) {
-        self.dtype = dtype;
+    /// the sums of weight gradients, and what comes in and goes out are f32 all the same. On the CPU, bf16 is for the
+    /// products of linear layers and convolutions alone: all else is f32.
+    pub(crate) fn compute_in(&mut self, dtype: DType, device: &Device) {
+        self.bf16_products = dtype == DType::BF16 && device.is_cpu();
+        self.dtype = match self.bf16_products {
+            true => DType::F32,
+            false => dtype,
+        };
+    }
+
+    /// For as long as a pass takes.
+    pub(in crate::model) fn products(&self) -> ProductsIn {
+        ProductsIn::bf16(self.bf16_products)
     }
 
     /// That all of `values`, which came out of this network, are finite; `what` names them.
@@ -198,7 +211,10 @@ impl UNet {
 
     /// What it computes in.
     pub(crate) fn dtype(&self) -> DType {
-        self.dtype
+        match self.bf16_products {
+            true => DType::BF16,
+            false => self.dtype,
+        }
     }
 
     /// Channels of the latents.
@@ -238,6 +254,7 @@ impl UNet {
         timesteps: &[f32],
         context: &Conditioning,
     ) -> Result<Tensor> {
+        let _products = self.products();
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, None)?;
@@ -251,6 +268,7 @@ impl UNet {
     /// # Errors
     /// If the embedding has not [`UNet::context_width`].
     pub(crate) fn precompute_kv(&self, context: &Conditioning) -> Result<Conditioning> {
+        let _products = self.products();
         let projected = self
             .transformers()
             .flat_map(Transformer::cross_attentions)
@@ -270,6 +288,7 @@ impl UNet {
         context: &Conditioning,
         store: &mut AttentionStore,
     ) -> Result<Tensor> {
+        let _products = self.products();
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, Some(store))?;

@@ -9,6 +9,7 @@ use super::weight::with_f32;
 use super::winograd;
 use super::winograd::{Kernel, Pictures};
 use crate::Result;
+use crate::nn::dispatch::in_bf16;
 use crate::nn::layout::Plane;
 use crate::nn::parameters::{Addends, Channels, Filter};
 use crate::nn::tensor::numbers_of;
@@ -29,7 +30,7 @@ impl Method {
     fn of(window: &Window, channels: Channels) -> Self {
         let same = (window.k, window.stride, window.padding) == (3, 1, 1);
         let narrowest = channels.input.min(channels.output);
-        if same && narrowest >= NARROWEST && window.seen.pixels() >= FEWEST_PIXELS {
+        if same && !in_bf16() && narrowest >= NARROWEST && window.seen.pixels() >= FEWEST_PIXELS {
             Self::Winograd
         } else {
             Self::Unfold

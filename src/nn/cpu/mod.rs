@@ -2,6 +2,7 @@
 
 mod activation;
 mod attention;
+pub(super) mod bf16;
 mod conv;
 mod epilogue;
 mod gemm;

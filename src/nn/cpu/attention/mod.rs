@@ -3,6 +3,7 @@
 //! operand of the next product as it is.
 
 mod backward;
+mod bf16;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -12,6 +13,7 @@ use super::math::{exp2, vectorised};
 use super::scratch;
 use super::tile::{Tile, tiles};
 use crate::Result;
+use crate::nn::dispatch::in_bf16;
 use crate::nn::parameters::AttentionInput;
 use crate::nn::tensor::numbers_of;
 
@@ -94,6 +96,10 @@ pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
     let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
     let mut out = vec![0f32; qs.len()];
     let (qs, ks, vs) = (&*qs, &*ks, &*vs);
+    if in_bf16() {
+        bf16::forward(shape, qs, [ks, vs], &mut out);
+        return Ok(Tensor::from_vec(out, q.shape(), q.device())?);
+    }
     shape
         .tiles(&mut out, QUERIES)
         .into_par_iter()

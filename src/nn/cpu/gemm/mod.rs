@@ -91,6 +91,11 @@ impl<'a> View<'a> {
         Self::new(self.values, self.strides.transposed())
     }
 
+    /// The values, and the strides from row to row and from column to column.
+    pub(super) fn parts(self) -> (&'a [f32], usize, usize) {
+        (self.values, self.strides.row, self.strides.column)
+    }
+
     /// The element of row `i` and column `j`.
     #[cfg(test)]
     pub(super) fn at(&self, i: usize, j: usize) -> f32 {

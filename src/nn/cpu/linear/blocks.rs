@@ -87,7 +87,7 @@ pub(super) fn blocks(whole: usize, len: usize) -> impl Iterator<Item = Range<usi
 }
 
 /// The tiles that `cut` makes of each sample of `len` values, with its number.
-pub(super) fn by_sample<'a>(
+pub(in super::super) fn by_sample<'a>(
     out: &'a mut [f32],
     len: usize,
     cut: impl Fn(&'a mut [f32]) -> Vec<Tile<'a>>,

@@ -6,11 +6,15 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::super::activation::{gated, gated_slopes};
-use super::super::gemm::{Accumulate, Sizes, ViewMut, product};
+use super::super::bf16::{Lines, Packed, Side, add_product, pack, packed_len};
+use super::super::gemm::{Accumulate, Sizes, View, ViewMut, product};
 use super::super::math::vectorised;
+use super::super::scratch;
 use super::super::tile::tiles;
+use super::super::weight::with_f32;
 use super::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks, by_sample};
 use crate::Result;
+use crate::nn::dispatch::in_bf16;
 use crate::nn::layout::{Direction, Layout, Vectors};
 use crate::nn::parameters::GegluCall;
 use crate::nn::tensor::numbers_of;
@@ -21,6 +25,8 @@ struct Halves<'a> {
     matrix: Matrix<'a>,
     bias: Option<&'a [f32]>,
     inner: usize,
+    /// The samples' tokens and the matrix, where their products are taken in bf16.
+    packed: Option<(&'a [f32], &'a [f32])>,
 }
 
 /// Where a task of a GEGLU keeps its blocks.
@@ -53,6 +59,16 @@ impl Halves<'_> {
                 Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
                 None => out.resize(m * n, 0.0),
             }
+            if let Some((x, matrix)) = self.packed {
+                let (k, tokens_of_sample) = (self.input.width, self.input.vectors.tokens);
+                let x = &x[sample * packed_len(tokens_of_sample, k)..];
+                let matrix = &matrix[half * packed_len(self.inner, k)..];
+                let (a, b) = (Packed::new(x, k).from(tokens.start), Packed::new(matrix, k));
+                for mut tile in tiles(out, n.max(1), m.max(1), n.max(1)) {
+                    add_product(a, b.from(columns.start), &mut tile);
+                }
+                continue;
+            }
             for terms in blocks(self.input.width, TERMS) {
                 let k = terms.len();
                 let x = self.input.from(sample, tokens.start, terms.start);
@@ -72,7 +88,7 @@ fn with_halves<R>(call: GegluCall, f: impl FnOnce(&Halves) -> Result<R>) -> Resu
     let input = TokenRows::new(&x, &values, Layout::Tokens, width)?;
     let bias = call.bias.map(|b| b.to_vec1::<f32>()).transpose()?;
     call.weight.with(|numbers| {
-        f(&Halves {
+        let halves = Halves {
             input,
             matrix: Matrix {
                 weight: numbers,
@@ -81,6 +97,34 @@ fn with_halves<R>(call: GegluCall, f: impl FnOnce(&Halves) -> Result<R>) -> Resu
             },
             bias: bias.as_deref(),
             inner: call.inner(),
+            packed: None,
+        };
+        match in_bf16() {
+            true => with_f32(call.weight, |weight| packed(halves, weight, f))?,
+            false => f(&halves),
+        }
+    })
+}
+
+/// Calls `f` with halves whose products are taken in bf16, of a weight `[2·inner, k]`.
+fn packed<R>(halves: Halves, weight: &[f32], f: impl FnOnce(&Halves) -> Result<R>) -> Result<R> {
+    let (k, inner) = (halves.input.width, halves.inner);
+    let Vectors { samples, tokens } = halves.input.vectors;
+    let (of_sample, of_half) = (packed_len(tokens, k), packed_len(inner, k));
+    scratch::with(samples * of_sample, |x| {
+        for (sample, x) in x.chunks_mut(of_sample.max(1)).enumerate() {
+            let rows = Lines::rows(halves.input.from(sample, 0, 0));
+            pack(rows, tokens, k, Side::Left, x);
+        }
+        scratch::with(2 * of_half, |matrix| {
+            for (half, matrix) in matrix.chunks_mut(of_half.max(1)).enumerate() {
+                let columns = View::rows(&weight[half * inner * k..], k).transposed();
+                pack(Lines::columns(columns), inner, k, Side::Right, matrix);
+            }
+            f(&Halves {
+                packed: Some((x, matrix)),
+                ..halves
+            })
         })
     })
 }

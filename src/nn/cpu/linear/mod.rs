@@ -6,12 +6,17 @@ mod geglu;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks, by_sample};
+pub(super) use self::blocks::by_sample;
+use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks};
 pub(super) use self::geglu::{geglu, geglu_gradient};
+use super::bf16::{Lines, Packed, Side, add_product, pack, packed_len};
 use super::gemm::{Accumulate, View};
+use super::scratch;
 use super::tile::{Tile, tiles};
+use super::weight::with_f32;
 use crate::Result;
-use crate::nn::layout::{Layout, Vectors};
+use crate::nn::dispatch::in_bf16;
+use crate::nn::layout::{Direction, Layout, Vectors};
 use crate::nn::parameters::LinearCall;
 use crate::nn::tensor::numbers_of;
 
@@ -32,6 +37,17 @@ pub(super) fn apply(call: LinearCall) -> Result<Tensor> {
         onto: onto.as_deref(),
     };
     let mut out = vec![0f32; samples * tokens * widths.output];
+    if in_bf16() {
+        with_f32(call.weight, |weight| {
+            let weight = View::rows(weight, call.weight.shape().1);
+            let matrix = match call.direction {
+                Direction::Forward => weight.transposed(),
+                Direction::Backward => weight,
+            };
+            output.multiply_in_bf16(&input, matrix, &mut out);
+        })?;
+        return Ok(Tensor::from_vec(out, call.shape, x.device())?);
+    }
     let cut = output.cut(&mut out);
     call.weight.with(|numbers| {
         let matrix = Matrix {
@@ -122,6 +138,37 @@ impl Output<'_> {
             };
             tile.product(k, 1.0, a, b, Accumulate::Add);
         }
+    }
+}
+
+impl Output<'_> {
+    /// Computes all of the output with a matrix `[input, output]`, in bf16.
+    fn multiply_in_bf16(&self, input: &TokenRows, matrix: View, out: &mut [f32]) {
+        let (k, tokens, channels) = (input.width, self.tokens, self.channels);
+        let (x_side, matrix_side) = match self.layout {
+            Layout::Tokens => (Side::Left, Side::Right),
+            Layout::Channels => (Side::Right, Side::Left),
+        };
+        scratch::with(packed_len(channels, k), |words| {
+            pack(Lines::columns(matrix), channels, k, matrix_side, words);
+            let matrix = Packed::new(words, k);
+            for (sample, out) in out.chunks_mut((tokens * channels).max(1)).enumerate() {
+                scratch::with(packed_len(tokens, k), |words| {
+                    let x = Lines::rows(input.from(sample, 0, 0));
+                    pack(x, tokens, k, x_side, words);
+                    let x = Packed::new(words, k);
+                    let (a, b) = match self.layout {
+                        Layout::Tokens => (x, matrix),
+                        Layout::Channels => (matrix, x),
+                    };
+                    self.cut(out).into_par_iter().for_each(|(_, mut tile)| {
+                        let (row, column) = tile.from;
+                        self.lay_in(sample, &mut tile);
+                        add_product(a.from(row), b.from(column), &mut tile);
+                    });
+                });
+            }
+        });
     }
 }
 

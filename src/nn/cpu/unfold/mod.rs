@@ -1,5 +1,7 @@
 //! Convolutions of any kernel and stride as matrix products with the unfolded input, and their data gradients.
 
+mod bf16;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -7,6 +9,7 @@ use rayon::prelude::*;
 use super::epilogue::Epilogue;
 use super::gemm::{Accumulate, Sizes, View, ViewMut, product};
 use super::scratch;
+use crate::nn::dispatch::in_bf16;
 use crate::nn::layout::Plane;
 use crate::nn::parameters::{Channels, Filter};
 
@@ -113,6 +116,9 @@ pub(super) fn convolve(
         pictures: 0..pictures,
         rows: 0..output.height,
     };
+    if in_bf16() {
+        return bf16::convolve(x, channels, window, &product, out);
+    }
     if window.is_pointwise() {
         let columns = |picture: usize| View::rows(&x[picture * c_in * plane..], plane);
         return product.run(whole, columns, out);
@@ -269,6 +275,18 @@ pub(super) fn convolve_backward(
         false => (MAX_FOLDED / (taps * height * columns).max(1)).clamp(1, MAX_CHANNELS),
     };
     let blocks = channel_blocks(out, c_in, plane, most);
+    if in_bf16() {
+        // A band begins where a tile does.
+        let whole = (height * columns).is_multiple_of(16);
+        let height = if whole { height } else { rows };
+        let folding = bf16::Folding {
+            window,
+            kernel: View::rows(kernel, c_in * taps),
+            c_out,
+            height,
+        };
+        return folding.run(grad, blocks);
+    }
     blocks.into_par_iter().for_each(|(channels, parts)| {
         let a = View::rows(&kernel[channels.start * taps..], c_in * taps).transposed();
         let (m, k) = (channels.len() * taps, c_out);
