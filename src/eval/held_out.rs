@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::find::loss::{Batch, FIRST_SEED};
+use crate::find::loss::{Batch, FIRST_SEED, mean_squares as row_means};
 use crate::find::{ClassImages, DreamBoothData, Observer, encode};
 use crate::index::{NeuronIndex, Subject};
 use crate::model::UNet;
@@ -107,7 +107,7 @@ impl HeldOut {
 
 /// The mean square of each of the two rows of `[2, c, h, w]`.
 fn mean_squares(x: &Tensor) -> Result<[f64; 2]> {
-    let means = x.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
+    let means = row_means(x)?;
     match means[..] {
         [first, second] if first.is_finite() && second.is_finite() => {
             Ok([f64::from(first), f64::from(second)])

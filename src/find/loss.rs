@@ -276,11 +276,9 @@ impl Batch {
         scope: Scope,
         k: usize,
     ) -> Result<(f32, Vec<BTreeMap<Site, Tensor>>)> {
-        let (rows, _, h, w) = self.noisy.dims4()?;
-        let at_once = rows_at_once(rows, Size::new(w, h));
         let (mut loss, mut sums) = (0.0, Vec::<BTreeMap<Site, Tensor>>::new());
-        for first in (0..rows).step_by(at_once) {
-            let part = self.narrow(first, at_once.min(rows - first))?;
+        for part in self.parts()? {
+            let part = part?;
             let (prediction, saved) =
                 unet.forward_saving(&part.noisy, &part.timesteps, &part.context)?;
             let (part_loss, grad) = part.loss(&prediction)?;
@@ -296,6 +294,14 @@ impl Batch {
             };
         }
         Ok((loss, sums))
+    }
+
+    /// As many rows at a time as are taken in one pass.
+    fn parts(&self) -> Result<impl Iterator<Item = Result<Self>>> {
+        let (rows, _, h, w) = self.noisy.dims4()?;
+        let at_once = rows_at_once(rows, Size::new(w, h));
+        let part = move |first| self.narrow(first, at_once.min(rows - first));
+        Ok((0..rows).step_by(at_once).map(part))
     }
 
     /// Some of the rows, with the weights that they have among all.
@@ -317,13 +323,10 @@ impl Batch {
     /// # Errors
     /// If a prediction is not a number.
     pub(super) fn errors(&self, unet: &UNet) -> Result<Vec<f32>> {
-        let (rows, _, h, w) = self.noisy.dims4()?;
-        let at_once = rows_at_once(rows, Size::new(w, h));
-        let mut errors = Vec::with_capacity(rows);
-        for first in (0..rows).step_by(at_once) {
-            let part = self.narrow(first, at_once.min(rows - first))?;
-            let error = (part.predict(unet)? - &part.target)?;
-            errors.extend(error.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?);
+        let mut errors = Vec::with_capacity(self.timesteps.len());
+        for part in self.parts()? {
+            let part = part?;
+            errors.extend(mean_squares(&(part.predict(unet)? - &part.target)?)?);
         }
         Ok(errors)
     }
@@ -333,7 +336,7 @@ impl Batch {
         let error = (prediction - &self.target)?;
         let (r, c, h, w) = error.dims4()?;
         let weights = Tensor::from_slice(&self.weights, (r, 1, 1, 1), error.device())?;
-        let means = error.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
+        let means = mean_squares(&error)?;
         let loss = means.iter().zip(&self.weights).map(|(m, w)| m * w).sum();
         let error = match &self.expected {
             Some(expected) => (prediction - expected)?,
@@ -342,6 +345,11 @@ impl Batch {
         let grad = (error.broadcast_mul(&weights)? * (2.0 / (c * h * w) as f64))?;
         Ok((loss, grad))
     }
+}
+
+/// The mean square of each row.
+pub(crate) fn mean_squares(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.sqr()?.flatten_from(1)?.mean(1)?.to_vec1()?)
 }
 
 fn values(x: &Tensor) -> Result<Vec<f32>> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::index::{Site, SiteSelection};
 use crate::model::Conditioning;
 use crate::nn::by_candle;
+use crate::nn::testing::difference;
 use candle_core::{DType, Tensor};
 
 use super::models::{Golden, MODELS};
@@ -26,15 +27,6 @@ fn layers_by_candles_operations_are_equal() {
     by_candle(xl::gradients_of_every_site_are_equal);
     by_candle(xl::scores_of_algorithm_1_are_equal);
     by_candle(xl::whole_pictures_are_equal);
-}
-
-/// ‖got − want‖ / ‖want‖.
-fn difference(got: &Tensor, want: &Tensor) -> f64 {
-    let norm = |x: &Tensor| {
-        let sum = x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>();
-        f64::from(sum.unwrap()).sqrt()
-    };
-    norm(&(got - want).unwrap()) / norm(want)
 }
 
 /// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else.

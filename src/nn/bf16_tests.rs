@@ -3,22 +3,13 @@
 use candle_core::{DType, Tensor};
 
 use super::dispatch::ProductsIn;
-use super::testing::random;
+use super::testing::{difference, random};
 use super::{Addends, Conv2d, Linear, attention};
 
 /// Unit normals that bf16 has.
 fn short(shape: &[usize], seed: u64) -> Tensor {
     let x = random(shape, seed).to_dtype(DType::BF16).unwrap();
     x.to_dtype(DType::F32).unwrap()
-}
-
-/// ‖a − b‖ / ‖b‖.
-fn difference(a: &Tensor, b: &Tensor) -> f64 {
-    let norm = |x: &Tensor| {
-        let sum = x.sqr().unwrap().sum_all().unwrap();
-        f64::from(sum.to_scalar::<f32>().unwrap()).sqrt()
-    };
-    norm(&(a - b).unwrap()) / norm(b)
 }
 
 /// How far what `run` gives in bf16 is from f32.

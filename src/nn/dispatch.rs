@@ -1,6 +1,7 @@
 //! Which backend computes a layer: the one place that chooses.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 use candle_core::{DType, Tensor};
 
@@ -19,13 +20,7 @@ thread_local! {
 /// Calls `f` with the layers that this thread runs computed by candle's operations, as they are on GPUs: to check the
 /// backends against each other, and to compare their times.
 pub(crate) fn by_candle<R>(f: impl FnOnce() -> R) -> R {
-    struct Back(bool);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            BY_CANDLE.set(self.0);
-        }
-    }
-    let _back = Back(BY_CANDLE.replace(true));
+    let _back = Switched::new(&BY_CANDLE, true);
     f()
 }
 
@@ -36,20 +31,30 @@ thread_local! {
 /// As long as it lives, the products of the layers that this thread runs on the CPU are taken in bf16, or in f32: what
 /// goes in and comes out is f32 all the same.
 #[must_use]
-pub(crate) struct ProductsIn {
-    before: bool,
-}
+pub(crate) struct ProductsIn(#[expect(dead_code, reason = "it is dropped")] Switched);
 
 impl ProductsIn {
     pub(crate) fn bf16(on: bool) -> Self {
-        let before = IN_BF16.replace(on);
-        Self { before }
+        Self(Switched::new(&IN_BF16, on))
     }
 }
 
-impl Drop for ProductsIn {
+/// A switch of this thread, put back when this is dropped.
+struct Switched {
+    switch: &'static LocalKey<Cell<bool>>,
+    before: bool,
+}
+
+impl Switched {
+    fn new(switch: &'static LocalKey<Cell<bool>>, on: bool) -> Self {
+        let before = switch.replace(on);
+        Self { switch, before }
+    }
+}
+
+impl Drop for Switched {
     fn drop(&mut self) {
-        IN_BF16.set(self.before);
+        self.switch.set(self.before);
     }
 }
 

@@ -54,7 +54,7 @@ mod linear;
 mod parameters;
 mod tensor;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod weight;

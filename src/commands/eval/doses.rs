@@ -27,10 +27,8 @@ pub(super) fn doses(
             false => "index".to_owned(),
         };
         let fits = case.index.provenance().check_fingerprint(&fingerprint);
-        let scores_fit = scores.map_or(Ok(()), |s| {
-            s.provenance()
-                .map_or(Ok(()), |plan| plan.check_fingerprint(&fingerprint))
-        });
+        let of_scores = scores.and_then(|scores| scores.provenance().ok());
+        let scores_fit = of_scores.map_or(Ok(()), |plan| plan.check_fingerprint(&fingerprint));
         for (what, checked) in [(index.as_str(), fits), ("scores", scores_fit)] {
             match checked {
                 Err(error) if args.force => {

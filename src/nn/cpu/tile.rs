@@ -50,6 +50,18 @@ pub(super) fn tiles(
     tiles
 }
 
+/// The tiles that `cut` makes of each sample of `len` values, with its number.
+pub(super) fn by_sample<'a>(
+    out: &'a mut [f32],
+    len: usize,
+    cut: impl Fn(&'a mut [f32]) -> Vec<Tile<'a>>,
+) -> Vec<(usize, Tile<'a>)> {
+    out.chunks_mut(len.max(1))
+        .enumerate()
+        .flat_map(|(i, out)| cut(out).into_iter().map(move |tile| (i, tile)))
+        .collect()
+}
+
 impl Tile<'_> {
     /// Row `i` of the tile.
     ///

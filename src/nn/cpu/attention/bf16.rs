@@ -6,10 +6,9 @@ use rayon::prelude::*;
 
 use super::super::bf16::{Lines, Packed, Side, add_product, pack, pack_here, packed_len};
 use super::super::gemm::View;
-use super::super::math::vectorised;
 use super::super::scratch;
 use super::super::tile::{Tile, tiles};
-use super::{AttentionSizes, KEYS, QUERIES, Softmax, scale, scale_rows, write_turned};
+use super::{AttentionSizes, KEYS, QUERIES, Softmax, scale, write_turned};
 
 /// The output of `q: [b, n, c]` with `k` and `v: [b, t, c]`, written to `out: [b, n, c]`.
 pub(super) fn forward(shape: AttentionSizes, q: &[f32], [k, v]: [&[f32]; 2], out: &mut [f32]) {
@@ -87,15 +86,7 @@ fn attend(shape: AttentionSizes, out: &mut Tile, q: View, keys: Packed, values: 
             let scores = &mut scores[..count * QUERIES];
             scores.fill(0.0);
             add(keys.from(from), q, scores);
-            vectorised(
-                #[inline(always)]
-                || {
-                    let shrink = softmax.add(scores);
-                    if from > 0 {
-                        scale_rows(sums, &shrink);
-                    }
-                },
-            );
+            softmax.add_to(scores, (from > 0).then_some(&mut *sums));
             let shares = &mut shares[..packed_len(QUERIES, count)];
             let columns = Lines::columns(View::rows(scores, QUERIES));
             pack_here(columns, QUERIES, count, Side::Right, shares);

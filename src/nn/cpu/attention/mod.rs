@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::gemm::{Accumulate, PANEL, Panels, Strides, View, ViewMut, product_of_panels};
 use super::math::{exp2, vectorised};
 use super::scratch;
-use super::tile::{Tile, tiles};
+use super::tile::{Tile, by_sample, tiles};
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
 use crate::nn::parameters::AttentionInput;
@@ -67,14 +67,10 @@ impl AttentionSizes {
 
     /// Tiles of at most `rows` rows of one head each, of every sample; with the sample's number.
     fn tiles(self, out: &mut [f32], rows: usize) -> Vec<(usize, Tile<'_>)> {
-        let sample = (out.len() / self.b.max(1)).max(1);
-        out.chunks_mut(sample)
-            .enumerate()
-            .flat_map(|(i, out)| {
-                let cut = tiles(out, self.width(), rows.max(1), self.d);
-                cut.into_iter().map(move |tile| (i, tile))
-            })
-            .collect()
+        let of_sample = out.len() / self.b.max(1);
+        by_sample(out, of_sample, |out| {
+            tiles(out, self.width(), rows.max(1), self.d)
+        })
     }
 
     /// One head of `rows` rows a sample, from row `from` of a sample on.
@@ -125,15 +121,7 @@ fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]
                 let scores = &mut scores[..keys * QUERIES];
                 let (k, c) = (shape.rows(k, from), ViewMut::rows(scores, QUERIES));
                 product_of_panels(keys, scale(d), k, q, c, Accumulate::Replace);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let shrink = softmax.add(scores);
-                        if from > 0 {
-                            scale_rows(sums, &shrink);
-                        }
-                    },
-                );
+                softmax.add_to(scores, (from > 0).then_some(&mut *sums));
                 let v = shape.rows(v, from).transposed();
                 let p = Panels::new(scores, keys, queries, QUERIES);
                 let c = ViewMut::rows(sums, QUERIES);
@@ -183,6 +171,19 @@ impl Softmax {
         }
         self.largest = largest;
         shrink
+    }
+
+    /// [`Softmax::add`], with the sums of the blocks before multiplied by what became of their powers.
+    fn add_to(&mut self, scores: &mut [f32], sums: Option<&mut [f32]>) {
+        vectorised(
+            #[inline(always)]
+            || {
+                let shrink = self.add(scores);
+                if let Some(sums) = sums {
+                    scale_rows(sums, &shrink);
+                }
+            },
+        );
     }
 
     /// What the powers are multiplied with to become probabilities.

@@ -19,7 +19,7 @@ pub(super) use self::pack::{Lines, Side, pack, pack_here, pack_rows, packed_len}
 use super::tile::Tile;
 
 /// Lines of a tile, and words of each.
-const LINES: usize = 16;
+pub(super) const LINES: usize = 16;
 /// Words of a tile.
 const TILE: usize = LINES * LINES;
 /// Values of a line in a tile.

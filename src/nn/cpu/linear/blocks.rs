@@ -6,7 +6,6 @@ use candle_core::Tensor;
 
 use crate::Result;
 use crate::nn::cpu::gemm::View;
-use crate::nn::cpu::tile::Tile;
 use crate::nn::cpu::weight::block;
 use crate::nn::layout::{Direction, Layout, Vectors};
 use crate::nn::weight::Numbers;
@@ -84,16 +83,4 @@ pub(super) fn blocks(whole: usize, len: usize) -> impl Iterator<Item = Range<usi
     (0..whole)
         .step_by(len)
         .map(move |from| from..whole.min(from + len))
-}
-
-/// The tiles that `cut` makes of each sample of `len` values, with its number.
-pub(in super::super) fn by_sample<'a>(
-    out: &'a mut [f32],
-    len: usize,
-    cut: impl Fn(&'a mut [f32]) -> Vec<Tile<'a>>,
-) -> Vec<(usize, Tile<'a>)> {
-    out.chunks_mut(len.max(1))
-        .enumerate()
-        .flat_map(|(i, out)| cut(out).into_iter().map(move |tile| (i, tile)))
-        .collect()
 }

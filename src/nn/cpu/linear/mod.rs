@@ -6,13 +6,12 @@ mod geglu;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-pub(super) use self::blocks::by_sample;
 use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks};
 pub(super) use self::geglu::{geglu, geglu_gradient};
 use super::bf16::{Lines, Packed, Side, add_product, pack, packed_len};
 use super::gemm::{Accumulate, View};
 use super::scratch;
-use super::tile::{Tile, tiles};
+use super::tile::{Tile, by_sample, tiles};
 use super::weight::with_f32;
 use crate::Result;
 use crate::nn::dispatch::in_bf16;

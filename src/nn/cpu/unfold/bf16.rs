@@ -6,9 +6,8 @@ use rayon::prelude::*;
 
 use super::super::bf16::{Lines, Packed, Side, add_product, pack, pack_rows, packed_len};
 use super::super::gemm::View;
-use super::super::linear::by_sample;
 use super::super::scratch;
-use super::super::tile::tiles;
+use super::super::tile::{by_sample, tiles};
 use super::{Multiplication, Window, fold, unfold};
 use crate::nn::parameters::Channels;
 

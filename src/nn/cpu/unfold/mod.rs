@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::bf16::LINES;
 use super::epilogue::Epilogue;
 use super::gemm::{Accumulate, Sizes, View, ViewMut, product};
 use super::scratch;
@@ -277,7 +278,7 @@ pub(super) fn convolve_backward(
     let blocks = channel_blocks(out, c_in, plane, most);
     if in_bf16() {
         // A band begins where a tile does.
-        let whole = (height * columns).is_multiple_of(16);
+        let whole = (height * columns).is_multiple_of(LINES);
         let height = if whole { height } else { rows };
         let folding = bf16::Folding {
             window,
