@@ -18,7 +18,7 @@ pub use export::ExportFormat;
 pub use mapped::mapped_file_at;
 pub use open::OpenOptions;
 pub use pocket::POCKET_NOUNS;
-pub(crate) use tensors::{Pages, Stored, TensorFile};
+pub(crate) use tensors::{Bytes, Pages, Stored, TensorFile};
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

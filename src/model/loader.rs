@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 
-use crate::checkpoint::{Stored, TensorFile};
+use crate::checkpoint::{Bytes, Stored, TensorFile};
 use crate::nn::{Activation, Conv2d, GroupNorm, LayerNorm, Linear, Weight};
 use crate::{Error, Result};
 
@@ -72,11 +72,14 @@ impl Weights {
         }
         let (place, dtype) = self.find(name, shapes)?;
         let bytes = self.file.bytes(&place).clone();
-        let weight = Weight::of_file(bytes, place.range, dtype, matrix)?;
-        if self.device.is_cpu() {
-            return Ok(weight);
+        let weight = Weight::of_file(bytes.clone(), place.range, dtype, matrix)?;
+        match (self.device.is_cpu(), &*bytes) {
+            // It lies at any address, so that whether its halves can be read in place is the linker's luck. They are
+            // few, and faster as f32.
+            (true, Bytes::Embedded(_)) => Ok(weight.tensor()?.into()),
+            (true, Bytes::Mapped(..)) => Ok(weight),
+            (false, _) => weight.to_device(&self.device),
         }
-        weight.to_device(&self.device)
     }
 
     /// Where the tensor `name` lies, and its type; it must have one of these shapes.

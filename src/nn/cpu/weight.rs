@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::gemm::View;
+use super::math::vectorised;
 use super::scratch;
 use crate::Result;
 use crate::nn::weight::{Numbers, Weight};
@@ -21,7 +23,7 @@ pub(super) fn with_f32<R>(weight: &Weight, f: impl FnOnce(&[f32]) -> R) -> Resul
     weight.with(|numbers| {
         Ok(match numbers {
             Numbers::F32(x) => f(x),
-            Numbers::F16(x) => converted(x, |from, to| from.convert_to_f32_slice(to), f),
+            Numbers::F16(x) => converted(x, widen, f),
             Numbers::Bf16(x) => converted(x, |from, to| from.convert_to_f32_slice(to), f),
         })
     })
@@ -41,6 +43,37 @@ fn converted<T: Sync, R>(
     })
 }
 
+/// Halves as f32. The conversion of `half` calls a function for every eight of them.
+fn widen(from: &[f16], to: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = widened(from.to_bits());
+            }
+        },
+    );
+}
+
+/// The number of these bits of f16: 1 bit of sign, 5 of exponent + 15, 10 of fraction.
+#[inline(always)]
+fn widened(bits: u16) -> f32 {
+    const EXPONENT: u32 = 127 - 15;
+    let magnitude = u32::from(bits & 0x7fff) << 13;
+    let exponent = magnitude >> 23;
+    // Below the least normal number, 2⁻¹⁴, the fraction is what exceeds it in a number with the exponent of it.
+    let least = (EXPONENT + 1) << 23;
+    let subnormal = f32::from_bits(least | magnitude) - f32::from_bits(least);
+    let infinite = if exponent == 31 { EXPONENT << 23 } else { 0 };
+    let normal = magnitude + (EXPONENT << 23) + infinite;
+    let magnitude = if exponent == 0 {
+        subnormal.to_bits()
+    } else {
+        normal
+    };
+    f32::from_bits(magnitude | u32::from(bits & 0x8000) << 16)
+}
+
 /// A block of a matrix with rows of `width` numbers: where it lies, or converted into `buffer`.
 pub(super) fn block<'a>(
     numbers: Numbers<'a>,
@@ -58,7 +91,7 @@ pub(super) fn block<'a>(
         let from = start + i * width;
         match numbers {
             Numbers::F32(x) => row.copy_from_slice(&x[from..from + len]),
-            Numbers::F16(x) => x[from..from + len].convert_to_f32_slice(row),
+            Numbers::F16(x) => widen(&x[from..from + len], row),
             Numbers::Bf16(x) => x[from..from + len].convert_to_f32_slice(row),
         }
     }
@@ -67,9 +100,21 @@ pub(super) fn block<'a>(
 
 #[cfg(test)]
 mod tests {
-    use half::{bf16, f16};
+    use half::bf16;
 
     use super::*;
+
+    /// All there are.
+    #[test]
+    fn halves_are_the_librarys() {
+        for bits in 0..=u16::MAX {
+            let (got, want) = (widened(bits), f16::from_bits(bits).to_f32());
+            assert!(
+                got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+                "{bits:04x}: {got} {want}"
+            );
+        }
+    }
 
     /// Every type, in blocks: at corners, inside, empty, and the whole.
     #[test]
