@@ -10,7 +10,7 @@ use crate::nn::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
     by_candle,
 };
-use crate::prompt::PromptSpec;
+use crate::prompt::{Marks, PromptSpec};
 use crate::sampling::Generator;
 use crate::{Pipeline, Result};
 
@@ -120,6 +120,9 @@ pub enum Pass {
     Forward,
     /// A step of `find`: forward, and backward to the weights of the cross-attentions' keys and values.
     Step,
+    /// A step of `find` as it is by default: forward, and backward to the cross-attentions' values of a subject's own
+    /// words.
+    Words,
     /// The first of the latents to a picture.
     Decode,
 }
@@ -130,6 +133,8 @@ pub struct Passes<'a> {
     context: Conditioning,
     /// With its keys and values computed.
     projected: Conditioning,
+    /// The first prompt in every row, its first word marked as a subject's own.
+    marked: Conditioning,
     timesteps: Vec<f32>,
     /// The latents, `[b, c, h, w]`.
     pub latents: Tensor,
@@ -138,7 +143,7 @@ pub struct Passes<'a> {
 }
 
 impl<'a> Passes<'a> {
-    /// Noise, at timestep 500, on the way to these prompts.
+    /// Noise, at timestep 500, on the way to these prompts, of which there is at least one.
     ///
     /// # Errors
     /// If a prompt cannot be split into tokens.
@@ -146,10 +151,15 @@ impl<'a> Passes<'a> {
         let unet = pipeline.unet();
         let side = unet.sample_size();
         let shape = [prompts.len(), unet.channels(), side, side];
+        let first = prompts.first().copied().unwrap_or_default();
+        let word = first.split_whitespace().next().map(str::to_owned);
+        let marks = Marks::new(word.into_iter().collect(), Vec::new());
+        let marked: Vec<PromptSpec> = prompts.iter().map(|_| marks.prompt(first)).collect();
         let prompts: Vec<PromptSpec> = prompts.iter().map(|&prompt| prompt.into()).collect();
         let context = pipeline.embed(&prompts)?;
         Ok(Self {
             pipeline,
+            marked: pipeline.embed(&marked)?,
             timesteps: vec![500.0; shape[0]],
             latents: random(&shape)?.to_device(pipeline.device())?,
             embeddings: context.embedding().clone(),
@@ -169,8 +179,18 @@ impl<'a> Passes<'a> {
             Pass::Step => {
                 let (output, saved) =
                     unet.forward_saving(&self.latents, &self.timesteps, &self.context)?;
-                let gradients = unet.backward(saved, &output, SiteSelection::Cross)?;
-                drop(black_box(gradients));
+                drop(black_box(unet.backward(
+                    saved,
+                    &output,
+                    SiteSelection::Cross,
+                )?));
+                Ok(output)
+            }
+            Pass::Words => {
+                let (output, saved) =
+                    unet.forward_saving(&self.latents, &self.timesteps, &self.marked)?;
+                let sites = SiteSelection::CrossValues;
+                drop(black_box(unet.backward_at_words(saved, &output, sites)?));
                 Ok(output)
             }
             Pass::Decode => self.pipeline.vae().decode(&self.latents.narrow(0, 0, 1)?),

@@ -3,6 +3,7 @@
     python make_model.py sd15                   # or any folder in the diffusers layout, f32
     cargo build --release --examples
     python compare.py sd15 --bench ../../target/release/examples/bench [--rounds 3] [--device cuda] [--dtype f16]
+        [--openvino sd15.xml]
 
 Every measurement is a process of its own, the two programs take turns, and the best of each is compared. Prints a
 Markdown table. PyTorch's peaks are of the network measured alone, those of cones of the whole process; on a GPU both
@@ -17,10 +18,11 @@ import threading
 import time
 from pathlib import Path
 
-PARTS = ["forward", "step", "decode"]
+PARTS = ["forward", "step", "words", "decode"]
 TITLES = {
     "forward": "UNet forward",
     "step": "find step (forward + backward to the cross K and V)",
+    "words": "find step as by default (backward to V at the subject's words)",
     "decode": "autoencoder's decoder, one picture",
     "load": "start to first step",
 }
@@ -91,14 +93,66 @@ def torch_part(model, part, repeats, device, dtype, batch):
         for name, weight in network.named_parameters():
             weight.requires_grad_(".attn2.to_k." in name or ".attn2.to_v." in name)
         forward, run = run, lambda: forward().square().mean().backward()
+    if part == "words":  # as much is added to V's output at two tokens: that is what is learned
+        def add(module, _, output):
+            return output.index_add(1, words, module.added.expand(len(output), -1, -1))
+
+        words = torch.tensor([5, 6], device=device)
+        for name, module in network.named_modules():
+            if name.endswith(".attn2.to_v"):
+                module.added = torch.nn.Parameter(module.weight.new_zeros(2, len(module.weight)))
+                module.register_forward_hook(add)
+        forward, run = run, lambda: forward().square().mean().backward()
     best = float("inf")
-    with torch.set_grad_enabled(part == "step"):
+    with torch.set_grad_enabled(part in ("step", "words")):
         for _ in range(repeats):
             begun = time.perf_counter()
             run()
             if device == "cuda":
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - begun)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": best, "load_seconds": load_seconds, "peak_memory_bytes": peak}))
+
+
+def write_openvino(model, batch, path):
+    """The UNet as OpenVINO's graph of fixed sizes, weights in f32."""
+    import openvino
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    class Forward(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet", variant=variant(model))
+
+        def forward(self, x, time, context):
+            return self.unet(x, time, context, return_dict=False)[0]
+
+    network = Forward().eval()
+    config = network.unet.config
+    inputs = (torch.zeros(batch, config.in_channels, config.sample_size, config.sample_size), torch.tensor(500),
+              torch.zeros(batch, 77, config.cross_attention_dim))
+    with torch.no_grad():
+        graph = openvino.convert_model(network, example_input=inputs, input=[tuple(x.shape) for x in inputs])
+    openvino.save_model(graph, path, compress_to_fp16=False)
+
+
+def openvino_forward(path, repeats, dtype):
+    import numpy
+    import openvino
+    begun = time.perf_counter()
+    hints = {"INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(path, "CPU", hints)
+    load_seconds = time.perf_counter() - begun
+    generator = numpy.random.default_rng(0)
+    inputs = [generator.standard_normal(port.shape, "float32") if len(port.shape) else numpy.array(500, "int64")
+              for port in compiled.inputs]
+    best = float("inf")
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        compiled(inputs)
+        best = min(best, time.perf_counter() - begun)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": best, "load_seconds": load_seconds, "peak_memory_bytes": peak}))
 
@@ -126,8 +180,15 @@ def main():
     parser.add_argument("--dtype", default="f32", choices=["f32", "f16", "bf16"], help="in which the UNet computes")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--openvino", type=Path, metavar="FILE.xml",
+                        help="also time OpenVINO's forward pass on the CPU; the graph is written there if it is not")
     parser.add_argument("--torch-part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--openvino-part", choices=["write", "forward"], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.openvino_part == "write":
+        return write_openvino(options.model, options.batch, options.openvino)
+    if options.openvino_part:
+        return openvino_forward(options.openvino, options.repeats, options.dtype)
     if options.torch_part:
         return torch_part(options.model, options.torch_part, options.repeats, options.device, options.dtype,
                           options.batch)
@@ -138,18 +199,28 @@ def main():
     bench = lambda part, repeats: measure(
         [options.bench, options.model, part, str(repeats), options.device, options.dtype, str(options.batch)],
         options.device)
+    openvino_command = [*torch_command[:-1], "--openvino", str(options.openvino), "--openvino-part"]
+    if options.openvino and not options.openvino.exists():
+        subprocess.run([*openvino_command, "write"], check=True, stdout=subprocess.DEVNULL)
     table = {}
     for part in options.parts.split(","):
-        ours, theirs = [], []
+        ours, theirs, openvinos = [], [], []
         for _ in range(options.rounds):
             ours.append(bench(part, options.repeats))
             theirs.append(measure([*torch_command, part], options.device))
+            if part == "forward" and options.openvino:
+                openvinos.append(measure([*openvino_command, "forward"], "cpu"))
         least = lambda rows, key: min(row[key] for row in rows)
         a, b = least(ours, "seconds"), least(theirs, "seconds")
         m, n = least(ours, "peak_memory_bytes"), least(theirs, "peak_memory_bytes")
         table[part] = {"cones": {"seconds": a, "bytes": m}, "pytorch": {"seconds": b, "bytes": n}}
         print(f"| {TITLES[part]} | {a:.3g} s | {b:.3g} s | {a / b:.2f} |",
               f"{m / 2**30:.2f} GiB | {n / 2**30:.2f} GiB | {m / n:.2f} |", flush=True)
+        if openvinos:
+            b, n = least(openvinos, "seconds"), least(openvinos, "peak_memory_bytes")
+            table["openvino"] = {"seconds": b, "bytes": n}
+            print(f"| the same beside OpenVINO | {a:.3g} s | {b:.3g} s | {a / b:.2f} |",
+                  f"{m / 2**30:.2f} GiB | {n / 2**30:.2f} GiB | {m / n:.2f} |", flush=True)
     table["load"] = min(bench("load", 1)["seconds"] for _ in range(options.rounds))
     print(f"| {TITLES['load']} | {table['load']:.2f} s | | | | | |")
     if options.json:

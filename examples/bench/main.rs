@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example bench -- MODEL PART [REPEATS [cpu|cuda|metal [f32|f16|bf16 [BATCH]]]]
 //!
-//! PART is `load`, `forward`, `step` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS
+//! PART is `load`, `forward`, `step`, `words` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds` of REPEATS
 //! (3), and `peak_memory_bytes`, of the memory that is not the device's. `load` is all that comes before the first
 //! step, with the prompt's embedding and its keys and values. The forward pass and the find step have BATCH (2)
 //! pictures at the model's size; `compare.py` runs PyTorch beside it.
@@ -22,7 +22,9 @@ fn main() -> Result<()> {
     cones::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, part, rest @ ..] = arguments.as_slice() else {
-        bail!("usage: bench MODEL load|forward|step|decode [REPEATS [DEVICE [DTYPE [BATCH]]]]");
+        bail!(
+            "usage: bench MODEL load|forward|step|words|decode [REPEATS [DEVICE [DTYPE [BATCH]]]]"
+        );
     };
     let repeats: usize = rest
         .first()
@@ -58,8 +60,9 @@ fn main() -> Result<()> {
         }
         "forward" => best(repeats, &device, || passes.run(Pass::Forward))?,
         "step" => best(repeats, &device, || passes.run(Pass::Step))?,
+        "words" => best(repeats, &device, || passes.run(Pass::Words))?,
         "decode" => best(repeats, &device, || passes.run(Pass::Decode))?,
-        other => bail!("expected load, forward, step or decode, found `{other}`"),
+        other => bail!("expected load, forward, step, words or decode, found `{other}`"),
     };
     println!(
         "{}",

@@ -145,6 +145,12 @@ impl Pages {
         }
     }
 
+    /// Whether there is memory to give back: that of files.
+    pub(crate) fn are_mapped(&self) -> bool {
+        let mut files = self.0.files.iter();
+        files.all(|file| matches!(&*file.bytes, Bytes::Mapped(..)))
+    }
+
     /// That the files on disk are still those that were mapped.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ pub(crate) struct Global {
         value_parser = device,
         help = DEVICE_HELP)]
     pub(crate) device: DeviceName,
-    /// What the UNet computes in: half precision is faster and rounds; on the CPU bf16 alone, and that only with AMX
+    /// What the UNet computes in: half precision is faster and rounds; on the CPU bf16 alone, with AMX or AVX-512 BF16
     #[arg(help_heading = MACHINE, long, global = true, env = "CONES_DTYPE", value_enum,
         default_value_t = Precision::F32, value_name = "TYPE")]
     pub(crate) dtype: Precision,

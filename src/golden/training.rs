@@ -147,14 +147,18 @@ fn soft_masks_at_words_are_equal() {
     soft_masks("mask-words");
 }
 
+/// A model, and what is learned on it from a single subject.
+fn lesson(model: &str, settings: &Value) -> (Pipeline, DreamBoothData, learned::Options) {
+    let pipeline = pipeline(model);
+    let (marks, scope) = marks(settings);
+    let data = data_of(&pipeline, &marks, settings).remove(0);
+    (pipeline, data, learned_options(settings, scope))
+}
+
 fn soft_masks(kind: &str) {
     let golden = Golden::open();
-    let settings = &golden.cases[kind];
     for model in MODELS {
-        let mut pipeline = pipeline(model);
-        let (marks, scope) = marks(settings);
-        let data = data_of(&pipeline, &marks, settings).remove(0);
-        let options = learned_options(settings, scope);
+        let (mut pipeline, data, options) = lesson(model, &golden.cases[kind]);
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let masks = learned::soft_mask(unet, schedule, &data, &options, None, |at| {
@@ -169,12 +173,8 @@ fn soft_masks(kind: &str) {
 #[test]
 fn outputs_at_words_are_equal() {
     let golden = Golden::open();
-    let settings = &golden.cases["outputs"];
     for model in MODELS {
-        let mut pipeline = pipeline(model);
-        let (marks, scope) = marks(settings);
-        let data = data_of(&pipeline, &marks, settings).remove(0);
-        let options = learned_options(settings, scope);
+        let (mut pipeline, data, options) = lesson(model, &golden.cases["outputs"]);
         let mut losses = Vec::new();
         let (unet, schedule) = pipeline.unet_mut();
         let wanted = outputs::learn_outputs(unet, schedule, &data, &options, None, |at| {

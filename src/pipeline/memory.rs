@@ -11,7 +11,8 @@ const PROCESS: u64 = 64 << 20;
 /// What a run needs at its peak, in bytes: an estimate from the shapes of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// The weights. They are mapped from their files and read there, so that the system can take this memory back.
+    /// The weights that are in memory at once. On a CPU they are mapped from their files and read there: networks take
+    /// turns, and so do the UNet's layers.
     pub weights: u64,
     /// What passes through the networks need.
     pub layers: u64,

@@ -80,7 +80,7 @@ pub struct Pipeline {
     configs: [u8; 32],
     /// The weights as they were loaded, of the sites where neurons are shut in the whole prompt.
     originals: BTreeMap<Site, Weight>,
-    /// Bytes of all weights, with what is copied of them.
+    /// Bytes of the weights that are in memory at once, with what is copied of them.
     weights: u64,
     pages: NetworkPages,
     /// Of what the autoencoder gives, where it is not finite; the other networks have their own.
@@ -100,7 +100,7 @@ fn check_dtype(dtype: DType, device: &Device) -> Result<()> {
         (DType::F32, true) | (DType::F32 | DType::F16 | DType::BF16, false) => return Ok(()),
         (DType::BF16, true) if has_bf16() => return Ok(()),
         (_, true) if has_bf16() => "f32 or bf16 on the CPU",
-        (_, true) => "f32 on this CPU: only those with AMX multiply bf16",
+        (_, true) => "f32 on this CPU: only those with AMX or AVX-512 BF16 multiply bf16",
         (_, false) => "f32, f16 or bf16",
     };
     Err(Error::value("dtype", expected, dtype.as_str()))
@@ -108,7 +108,7 @@ fn check_dtype(dtype: DType, device: &Device) -> Result<()> {
 
 impl Pipeline {
     /// Loads a model, to be computed with on a device, and in a type where that is a choice: weights and activations of
-    /// the UNet, in f32 if nothing else is said. Gradients, norms and the other networks stay f32. On a CPU with AMX,
+    /// the UNet, in f32 if nothing else is said. Gradients, norms and the other networks stay f32. On a CPU that has it
     /// bf16 is for the UNet's products.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Pipeline {
         let text = TextEncoders::load(source, &mut config, device)?;
         let unet_file = source.tensors("unet", "diffusion_pytorch_model")?;
         let vae_file = source.tensors("vae", "diffusion_pytorch_model")?;
-        let weights = text.bytes() + unet_file.size() + vae_file.size();
+        let (of_unet, of_others) = (unet_file.size(), text.bytes() + vae_file.size());
         let pages = NetworkPages {
             unet: unet_file.pages(),
             vae: vae_file.pages(),
@@ -155,7 +155,10 @@ impl Pipeline {
             fingerprint: OnceCell::new(),
             configs: configs.finalize().into(),
             originals: BTreeMap::new(),
-            weights,
+            weights: match unet.weights_in_turn() {
+                Some(layer) => of_others.max(layer),
+                None => of_others + of_unet,
+            },
             pages,
             vae_origin,
             text,

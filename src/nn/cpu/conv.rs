@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::bf16::Instructions;
 use super::epilogue::Epilogue;
 use super::unfold;
 use super::unfold::Window;
@@ -30,7 +31,8 @@ impl Method {
     fn of(window: &Window, channels: Channels) -> Self {
         let same = (window.k, window.stride, window.padding) == (3, 1, 1);
         let narrowest = channels.input.min(channels.output);
-        if same && !in_bf16() && narrowest >= NARROWEST && window.seen.pixels() >= FEWEST_PIXELS {
+        let slower = in_bf16() && Instructions::new().outrun_winograd();
+        if same && !slower && narrowest >= NARROWEST && window.seen.pixels() >= FEWEST_PIXELS {
             Self::Winograd
         } else {
             Self::Unfold

@@ -106,9 +106,9 @@ fn products_are_sums_of_rounded_elements() {
     }
 }
 
-/// The instructions beside the definition; on a machine without them there is nothing to compare.
+/// All instructions of this machine beside the definition; where there are none, there is nothing to compare.
 #[test]
-fn tiles_are_multiplied_by_the_definition() {
+fn instructions_multiply_by_the_definition() {
     let numbers = Generator::new(7).randn(8 * 3 * TILE);
     let words: Vec<f32> = numbers
         .chunks(2)
@@ -116,12 +116,15 @@ fn tiles_are_multiplied_by_the_definition() {
         .collect();
     let parts: Vec<&[f32]> = words.chunks_exact(3 * TILE).collect();
     let (a, b) = ([parts[0], parts[1]], [parts[2], parts[3]]);
-    let mut sums = [Sums([0.0; 4 * TILE]), Sums([1.0; 4 * TILE])];
-    amx::multiply(a, b, &mut sums[0].0);
-    Instructions::new().multiply(a, b, &mut sums[1].0);
-    for (want, got) in sums[0].0.iter().zip(&sums[1].0) {
-        assert!((want - got).abs() < 1e-4, "{want} {got}");
+    let mut wanted = Sums([1.0; 4 * TILE]);
+    Instructions::None.multiply(a, b, &mut wanted.0);
+    for instructions in Instructions::all().chain([Instructions::None]) {
+        let mut sums = Sums([1.0; 4 * TILE]);
+        instructions.multiply(a, b, &mut sums.0);
+        for (want, got) in wanted.0.iter().zip(&sums.0) {
+            assert!((want - got).abs() < 1e-4, "{want} {got}");
+        }
+        instructions.multiply([&[]; 2], [&[]; 2], &mut sums.0);
+        assert_eq!(sums.0, [0.0; 4 * TILE]);
     }
-    Instructions::new().multiply([&[]; 2], [&[]; 2], &mut sums[1].0);
-    assert_eq!(sums[1].0, [0.0; 4 * TILE]);
 }

@@ -83,6 +83,14 @@ impl Window {
         first.min(end)..end
     }
 
+    /// Where tap `tap` of a kernel, counted by rows, meets the input; `None` where it lies in the padding alone.
+    fn tap(&self, tap: usize) -> Option<Tap> {
+        let (ky, kx) = (tap / self.k, tap % self.k);
+        let inside = self.inside(kx, self.seen.width, self.output().width);
+        let first = (inside.start * self.stride + kx).checked_sub(self.padding)?;
+        (!inside.is_empty()).then_some(Tap { ky, inside, first })
+    }
+
     /// Calls `f(output row, input row)` for those output rows of `rows` of which tap `ky` lies in the input.
     fn each_row(&self, ky: usize, rows: &Range<usize>, mut f: impl FnMut(usize, usize)) {
         let inside = self.inside(ky, self.seen.height, self.output().height);
@@ -91,6 +99,16 @@ impl Window {
             f(oy, (oy * self.stride + ky - self.padding) >> shift);
         }
     }
+}
+
+/// One number of a kernel, over a picture.
+struct Tap {
+    /// Its row in the kernel.
+    ky: usize,
+    /// The columns of the output at which it lies in the input.
+    inside: Range<usize>,
+    /// The column that it sees at the first of them.
+    first: usize,
 }
 
 /// The convolution of `x: [b, c_in, ..]` with `kernel: [c_out, c_in, k, k]`, and `epilogue`: `[b, c_out, ..]`.
@@ -232,14 +250,11 @@ pub(super) fn channel_blocks(
 /// What tap `tap` of each pixel of some output rows sees of one channel; zero in the padding.
 fn unfold(x: &[f32], window: &Window, tap: usize, rows: &Range<usize>, out: &mut [f32]) {
     out.fill(0.0);
-    let (ky, kx) = (tap / window.k, tap % window.k);
-    let (width, columns) = (window.stored.width, window.output().width);
-    let inside = window.inside(kx, window.seen.width, columns);
-    if inside.is_empty() {
+    let Some(Tap { ky, inside, first }) = window.tap(tap) else {
         return;
-    }
-    let (stride, padding, shift) = (window.stride, window.padding, window.shift());
-    let first = inside.start * stride + kx - padding;
+    };
+    let (width, columns) = (window.stored.width, window.output().width);
+    let (stride, shift) = (window.stride, window.shift());
     window.each_row(ky, rows, |oy, y| {
         let line = &x[y * width..][..width];
         let out = &mut out[(oy - rows.start) * columns..][..columns][inside.clone()];
@@ -318,14 +333,11 @@ pub(super) fn convolve_backward(
 
 /// The transpose of [`unfold`], added to `out`.
 fn fold(line: &[f32], window: &Window, tap: usize, rows: &Range<usize>, out: &mut [f32]) {
-    let (ky, kx) = (tap / window.k, tap % window.k);
-    let (width, columns) = (window.stored.width, window.output().width);
-    let inside = window.inside(kx, window.seen.width, columns);
-    if inside.is_empty() {
+    let Some(Tap { ky, inside, first }) = window.tap(tap) else {
         return;
-    }
-    let (stride, padding, shift) = (window.stride, window.padding, window.shift());
-    let first = inside.start * stride + kx - padding;
+    };
+    let (width, columns) = (window.stored.width, window.output().width);
+    let (stride, shift) = (window.stride, window.shift());
     window.each_row(ky, rows, |oy, y| {
         let line = &line[(oy - rows.start) * columns..][..columns][inside.clone()];
         let out = &mut out[y * width..][..width];
