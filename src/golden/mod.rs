@@ -9,6 +9,8 @@ mod models;
 mod no_middle;
 mod prompts;
 mod training;
+#[cfg(target_os = "linux")]
+mod turns;
 mod xl;
 
 use std::path::{Path, PathBuf};

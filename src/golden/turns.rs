@@ -1,0 +1,55 @@
+//! The memory of weights that are read in their file.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{copy, golden_dir};
+use crate::Pipeline;
+use crate::checkpoint::Source;
+use crate::index::SiteSelection;
+use crate::prompt::PromptSpec;
+
+/// How much of a file this process has in memory, in bytes, as Linux tells.
+fn resident(file: &Path) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut sum, mut here) = (0, false);
+    for line in maps.lines() {
+        if let Some(kib) = line.strip_prefix("Rss:").filter(|_| here) {
+            sum += 1024
+                * kib
+                    .trim()
+                    .strip_suffix(" kB")
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap();
+        } else if line.contains('/') {
+            here = line.ends_with(file.to_str().unwrap());
+        }
+    }
+    sum
+}
+
+#[test]
+fn layers_give_the_memory_of_their_weights_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("model");
+    copy(&golden_dir().join("models/sd1-f32"), &folder);
+    let file = folder.join("unet/diffusion_pytorch_model.safetensors");
+    let size = std::fs::metadata(&file).unwrap().len();
+    let source = Source::open(folder.to_str().unwrap()).unwrap();
+    let model = Pipeline::load(&source, &Device::Cpu, None).unwrap();
+    let unet = model.unet();
+    let layer = unet.weights_in_turn().unwrap();
+    assert!((size / 50..size / 2).contains(&layer), "{layer} of {size}");
+    let context = model.embed(&[PromptSpec::from("a dog")]).unwrap();
+    let (channels, side) = (unet.channels(), unet.sample_size());
+    let x = Tensor::ones((1, channels, side, side), DType::F32, &Device::Cpu).unwrap();
+    // What has been read and not given back is seen.
+    unet.precompute_kv(&context).unwrap();
+    assert!(resident(&file) > 0);
+    let (output, saved) = unet.forward_saving(&x, &[500.0], &context).unwrap();
+    assert!(resident(&file) < size / 4, "{} of {size}", resident(&file));
+    unet.backward(saved, &output, SiteSelection::Cross).unwrap();
+    assert!(resident(&file) < size / 4, "{} of {size}", resident(&file));
+}
