@@ -1,16 +1,15 @@
 import json, sys
 
 def indices(data):
-    if not data:
-        return []
-    m = (4 + data[0] % 4) << (data[0] // 4 - 1) if data[0] > 3 else data[0]
-    w, bits, at, index, out = m.bit_length() - 1, "".join(f"{b:08b}" for b in data[1:]), 0, -1, []
+    out, at, d = [], 0, data[0] if data else 0
+    m = (4 + d % 4) << (d // 4 - 1) if d > 3 else d
+    w, bits = m.bit_length() - 1, "".join(f"{b:08b}" for b in data[1:])
     while (zero := bits.find("0", at)) >= 0:  # a gap: q ones, a zero, then r in w or w + 1 bits
-        r, end = int("0" + bits[zero + 1 : zero + 1 + w], 2), zero + 1 + w
+        q, end = zero - at, zero + 1 + w
+        r, at = int("0" + bits[zero + 1 : end], 2), end
         if r >= (2 << w) - m:
-            r, end = 2 * r + int(bits[end]) - (2 << w) + m, end + 1
-        index, at = index + (zero - at) * m + r + 1, end
-        out.append(index)
+            r, at = 2 * r + int(bits[end]) - (2 << w) + m, end + 1
+        out.append((out[-1] + 1 if out else 0) + q * m + r)
     return out
 
 file = open(sys.argv[1], "rb").read()
