@@ -16,6 +16,8 @@ pub(crate) struct Weights {
     /// Names of those not taken yet.
     left: BTreeSet<String>,
     device: Device,
+    /// Bytes of what was taken as f32, and not read in its file.
+    copied: u64,
 }
 
 impl Weights {
@@ -24,6 +26,7 @@ impl Weights {
             left: file.names().map(str::to_owned).collect(),
             file,
             device: device.clone(),
+            copied: 0,
         }
     }
 
@@ -50,7 +53,9 @@ impl Weights {
         if place.transposed {
             tensor = tensor.t()?.contiguous()?;
         }
-        Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
+        let tensor = tensor.to_dtype(DType::F32)?;
+        self.copied += bytes_of(&tensor);
+        Ok(tensor.to_device(&self.device)?)
     }
 
     /// The weight `name` of a linear layer. A 1 × 1 convolution's weight `[out, in, 1, 1]` is the same thing.
@@ -77,7 +82,10 @@ impl Weights {
             // It lies at any address, so that whether its halves can be read in place is the linker's luck. They are
             // few, and faster as f32.
             (true, Bytes::Embedded(_)) => Ok(weight.tensor()?.into()),
-            (true, Bytes::Mapped(..)) => Ok(weight),
+            (true, Bytes::Mapped(..)) => {
+                self.copied += weight.held().map_or(0, bytes_of);
+                Ok(weight)
+            }
             (false, _) => weight.to_device(&self.device),
         }
     }
@@ -194,6 +202,11 @@ impl Weights {
         ))
     }
 
+    /// Bytes of what was taken as f32, and is not read in its file.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copied
+    }
+
     /// Refuses tensors that no layer asked for: the configuration is then of another model.
     pub(crate) fn finish(self) -> Result<()> {
         let Some(name) = self.left.first() else {
@@ -213,6 +226,10 @@ impl Weights {
             found: format!("this one{more} besides"),
         })
     }
+}
+
+fn bytes_of(tensor: &Tensor) -> u64 {
+    (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
 }
 
 /// The shape of a convolution.

@@ -98,6 +98,14 @@ impl Weight {
         Ok(Self { shape, store })
     }
 
+    /// The tensor that it is, where it is not read in a file.
+    pub(crate) fn held(&self) -> Option<&Tensor> {
+        match &self.store {
+            Store::Tensor(tensor) => Some(tensor),
+            Store::File(_) => None,
+        }
+    }
+
     /// Rows and columns.
     pub(crate) fn shape(&self) -> (usize, usize) {
         self.shape

@@ -155,10 +155,7 @@ impl Pipeline {
             fingerprint: OnceCell::new(),
             configs: configs.finalize().into(),
             originals: BTreeMap::new(),
-            weights: match unet.weights_in_turn() {
-                Some(layer) => of_others.max(layer),
-                None => of_others + of_unet,
-            },
+            weights: (unet.weights_in_turn(of_others)).unwrap_or(of_others + of_unet),
             pages,
             vae_origin,
             text,

@@ -45,9 +45,10 @@ impl UNet {
         }
     }
 
-    /// Bytes of the weights that are in memory at once, those of one layer, where they are read in their file.
-    pub(crate) fn weights_in_turn(&self) -> Option<u64> {
-        self.in_turn.then_some(self.largest_layer)
+    /// Bytes of the weights that are in memory at once, where they are read in their file, with `others` that take turns
+    /// with each layer's: what could not be read there stays.
+    pub(crate) fn weights_in_turn(&self, others: u64) -> Option<u64> {
+        (self.in_turn).then(|| self.largest_layer.max(others) + self.copied_weights)
     }
 
     /// Gives back the memory of a layer that has been computed. Its weights are read from their file again in the next

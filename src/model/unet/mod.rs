@@ -65,6 +65,8 @@ pub(crate) struct UNet {
     in_turn: bool,
     /// Bytes of the layer with the largest weights.
     largest_layer: u64,
+    /// Bytes of weights that could not be read in their file.
+    copied_weights: u64,
 }
 
 /// What the layers of one forward pass share.
@@ -167,6 +169,7 @@ impl UNet {
             Activation::Silu,
         )?;
         let conv_out = weights.conv3("conv_out", first, config.out_channels)?;
+        let copied_weights = weights.copied();
         weights.finish()?;
         let first_site = layers
             .iter()
@@ -180,6 +183,7 @@ impl UNet {
             in_turn: device.is_cpu() && pages.are_mapped(),
             pages,
             largest_layer,
+            copied_weights,
             config,
             time1,
             time2,
