@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release --example bench -- MODEL PART [REPEATS [cpu|cuda|metal [f32|f16|bf16 [BATCH]]]]
 //!
-//! PART is `load`, `forward`, `step`, `words` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds` of
-//! REPEATS (3), and `peak_memory_bytes`, of the memory that is not the device's. `load` is all that comes before the
+//! PART is `load`, `forward`, `step`, `words` or `decode`. Prints one JSON object: `load_seconds`, the best `seconds`
+//! of REPEATS (3), and `peak_memory_bytes`, of the memory that is not the device's. `load` is all that comes before the
 //! first step, with the prompt's embedding and its keys and values. The forward pass and the find steps, `step` to the
 //! weights and `words` to the values at a subject's words, have BATCH (2) pictures at the model's size; `compare.py`
 //! runs PyTorch beside it.

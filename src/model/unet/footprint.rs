@@ -45,8 +45,8 @@ impl UNet {
         }
     }
 
-    /// Bytes of the weights that are in memory at once, where they are read in their file, with `others` that take turns
-    /// with each layer's: what could not be read there stays.
+    /// Bytes of the weights that are in memory at once, where they are read in their file, with `others` that take
+    /// turns with each layer's: what could not be read there stays.
     pub(crate) fn weights_in_turn(&self, others: u64) -> Option<u64> {
         (self.in_turn).then(|| self.largest_layer.max(others) + self.copied_weights)
     }
