@@ -61,6 +61,17 @@ class CardMemory:
         self.watcher.join()
 
 
+def report(run, repeats, load_seconds):
+    """Prints the least time of `run`, and the most memory that this process has had."""
+    best = float("inf")
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - begun)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": best, "load_seconds": load_seconds, "peak_memory_bytes": peak}))
+
+
 def torch_part(model, part, repeats, device, dtype, batch):
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -92,7 +103,6 @@ def torch_part(model, part, repeats, device, dtype, batch):
     if part == "step":
         for name, weight in network.named_parameters():
             weight.requires_grad_(".attn2.to_k." in name or ".attn2.to_v." in name)
-        forward, run = run, lambda: forward().square().mean().backward()
     if part == "words":  # as much is added to V's output at two tokens: that is what is learned
         def add(module, _, output):
             return output.index_add(1, words, module.added.expand(len(output), -1, -1))
@@ -102,17 +112,17 @@ def torch_part(model, part, repeats, device, dtype, batch):
             if name.endswith(".attn2.to_v"):
                 module.added = torch.nn.Parameter(module.weight.new_zeros(2, len(module.weight)))
                 module.register_forward_hook(add)
-        forward, run = run, lambda: forward().square().mean().backward()
-    best = float("inf")
-    with torch.set_grad_enabled(part in ("step", "words")):
-        for _ in range(repeats):
-            begun = time.perf_counter()
-            run()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": best, "load_seconds": load_seconds, "peak_memory_bytes": peak}))
+    learns = part in ("step", "words")
+
+    def once():
+        output = run()
+        if learns:
+            output.square().mean().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    with torch.set_grad_enabled(learns):
+        report(once, repeats, load_seconds)
 
 
 def write_openvino(model, batch, path):
@@ -148,13 +158,7 @@ def openvino_forward(path, repeats, dtype):
     generator = numpy.random.default_rng(0)
     inputs = [generator.standard_normal(port.shape, "float32") if len(port.shape) else numpy.array(500, "int64")
               for port in compiled.inputs]
-    best = float("inf")
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        compiled(inputs)
-        best = min(best, time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": best, "load_seconds": load_seconds, "peak_memory_bytes": peak}))
+    report(lambda: compiled(inputs), repeats, load_seconds)
 
 
 def measure(command, device):

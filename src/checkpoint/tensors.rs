@@ -128,11 +128,15 @@ impl Network {
 
 /// The memory that the weights of one network take while they are read in place.
 #[derive(Clone)]
-pub(crate) struct Pages(Arc<Network>);
+pub(crate) struct Pages {
+    network: Arc<Network>,
+    /// The stretches of each file that the tensors take, without gaps.
+    stretches: Arc<[(usize, Range<usize>)]>,
+}
 
 impl std::fmt::Debug for Pages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pages of `{}`", self.0.label)
+        write!(f, "Pages of `{}`", self.network.label)
     }
 }
 
@@ -140,14 +144,14 @@ impl Pages {
     /// Gives the memory back until the weights are read again: the system keeps the file's contents as long as it has
     /// room. Of a file that other networks are in too, it is this network's part.
     pub(crate) fn release(&self) {
-        for (file, range) in self.0.stretches() {
-            self.0.files[file].bytes.release(range);
+        for (file, range) in &*self.stretches {
+            self.network.files[*file].bytes.release(range.clone());
         }
     }
 
     /// Whether there is memory to give back: that of files.
     pub(crate) fn are_mapped(&self) -> bool {
-        let mut files = self.0.files.iter();
+        let mut files = self.network.files.iter();
         files.all(|file| matches!(&*file.bytes, Bytes::Mapped(..)))
     }
 
@@ -156,7 +160,7 @@ impl Pages {
     /// # Errors
     /// If one was changed, replaced or removed.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        for file in &self.0.files {
+        for file in &self.network.files {
             if let Bytes::Mapped(_, stamp) = &*file.bytes {
                 stamp.check()?;
             }
@@ -170,18 +174,23 @@ impl Pages {
             Bytes::Mapped(_, stamp) => stamp.text(),
             Bytes::Embedded(bytes) => bytes.len().to_string(),
         };
-        self.0.files.iter().map(stamp).collect::<Vec<_>>().join(" ")
+        self.network
+            .files
+            .iter()
+            .map(stamp)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// SHA-256 over the tensors in order of today's names: each name, type and shape, and the numbers as the network
     /// uses them. It is the same whether they lie in one file, in several, or in one with other networks.
     pub(crate) fn sha256(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for (name, tensor) in &self.0.tensors {
+        for (name, tensor) in &self.network.tensors {
             hash.update((name.len() as u64).to_le_bytes());
             hash.update(name);
             hash.update(format!("{:?}{:?}", tensor.dtype, tensor.shape));
-            let bytes = self.0.bytes(tensor);
+            let bytes = self.network.bytes(tensor);
             match (tensor.transposed, &tensor.shape[..]) {
                 (true, &[rows, columns]) if rows * columns > 0 => {
                     let size = bytes.len() / (rows * columns);
@@ -278,7 +287,10 @@ impl TensorFile {
 
     /// The memory of its contents.
     pub(crate) fn pages(&self) -> Pages {
-        Pages(self.0.clone())
+        Pages {
+            network: self.0.clone(),
+            stretches: self.0.stretches().into(),
+        }
     }
 
     /// Bytes of its tensors.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::empirical_denoiser::expected_picture;
+use super::sums;
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::{Conditioning, UNet};
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
@@ -290,7 +291,7 @@ impl Batch {
             };
             sums = match sums.is_empty() {
                 true => gradients,
-                false => add(sums, gradients)?,
+                false => sums::add(sums, gradients)?,
             };
         }
         Ok((loss, sums))
@@ -354,52 +355,4 @@ pub(crate) fn mean_squares(x: &Tensor) -> Result<Vec<f32>> {
 
 fn values(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.flatten_all()?.to_vec1()?)
-}
-
-/// The sums of two sets of gradients of the same sites, by subject.
-fn add(
-    sums: Vec<BTreeMap<Site, Tensor>>,
-    mut terms: Vec<BTreeMap<Site, Tensor>>,
-) -> Result<Vec<BTreeMap<Site, Tensor>>> {
-    let add = |(site, sum): (Site, Tensor), terms: &mut BTreeMap<Site, Tensor>| {
-        Ok(match terms.remove(&site) {
-            Some(term) => (site, (sum + term)?),
-            None => (site, sum),
-        })
-    };
-    sums.into_iter()
-        .zip(&mut terms)
-        .map(|(sums, terms)| sums.into_iter().map(|sum| add(sum, terms)).collect())
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    #[test]
-    fn gradients_of_parts_add_up() {
-        let site = |k: u8| -> Site {
-            format!("down_blocks.{k}.attentions.0.transformer_blocks.0.attn2.to_v.weight")
-                .parse()
-                .unwrap()
-        };
-        let of = |values: [f32; 2]| -> BTreeMap<Site, Tensor> {
-            let tensor = |v: f32| Tensor::new(&[[v]], &Device::Cpu).unwrap();
-            [(site(0), tensor(values[0])), (site(1), tensor(values[1]))].into()
-        };
-        let sums = add(
-            vec![of([1., 2.]), of([3., 4.])],
-            vec![of([10., 20.]), of([30., 40.])],
-        );
-        let values: Vec<f32> = sums
-            .unwrap()
-            .iter()
-            .flat_map(|subject| subject.values())
-            .map(|t| t.to_vec2::<f32>().unwrap()[0][0])
-            .collect();
-        assert_eq!(values, [11., 22., 33., 44.]);
-    }
 }

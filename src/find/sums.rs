@@ -118,7 +118,7 @@ impl Half {
     }
 }
 
-/// Sums of θ∘g over steps, by site.
+/// Sums of one tensor after another, by site.
 #[derive(Default)]
 struct Sums(BTreeMap<Site, Tensor>);
 
@@ -131,6 +131,23 @@ impl Sums {
         self.0.insert(site.clone(), sum);
         Ok(())
     }
+}
+
+/// The sums of two sets of gradients of the same sites, by subject.
+pub(super) fn add(
+    sums: Vec<BTreeMap<Site, Tensor>>,
+    terms: Vec<BTreeMap<Site, Tensor>>,
+) -> Result<Vec<BTreeMap<Site, Tensor>>> {
+    let subjects = sums.into_iter().zip(terms);
+    subjects
+        .map(|(sums, terms)| {
+            let mut sums = Sums(sums);
+            for (site, term) in terms {
+                sums.add(&site, term)?;
+            }
+            Ok(sums.0)
+        })
+        .collect()
 }
 
 /// The sums of a run's steps, or of a part of them.
@@ -261,4 +278,35 @@ pub(super) fn update(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn gradients_of_parts_add_up() {
+        let site = |k: u8| -> Site {
+            format!("down_blocks.{k}.attentions.0.transformer_blocks.0.attn2.to_v.weight")
+                .parse()
+                .unwrap()
+        };
+        let of = |values: [f32; 2]| -> BTreeMap<Site, Tensor> {
+            let tensor = |v: f32| Tensor::new(&[[v]], &Device::Cpu).unwrap();
+            [(site(0), tensor(values[0])), (site(1), tensor(values[1]))].into()
+        };
+        let sums = add(
+            vec![of([1., 2.]), of([3., 4.])],
+            vec![of([10., 20.]), of([30., 40.])],
+        );
+        let values: Vec<f32> = sums
+            .unwrap()
+            .iter()
+            .flat_map(|subject| subject.values())
+            .map(|t| t.to_vec2::<f32>().unwrap()[0][0])
+            .collect();
+        assert_eq!(values, [11., 22., 33., 44.]);
+    }
 }

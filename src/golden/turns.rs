@@ -1,6 +1,6 @@
 //! The memory of weights that are read in their file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -30,15 +30,25 @@ fn resident(file: &Path) -> u64 {
     sum
 }
 
+/// A model in a folder of its own, so that no other test reads its files.
+fn copied(dir: &Path) -> PathBuf {
+    let folder = dir.join("model");
+    copy(&golden_dir().join("models/sd1-f32"), &folder);
+    folder
+}
+
+fn load(folder: &Path) -> Pipeline {
+    let source = Source::open(folder.to_str().unwrap()).unwrap();
+    Pipeline::load(&source, &Device::Cpu, None).unwrap()
+}
+
 #[test]
 fn layers_give_the_memory_of_their_weights_back() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("model");
-    copy(&golden_dir().join("models/sd1-f32"), &folder);
+    let folder = copied(dir.path());
     let file = folder.join("unet/diffusion_pytorch_model.safetensors");
     let size = std::fs::metadata(&file).unwrap().len();
-    let source = Source::open(folder.to_str().unwrap()).unwrap();
-    let model = Pipeline::load(&source, &Device::Cpu, None).unwrap();
+    let model = load(&folder);
     let unet = model.unet();
     let layer = unet.weights_in_turn(0).unwrap();
     assert!((size / 50..size / 2).contains(&layer), "{layer} of {size}");
@@ -57,15 +67,10 @@ fn layers_give_the_memory_of_their_weights_back() {
 #[test]
 fn weights_that_cannot_be_read_in_place_are_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("model");
-    copy(&golden_dir().join("models/sd1-f32"), &folder);
+    let folder = copied(dir.path());
     let file = folder.join("unet/diffusion_pytorch_model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
-    let needs = || {
-        let source = Source::open(folder.to_str().unwrap()).unwrap();
-        let model = Pipeline::load(&source, &Device::Cpu, None).unwrap();
-        model.unet().weights_in_turn(0).unwrap()
-    };
+    let needs = || load(&folder).unet().weights_in_turn(0).unwrap();
     let size = bytes.len() as u64;
     assert!(needs() < size / 2);
     // A header that is a byte longer: no number is where a processor reads one.

@@ -68,8 +68,7 @@ impl UNet {
         for (i, layer) in self.layers.iter().enumerate() {
             let input = hidden.clone();
             let saved;
-            (hidden, saved) = state.run(layer, hidden, None)?;
-            self.end_turn();
+            (hidden, saved) = self.forward_layer(&mut state, layer, hidden, None)?;
             layers.push(match i < self.first_site {
                 true => LayerSaved::Nothing,
                 false => self.kept(i, input, saved),
@@ -140,6 +139,7 @@ impl UNet {
             .norm_out
             .backward(&saved.last, &self.conv_out.backward(&grad)?)?;
         let mut walk = Walk {
+            unet: self,
             pass: BackwardPass {
                 context: &saved.context,
                 sites: SiteGradients::new(selection, owner, saved.context.words().len()),
@@ -156,7 +156,6 @@ impl UNet {
                 BackwardUntil::Input
             };
             walk.back(layer, saved, None, reach)?;
-            self.end_turn();
         }
         let mut maps = walk.pass.sites.into_maps();
         if scale != 1.0 {
@@ -232,8 +231,7 @@ impl UNet {
         for (i, layer) in self.layers[..end].iter().enumerate() {
             let saved;
             let (input, store) = (hidden.clone(), recorded.contains(&i).then_some(&mut store));
-            (hidden, saved) = state.run(layer, hidden, store)?;
-            self.end_turn();
+            (hidden, saved) = self.forward_layer(&mut state, layer, hidden, store)?;
             layers.push(self.kept(i, input, saved));
         }
         let [first, others @ ..] = store.maps() else {
@@ -268,6 +266,7 @@ impl UNet {
         let scale = self.scaled(grad)?.1;
         let share = (grad * (scale / attended.maps as f64))?;
         let mut walk = Walk {
+            unet: self,
             pass: BackwardPass {
                 context: &attended.context,
                 sites: SiteGradients::none(),
@@ -292,6 +291,7 @@ impl UNet {
 
 /// A walk through the layers in reverse.
 struct Walk<'a> {
+    unet: &'a UNet,
     pass: BackwardPass<'a>,
     time: &'a Tensor,
     /// ∂L/∂ what was kept on the way down.
@@ -301,7 +301,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// One layer back. `map` is ∂L/∂ each map of a transformer.
+    /// One layer back, which ends its turn. `map` is ∂L/∂ each map of a transformer.
     fn back(
         &mut self,
         layer: &Layer,
@@ -309,6 +309,19 @@ impl Walk<'_> {
         map: Option<&Tensor>,
         reach: BackwardUntil,
     ) -> Result<()> {
+        self.gradient = self.gradient_before(layer, saved, map, reach)?;
+        self.unet.end_turn();
+        Ok(())
+    }
+
+    /// ∂L/∂ the input of a layer, where the loss depends on it and the pass goes on.
+    fn gradient_before(
+        &mut self,
+        layer: &Layer,
+        saved: LayerSaved,
+        map: Option<&Tensor>,
+        reach: BackwardUntil,
+    ) -> Result<Option<Tensor>> {
         let saved = match saved {
             LayerSaved::Input(x) => {
                 let mut state = ForwardPass::again(self.time, self.pass.context);
@@ -322,10 +335,9 @@ impl Walk<'_> {
                     output: g.as_ref(),
                     map,
                 };
-                self.gradient = transformer.backward(&s, &mut self.pass, grad, reach)?;
-                return Ok(());
+                return transformer.backward(&s, &mut self.pass, grad, reach);
             }
-            (_, _, None) => return Ok(()),
+            (_, _, None) => return Ok(None),
             (Layer::Resnet(resnet), LayerSaved::Resnet(s), Some(g)) => resnet.backward(&s, &g)?,
             (Layer::Downsample(conv), LayerSaved::Downsample(size), Some(g)) => {
                 let g = conv.backward(&g)?;
@@ -345,7 +357,6 @@ impl Walk<'_> {
             }
             (layer, saved, _) => unreachable!("{layer:?} saved {saved:?}"),
         };
-        self.gradient = Some(g);
-        Ok(())
+        Ok(Some(g))
     }
 }

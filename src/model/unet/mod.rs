@@ -268,8 +268,7 @@ impl UNet {
         let _products = self.products();
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
-            (hidden, _) = state.run(layer, hidden, None)?;
-            self.end_turn();
+            (hidden, _) = self.forward_layer(&mut state, layer, hidden, None)?;
         }
         self.leave(&hidden)
     }
@@ -303,10 +302,22 @@ impl UNet {
         let _products = self.products();
         let (mut hidden, mut state) = self.enter(x, timesteps, context)?;
         for layer in &self.layers {
-            (hidden, _) = state.run(layer, hidden, Some(store))?;
-            self.end_turn();
+            (hidden, _) = self.forward_layer(&mut state, layer, hidden, Some(store))?;
         }
         self.leave(&hidden)
+    }
+
+    /// [`ForwardPass::run`], which ends the layer's turn.
+    pub(in crate::model) fn forward_layer(
+        &self,
+        state: &mut ForwardPass,
+        layer: &Layer,
+        hidden: Tensor,
+        store: Option<&mut AttentionStore>,
+    ) -> Result<(Tensor, LayerSaved)> {
+        let output = state.run(layer, hidden, store)?;
+        self.end_turn();
+        Ok(output)
     }
 
     /// What comes before the layers.

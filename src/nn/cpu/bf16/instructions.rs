@@ -40,8 +40,7 @@ impl Instructions {
         all.into_iter().filter_map(|new| new())
     }
 
-    /// Whether a direct convolution in bf16 is faster than Winograd's in f32, which takes a quarter
-    /// of the products.
+    /// Whether a direct convolution in bf16 is faster than Winograd's in f32, which takes a quarter of the products.
     pub(in super::super) fn outrun_winograd(&self) -> bool {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
