@@ -9,10 +9,14 @@
 //!
 //! and its gradient, which is Σ_t (∂L/∂y_t)·e_tᵀ, times pᵀ is ∂L/∂δ. So the model computes with an ordinary weight, and
 //! few numbers need few steps.
+//!
+//! Shutting neurons can change an output only so far: down by the terms w_j·e_j that are positive, up by those that are
+//! negative. δ stays within that, so that what one row cannot give is learned by others, and is not lost in rounding.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::adam::Adam;
 use super::learned::{Options, cooled};
@@ -166,6 +170,8 @@ struct Outputs {
     unit: f64,
     /// δ in that unit, `[out, T]`.
     change: Vec<f32>,
+    /// What each may be at least and at most, which all neurons shut together would give.
+    reach: Vec<(f32, f32)>,
     /// Sums of squared gradients with respect to δ, `[out, T]`.
     squares: Vec<f64>,
     adam: Adam,
@@ -174,18 +180,20 @@ struct Outputs {
 impl Outputs {
     fn new(weight: &Tensor, words: &Words) -> Result<Self> {
         let own = weight.matmul(&words.embeddings.t()?)?;
-        let unit = own.sqr()?.mean_all()?.to_scalar::<f32>()?;
-        let len = weight.dim(0)? * words.count;
+        let unit = f64::from(own.sqr()?.mean_all()?.to_scalar::<f32>()?).sqrt();
+        let reach = reach(&weight.to_vec2()?, &words.embeddings.to_vec2()?, unit);
+        let len = reach.len();
         Ok(Self {
             weight: weight.clone(),
-            unit: f64::from(unit).sqrt(),
+            unit,
             change: vec![0.0; len],
+            reach,
             squares: vec![0.0; len],
             adam: Adam::new(len, BETA2),
         })
     }
 
-    /// One step of Adam along ∂L/∂W, `[out, e]`.
+    /// One step of Adam along ∂L/∂W, `[out, e]`, and back to what is in reach.
     fn update(&mut self, gradient: &Tensor, words: &Words, rate: f64) -> Result<()> {
         let gradient = gradient
             .matmul(&words.duals.t()?)?
@@ -199,6 +207,9 @@ impl Outputs {
         let moved = |change, direction: f32| change - rate * direction;
         self.adam
             .step(&mut self.change, |i| gradient[i], EPSILON, moved);
+        for (change, (least, most)) in self.change.iter_mut().zip(&self.reach) {
+            *change = change.clamp(*least, *most);
+        }
         Ok(())
     }
 
@@ -219,6 +230,32 @@ impl Outputs {
             .matmul(&words.duals)?;
         Ok((&self.weight + change)?)
     }
+}
+
+/// By how much shutting neurons can lower and raise each row's output at each word, in `unit`s: Σ max(w_j·e_j, 0) and
+/// Σ max(−w_j·e_j, 0).
+fn reach(weight: &[Vec<f32>], words: &[Vec<f32>], unit: f64) -> Vec<(f32, f32)> {
+    let pairs: Vec<_> = (weight.iter())
+        .flat_map(|row| words.iter().map(move |word| (row, word)))
+        .collect();
+    let reach = |(row, word): &(&Vec<f32>, &Vec<f32>)| {
+        let (mut least, mut most) = (0f64, 0f64);
+        for (w, e) in row.iter().zip(*word) {
+            let term = f64::from(*w) * f64::from(*e);
+            least -= term.max(0.0);
+            most += (-term).max(0.0);
+        }
+        // Where a site gives nothing but zeros there is no unit, and nothing to reach.
+        let in_units = |reach: f64| {
+            if unit > 0.0 {
+                (reach / unit) as f32
+            } else {
+                0.0
+            }
+        };
+        (in_units(least), in_units(most))
+    };
+    pairs.par_iter().map(reach).collect()
 }
 
 /// The outputs of all sites, learned step by step.
@@ -366,7 +403,7 @@ mod tests {
         // Towards lower outputs of the first row at the first word, whatever the second.
         let gradient = words.embeddings.narrow(0, 0, 1).unwrap();
         let gradient = Tensor::cat(&[&gradient, &gradient.zeros_like().unwrap()], 0).unwrap();
-        outputs.update(&gradient, &words, 0.5).unwrap();
+        outputs.update(&gradient, &words, 0.2).unwrap();
         let changed = outputs
             .weight(&words)
             .unwrap()
@@ -379,10 +416,17 @@ mod tests {
             .unwrap()
             .to_vec1::<f32>()
             .unwrap();
-        let step = -0.5 * outputs.unit as f32;
+        let step = -0.2 * outputs.unit as f32;
         for (found, expected) in change.iter().zip([step, 0.0, 0.0, 0.0]) {
             assert!((found - expected).abs() < 2e-3 * step.abs(), "{change:?}");
         }
         assert!((outputs.squares[0] - 1.0).abs() < 1e-4 && outputs.squares[1] < 1e-8);
+        // Of the first row's terms at the first word, 1·1, 0·2 and 2·0, shutting the first is all that there is.
+        outputs.update(&gradient, &words, 9.0).unwrap();
+        assert!(
+            (outputs.changes()[0] + 1.0).abs() < 1e-6,
+            "{:?}",
+            outputs.changes()
+        );
     }
 }

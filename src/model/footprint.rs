@@ -28,6 +28,8 @@ pub(super) struct LayerNeeds {
     pub(super) input: u64,
     /// What it saves of its inside for the backward pass.
     pub(super) inside: u64,
+    /// What its products give that the backward pass reads, and can compute again from the rest.
+    pub(super) products: u64,
     /// What is alive at once while it is computed, there or back.
     pub(super) working: u64,
 }

@@ -127,6 +127,7 @@ impl Resnet {
         let (input, output) = (bytes(from, pixels), bytes(to, pixels));
         LayerNeeds {
             input,
+            products: 0,
             inside: output,
             // The norm's output beside the convolution's, or as many gradients; the shortcut's; one more to add up.
             working: input.max(output) + 3 * output,

@@ -34,6 +34,16 @@ pub(super) trait Backend: Sync {
         candle::linear::geglu(call)
     }
 
+    /// [`Backend::geglu`], and the linear layer's output.
+    fn geglu_keeping(&self, call: GegluCall) -> Result<(Tensor, Tensor)> {
+        candle::linear::geglu_keeping(call)
+    }
+
+    /// ∂L/∂(the linear layer's output) of [`Backend::geglu`], from that output.
+    fn geglu_slopes(&self, kept: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        candle::activation::geglu_backward(kept, grad)
+    }
+
     /// ∂L/∂(the linear layer's output) of [`Backend::geglu`].
     fn geglu_gradient(&self, call: GegluCall, grad: &Tensor) -> Result<Tensor> {
         candle::linear::geglu_gradient(call, grad)

@@ -82,6 +82,29 @@ impl Linear {
         backend_of([x]).geglu(self.geglu_call(x)?)
     }
 
+    /// [`Linear::forward_geglu`], and the layer's own output before it, `[.., out]`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward_geglu`].
+    pub(crate) fn forward_geglu_keeping(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        backend_of([x]).geglu_keeping(self.geglu_call(x)?)
+    }
+
+    /// ∂L/∂x of [`Linear::forward_geglu`], `[.., in]`, from the output before it, `kept: [.., out]`, and
+    /// `grad: [.., out/2]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub(crate) fn backward_geglu_of(&self, kept: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let (mut half, last) = (kept.dims().to_vec(), kept.rank().saturating_sub(1));
+        if half.get(last) != Some(&self.weight.shape().0) {
+            return Err(misfit(&format!("{} channels", self.weight.shape().0), kept));
+        }
+        half[last] /= 2;
+        expect_shape("a gradient", grad, &half)?;
+        self.backward(&backend_of([kept]).geglu_slopes(kept, grad)?)
+    }
+
     /// ∂L/∂x of [`Linear::forward_geglu`], `[.., in]`, from its input `x` and `grad: [.., out/2]`; the output is
     /// computed again.
     ///
@@ -267,6 +290,16 @@ mod tests {
                 let run = || gate.backward_geglu(&x, &grad).unwrap();
                 let error = worst(&run(), &by_candle(run));
                 assert!(error < 2e-3, "{error}");
+                // What is kept is the same to the last bit, and what comes of it.
+                for here in [true, false] {
+                    let all = || {
+                        let (y, kept) = gate.forward_geglu_keeping(&x).unwrap();
+                        let g = gate.backward_geglu_of(&kept, &grad).unwrap();
+                        let y = worst(&y, &gate.forward_geglu(&x).unwrap());
+                        (y, worst(&g, &gate.backward_geglu(&x, &grad).unwrap()))
+                    };
+                    assert_eq!(if here { all() } else { by_candle(all) }, (0.0, 0.0));
+                }
             }
         }
     }
@@ -300,6 +333,8 @@ mod tests {
         );
         for shape in [&[1, 6, 4][..], &[6, 2], &[1, 5, 2]] {
             assert!(layer.backward_geglu(&x, &random(shape, 5)).is_err());
+            let kept = random(&[1, 6, 4], 4);
+            assert!(layer.backward_geglu_of(&kept, &random(shape, 5)).is_err());
         }
         let odd = Linear::new(random(&[5, 3], 1), None);
         assert!(odd.forward_geglu(&x).is_err());

@@ -143,7 +143,7 @@ def soft_mask(pipe, settings: dict) -> tuple[dict, list[float]]:
 
 def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
     """Changes of what K and V give at the words, added to the outputs themselves; steps of Adam in units of the root
-    mean square of the site's own outputs there."""
+    mean square of the site's own outputs there. They stay within what shutting neurons could change."""
     modules = {f"{n}.weight": m for n, m in pipe.unet.named_modules() if n.endswith(("attn2.to_k", "attn2.to_v"))}
     ids = token_ids(pipe, [settings["lessons"][0][0]])
     at = words_of(pipe, ids, settings["phrases"][0])[0, :, 0].nonzero()[:, 0]
@@ -151,6 +151,9 @@ def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
     change = {name: torch.zeros(len(m.weight), len(at)) for name, m in modules.items()}
     own = {name: torch.nn.functional.linear(embeddings, m.weight) for name, m in modules.items()}
     unit = {name: y.square().mean().sqrt() for name, y in own.items()}
+    terms = {name: m.weight[:, None] * embeddings for name, m in modules.items()}  # [out, T, embedding]
+    least = {name: -term.clamp(min=0).sum(-1) for name, term in terms.items()}
+    most = {name: -term.clamp(max=0).sum(-1) for name, term in terms.items()}
     state = {name: [torch.zeros_like(c) for _ in range(3)] for name, c in change.items()}  # m, s, sum of squares
 
     def forward(name, module, x):
@@ -170,6 +173,7 @@ def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
             size = s / (1 - 0.99 ** (k + 1))
             direction = m / (1 - 0.9 ** (k + 1)) / (size.sqrt() + 1e-3 * size.mean().sqrt())
             c -= unit[name] * settings["rate"] * cooled(k, settings["steps"]) * direction
+            c.clamp_(least[name], most[name])
             state[name] = [m, s, squares + g * g / settings["steps"]]
     for module in modules.values():
         del module.forward

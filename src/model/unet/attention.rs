@@ -184,20 +184,22 @@ impl Attention {
     }
 
     /// `x: [b, n, width]` attends to a context of t tokens, or to itself, and is added to `residual`; with `store`, its
-    /// map is kept there.
+    /// map is kept there. What it projected `x` to is given back, for the backward pass.
     pub(in crate::model) fn forward(
         &self,
         x: &Tensor,
         context: Option<&Conditioning>,
         residual: &Tensor,
         store: Option<&mut AttentionStore>,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Projected)> {
         let (q, k, v) = self.project_all(x, context)?;
         if let Some(store) = store {
             store.push(&attention_map(&q, &k, self.heads)?)?;
         }
         let mixed = attention(&q, &k, &v, self.heads)?;
-        self.to_out.forward_onto(&mixed, residual)
+        let y = self.to_out.forward_onto(&mixed, residual)?;
+        let of_pixels = context.is_none().then_some((k, v));
+        Ok((y, Projected { q, of_pixels }))
     }
 
     /// Q, K and V.
@@ -207,13 +209,18 @@ impl Attention {
         context: Option<&Conditioning>,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let (k, v) = match context {
-            Some(context) => match context.projected(&self.to_k.site) {
-                Some(projected) => projected.clone(),
-                None => self.keys_and_values(&context.embedding_as(x.dtype())?, context.words())?,
-            },
+            Some(context) => self.keys_and_values_of(context, x.dtype())?,
             None => self.keys_and_values(x, &[])?,
         };
         Ok((self.to_q.forward(x)?, k, v))
+    }
+
+    /// K and V of a prompt, which may have them with it.
+    fn keys_and_values_of(&self, context: &Conditioning, dtype: DType) -> Result<KeysValues> {
+        match context.projected(&self.to_k.site) {
+            Some(projected) => Ok(projected.clone()),
+            None => self.keys_and_values(&context.embedding_as(dtype)?, context.words()),
+        }
     }
 
     /// K and V of a context, by the site of K.
@@ -236,16 +243,27 @@ impl Attention {
     }
 
     /// ∂L/∂x without the residual's part, from the input `x` and the context of the forward pass; collects the sites'
-    /// gradients. `grad.output` is ∂L/∂y. Q, K and V are computed again, and nothing flows into a prompt, which is
-    /// frozen.
+    /// gradients. `grad.output` is ∂L/∂y. Q, K and V are computed again where they were not kept, and nothing flows
+    /// into a prompt, which is frozen.
     pub(in crate::model) fn backward(
         &self,
         x: &Tensor,
         context: Option<&Conditioning>,
+        kept: Option<&Projected>,
         grad: AttentionGrad,
         sites: &mut SiteGradients,
     ) -> Result<Tensor> {
-        let (q, k, v) = self.project_all(x, context)?;
+        let (q, k, v) = match (kept, context) {
+            (None, _) => self.project_all(x, context)?,
+            (Some(kept), Some(context)) => {
+                let (k, v) = self.keys_and_values_of(context, x.dtype())?;
+                (kept.q.clone(), k, v)
+            }
+            (Some(kept), None) => match &kept.of_pixels {
+                Some((k, v)) => (kept.q.clone(), k.clone(), v.clone()),
+                None => self.project_all(x, None)?,
+            },
+        };
         let mixed = grad.output.map(|g| self.to_out.backward(g)).transpose()?;
         let grad = AttentionGrad {
             output: mixed.as_ref(),
@@ -264,6 +282,13 @@ impl Attention {
             }
         }
     }
+}
+
+/// What an attention makes of its input on the way: queries, and where pixels attend to themselves keys and values.
+#[derive(Debug)]
+pub(in crate::model) struct Projected {
+    q: Tensor,
+    of_pixels: Option<KeysValues>,
 }
 
 /// One cross-attention's look at the prompt: where each latent pixel's attention goes.

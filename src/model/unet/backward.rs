@@ -8,7 +8,7 @@ use super::super::conditioning::Conditioning;
 use super::super::resnet::ResnetSaved;
 use super::attention::{AttentionStore, Owner, SiteGradients};
 use super::transformer::{BackwardPass, BackwardUntil, TransformerSaved};
-use super::{ForwardPass, Layer, UNet};
+use super::{ForwardPass, Kept, Layer, UNet};
 use crate::index::{Site, SiteSelection};
 use crate::nn::AttentionGrad;
 use crate::{Result, Size};
@@ -68,6 +68,7 @@ impl UNet {
         for (i, layer) in self.layers.iter().enumerate() {
             let input = hidden.clone();
             let saved;
+            state.keep_products = i >= self.first_site && self.kept[i] == Kept::Products;
             (hidden, saved) = self.forward_layer(&mut state, layer, hidden, None)?;
             layers.push(match i < self.first_site {
                 true => LayerSaved::Nothing,
@@ -88,9 +89,9 @@ impl UNet {
 
     /// What to keep of layer `i`: what it saved, or its input.
     fn kept(&self, i: usize, input: Tensor, saved: LayerSaved) -> LayerSaved {
-        match self.recomputed[i] {
-            true => LayerSaved::Input(input),
-            false => saved,
+        match self.kept[i] {
+            Kept::Input => LayerSaved::Input(input),
+            Kept::Inside | Kept::Products => saved,
         }
     }
 
@@ -231,6 +232,7 @@ impl UNet {
         for (i, layer) in self.layers[..end].iter().enumerate() {
             let saved;
             let (input, store) = (hidden.clone(), recorded.contains(&i).then_some(&mut store));
+            state.keep_products = self.kept[i] == Kept::Products;
             (hidden, saved) = self.forward_layer(&mut state, layer, hidden, store)?;
             layers.push(self.kept(i, input, saved));
         }

@@ -1,13 +1,13 @@
 //! How much memory passes through the UNet need, by the shapes of its layers, and which layers to compute again in a
 //! backward pass so that it fits.
 //!
-//! A layer that is computed again keeps its input instead of everything that its backward pass reads. The numbers are
-//! the same to the last bit.
+//! A layer that is computed again keeps its input instead of everything that its backward pass reads; of others what
+//! products give may be computed again. The numbers are the same to the last bit.
 
 use std::collections::BTreeMap;
 
 use super::super::footprint::{Footprint, LayerNeeds, bytes};
-use super::{Layer, UNet};
+use super::{Kept, Layer, UNet};
 use crate::Size;
 use crate::checkpoint::TensorFile;
 
@@ -25,23 +25,30 @@ impl UNet {
     /// What a forward pass and the backward pass to the sites need for `rows` latents of this size, as
     /// [`UNet::plan_memory`] left it.
     pub(crate) fn backward_footprint(&self, rows: usize, size: Size) -> Footprint {
-        self.footprint(&self.needs(rows, size), &self.recomputed)
+        self.footprint(&self.needs(rows, size), &self.kept)
     }
 
-    /// Has the backward pass compute as few layers again as let it stay within `budget` bytes, those first that save
-    /// most by it; all if that is too little.
+    /// Has the backward pass compute as little again as lets it stay within `budget` bytes: first what products give,
+    /// which is kept as long as half of the budget is left, then whole layers, those first that save most by it; all
+    /// if that is too little.
     pub(crate) fn plan_memory(&mut self, rows: usize, size: Size, budget: u64) {
         let walk = self.needs(rows, size);
-        let mut layers: Vec<usize> = (self.first_site..self.layers.len())
-            .filter(|&i| walk.needs[i].inside > 0)
-            .collect();
-        layers.sort_by_key(|&i| std::cmp::Reverse(walk.needs[i].inside));
-        self.recomputed = vec![false; self.layers.len()];
-        for layer in layers {
-            if self.footprint(&walk, &self.recomputed).total() <= budget {
-                break;
+        self.kept = vec![self.most_kept; self.layers.len()];
+        let stages: [(Kept, u64, fn(&LayerNeeds) -> u64); 2] = [
+            (Kept::Inside, budget / 2, |needs| needs.products),
+            (Kept::Input, budget, |needs| needs.inside),
+        ];
+        for (less, budget, saved) in stages {
+            let mut layers: Vec<usize> = (self.first_site..self.layers.len())
+                .filter(|&i| saved(&walk.needs[i]) > 0 && self.kept[i] > less)
+                .collect();
+            layers.sort_by_key(|&i| std::cmp::Reverse(saved(&walk.needs[i])));
+            for layer in layers {
+                if self.footprint(&walk, &self.kept).total() <= budget {
+                    break;
+                }
+                self.kept[layer] = less;
             }
-            self.recomputed[layer] = true;
         }
     }
 
@@ -59,15 +66,17 @@ impl UNet {
         }
     }
 
-    fn footprint(&self, walk: &Walk, recomputed: &[bool]) -> Footprint {
+    fn footprint(&self, walk: &Walk, kept: &[Kept]) -> Footprint {
         let mut footprint = Footprint::default();
-        let layers = walk.needs.iter().zip(recomputed);
-        for (needs, &again) in layers.skip(self.first_site) {
-            let inside = if again { 0 } else { needs.inside };
+        for (needs, &kept) in walk.needs.iter().zip(kept).skip(self.first_site) {
+            let (inside, again) = match kept {
+                Kept::Input => (0, needs.inside),
+                Kept::Inside => (needs.inside, 0),
+                Kept::Products => (needs.inside + needs.products, 0),
+            };
             footprint.kept += needs.input + inside;
-            let working = needs.working + needs.inside - inside;
-            footprint.working = footprint.working.max(working);
-            footprint.recomputed += usize::from(again);
+            footprint.working = footprint.working.max(needs.working + again);
+            footprint.recomputed += usize::from(kept == Kept::Input);
         }
         footprint
     }

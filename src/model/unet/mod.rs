@@ -52,8 +52,11 @@ pub(crate) struct UNet {
     pub(in crate::model) conv_out: Conv2d,
     /// Index in `layers` of the first transformer: no gradient is needed before it.
     pub(in crate::model) first_site: usize,
-    /// For each layer whether a backward pass computes it again: see [`UNet::plan_memory`].
-    pub(in crate::model) recomputed: Vec<bool>,
+    /// The most that is kept of a layer for a backward pass: on a GPU, whose memory is small and not known here, not
+    /// what products give.
+    most_kept: Kept,
+    /// What is kept of each layer: see [`UNet::plan_memory`].
+    pub(in crate::model) kept: Vec<Kept>,
     /// What activations and gradients are computed in.
     pub(in crate::model) dtype: DType,
     /// Whether products on the CPU, of f32, are taken in bf16.
@@ -69,6 +72,17 @@ pub(crate) struct UNet {
     copied_weights: u64,
 }
 
+/// What is kept of a layer between a forward pass and the backward pass; the rest is computed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::model) enum Kept {
+    /// Its input.
+    Input,
+    /// The inputs of what is inside.
+    Inside,
+    /// These, and what the products inside give.
+    Products,
+}
+
 /// What the layers of one forward pass share.
 pub(in crate::model) struct ForwardPass<'a> {
     /// The embedding of the timestep and of what is added to it, `[b, e]`.
@@ -76,6 +90,8 @@ pub(in crate::model) struct ForwardPass<'a> {
     context: &'a Conditioning,
     /// What [`Layer::Push`] kept and [`Layer::Pop`] has not taken yet.
     skips: Vec<Tensor>,
+    /// Whether layers save what their products give.
+    pub(in crate::model) keep_products: bool,
 }
 
 impl<'a> ForwardPass<'a> {
@@ -85,6 +101,7 @@ impl<'a> ForwardPass<'a> {
             time: time.clone(),
             context,
             skips: Vec::new(),
+            keep_products: false,
         }
     }
 
@@ -101,7 +118,8 @@ impl<'a> ForwardPass<'a> {
                 (y, LayerSaved::Resnet(saved))
             }
             Layer::Transformer(transformer) => {
-                let (y, saved) = transformer.forward(&hidden, self.context, store)?;
+                let (y, saved) =
+                    transformer.forward(&hidden, self.context, store, self.keep_products)?;
                 (y, LayerSaved::Transformer(saved))
             }
             Layer::Downsample(conv) => {
@@ -171,12 +189,17 @@ impl UNet {
         let conv_out = weights.conv3("conv_out", first, config.out_channels)?;
         let copied_weights = weights.copied();
         weights.finish()?;
+        let most_kept = match device.is_cpu() {
+            true => Kept::Products,
+            false => Kept::Inside,
+        };
         let first_site = layers
             .iter()
             .position(|l| matches!(l, Layer::Transformer(_)))
             .unwrap_or(layers.len());
         Ok(Self {
-            recomputed: vec![false; layers.len()],
+            most_kept,
+            kept: vec![most_kept; layers.len()],
             dtype: DType::F32,
             bf16_products: false,
             origin,
@@ -333,6 +356,7 @@ impl UNet {
             time: self.embed_time(timesteps, context)?,
             context,
             skips: Vec::new(),
+            keep_products: false,
         };
         Ok((self.conv_in.forward(&x.to_dtype(self.dtype)?)?, state))
     }

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::super::conditioning::Conditioning;
 use super::super::footprint::{LayerNeeds, bytes};
 use super::super::loader::Weights;
-use super::attention::{Attention, AttentionStore, Projection, SiteGradients};
+use super::attention::{Attention, AttentionStore, Projected, Projection, SiteGradients};
 use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
 use crate::{Result, Size};
 
@@ -37,13 +37,28 @@ struct Block {
     out: Linear,
 }
 
-/// The inputs of a [`Block`]'s norms. What norms, projections and the gate make of these is computed again: it would be
-/// most of the memory of a pass, and is a small part of its time.
+/// The inputs of a [`Block`]'s norms. What norms make of these is computed again; what products do, where it was not
+/// kept: that is most of the memory of a pass.
 #[derive(Debug)]
 struct BlockSaved {
     x: Tensor,
     after_self: Tensor,
     after_cross: Tensor,
+    products: Option<Products>,
+}
+
+/// What the products of a [`Block`] give that its backward pass reads.
+#[derive(Debug)]
+struct Products {
+    self_attention: Projected,
+    cross_attention: Projected,
+    /// What the gate puts out before its GEGLU, `[b, n, 8·width]`.
+    gate: Tensor,
+}
+
+impl Products {
+    /// How many times as wide as the block they are: Q, K and V, Q, and the gate's two halves.
+    const WIDTHS: u64 = 3 + 1 + 8;
 }
 
 impl Block {
@@ -84,19 +99,30 @@ impl Block {
         x: &Tensor,
         context: &Conditioning,
         store: Option<&mut AttentionStore>,
+        keep: bool,
     ) -> Result<(Tensor, BlockSaved)> {
-        let after_self = self
-            .self_attention
-            .forward(&self.norm1.forward(x)?, None, x, None)?;
-        let after_cross = self.cross_attention.forward(
+        let (after_self, self_attention) =
+            self.self_attention
+                .forward(&self.norm1.forward(x)?, None, x, None)?;
+        let (after_cross, cross_attention) = self.cross_attention.forward(
             &self.norm2.forward(&after_self)?,
             Some(context),
             &after_self,
             store,
         )?;
-        let gated = self
-            .gate
-            .forward_geglu(&self.norm3.forward(&after_cross)?)?; // [b, n, 4·width]
+        let normed = self.norm3.forward(&after_cross)?;
+        let (gated, products); // [b, n, 4·width]
+        if keep {
+            let gate;
+            (gated, gate) = self.gate.forward_geglu_keeping(&normed)?;
+            products = Some(Products {
+                self_attention,
+                cross_attention,
+                gate,
+            });
+        } else {
+            (gated, products) = (self.gate.forward_geglu(&normed)?, None);
+        }
         let y = self.out.forward_onto(&gated, &after_cross)?;
         Ok((
             y,
@@ -104,6 +130,7 @@ impl Block {
                 x: x.clone(),
                 after_self,
                 after_cross,
+                products,
             },
         ))
     }
@@ -116,12 +143,17 @@ impl Block {
         grad: AttentionGrad,
         reach: BackwardUntil,
     ) -> Result<Option<Tensor>> {
+        let products = saved.products.as_ref();
         let after_cross = match grad.output {
             Some(grad) => {
-                let normed = self.norm3.forward(&saved.after_cross)?;
-                let g = self
-                    .gate
-                    .backward_geglu(&normed, &self.out.backward(grad)?)?;
+                let g = self.out.backward(grad)?;
+                let g = match products {
+                    Some(products) => self.gate.backward_geglu_of(&products.gate, &g)?,
+                    None => {
+                        let normed = self.norm3.forward(&saved.after_cross)?;
+                        self.gate.backward_geglu(&normed, &g)?
+                    }
+                };
                 let g = self.norm3.backward(&saved.after_cross, &g)?;
                 Some((grad + g)?)
             }
@@ -130,6 +162,7 @@ impl Block {
         let g = self.cross_attention.backward(
             &self.norm2.forward(&saved.after_self)?,
             Some(pass.context),
+            products.map(|kept| &kept.cross_attention),
             AttentionGrad {
                 output: after_cross.as_ref(),
                 map: grad.map,
@@ -151,6 +184,7 @@ impl Block {
         let g = self.self_attention.backward(
             &self.norm1.forward(&saved.x)?,
             None,
+            products.map(|kept| &kept.self_attention),
             grad,
             &mut pass.sites,
         )?;
@@ -222,12 +256,13 @@ impl Transformer {
     }
 
     /// `x: [b, c, h, w]` with b prompts to `[b, c, h, w]`; with `store`, the maps of its cross-attentions are
-    /// kept there.
+    /// kept there. With `keep`, what its products give is saved for the backward pass.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
         context: &Conditioning,
         mut store: Option<&mut AttentionStore>,
+        keep: bool,
     ) -> Result<(Tensor, TransformerSaved)> {
         if let Some(store) = &mut store {
             let (_, _, h, w) = x.dims4()?;
@@ -236,7 +271,7 @@ impl Transformer {
         let mut hidden = self.proj_in.forward_from_channels(&self.norm.forward(x)?)?; // [b, n, c]
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, saved) = block.forward(&hidden, context, store.as_deref_mut())?;
+            let (y, saved) = block.forward(&hidden, context, store.as_deref_mut(), keep)?;
             hidden = y;
             blocks.push(saved);
         }
@@ -290,6 +325,7 @@ impl Transformer {
         LayerNeeds {
             input: width,
             inside: 3 * self.blocks.len() as u64 * width,
+            products: Products::WIDTHS * self.blocks.len() as u64 * width,
             // Back through the gated layer: its output, four times as wide, and the gradient of both halves behind it;
             // and the norm's output, the gradient and one more to add up.
             working: (4 + 8 + 3) * width,

@@ -28,7 +28,7 @@ pub(super) fn geglu(x: &Tensor) -> Result<Tensor> {
 /// ∂L/∂x of [`geglu`], `[.., 2c]`, from its input `x` and `grad: [.., c]`.
 ///
 /// With Φ and φ the normal distribution and density: ∂/∂a = gelu(g) = g·Φ(g), ∂/∂g = a·(Φ(g) + g·φ(g)).
-pub(super) fn geglu_backward(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+pub(in crate::nn) fn geglu_backward(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (dtype, grad) = (x.dtype(), wide(grad)?);
     let (value, gate) = halves(&wide(x)?)?;
     let cdf = (((&gate * FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;

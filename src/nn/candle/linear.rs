@@ -53,6 +53,11 @@ pub(in crate::nn) fn geglu(call: GegluCall) -> Result<Tensor> {
     activation::geglu(&whole(call)?)
 }
 
+pub(in crate::nn) fn geglu_keeping(call: GegluCall) -> Result<(Tensor, Tensor)> {
+    let kept = whole(call)?;
+    Ok((activation::geglu(&kept)?, kept))
+}
+
 pub(in crate::nn) fn geglu_gradient(call: GegluCall, grad: &Tensor) -> Result<Tensor> {
     activation::geglu_backward(&whole(call)?, grad)
 }

@@ -50,6 +50,33 @@ pub(super) fn gated(value: f32, gate: f32) -> f32 {
     value * (gate * normal_cdf(gate))
 }
 
+/// ∂L/∂`kept`, `[.., 2·c]`, of `a·gelu(g)` of its halves, from `grad: [.., c]`.
+pub(super) fn geglu_slopes(kept: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let (kept, grad) = (kept.contiguous()?, grad.contiguous()?);
+    let (halves, grads) = (numbers_of(&kept)?, numbers_of(&grad)?);
+    let c = grad.dims().last().copied().unwrap_or(1).max(1);
+    let mut out = vec![0f32; halves.len()];
+    out.par_chunks_mut(2 * c)
+        .zip(halves.par_chunks(2 * c))
+        .zip(grads.par_chunks(c))
+        .for_each(|((out, halves), grads)| {
+            let (to_values, to_gates) = out.split_at_mut(c);
+            let (values, gates) = halves.split_at(c);
+            let out = to_values.iter_mut().zip(to_gates);
+            let halves = values.iter().zip(gates).zip(grads);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((to_value, to_gate), ((&value, &gate), &grad)) in out.zip(halves) {
+                        let slopes = gated_slopes(value, gate);
+                        (*to_value, *to_gate) = (grad * slopes.0, grad * slopes.1);
+                    }
+                },
+            );
+        });
+    Ok(Tensor::from_vec(out, kept.shape(), kept.device())?)
+}
+
 /// The derivatives of [`gated`] by its value and by its gate.
 #[inline(always)]
 pub(super) fn gated_slopes(value: f32, gate: f32) -> (f32, f32) {

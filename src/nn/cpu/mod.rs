@@ -47,6 +47,14 @@ impl Backend for Cpu {
         linear::geglu(call)
     }
 
+    fn geglu_keeping(&self, call: GegluCall) -> Result<(Tensor, Tensor)> {
+        linear::geglu_keeping(call)
+    }
+
+    fn geglu_slopes(&self, kept: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        activation::geglu_slopes(kept, grad)
+    }
+
     fn geglu_gradient(&self, call: GegluCall, grad: &Tensor) -> Result<Tensor> {
         linear::geglu_gradient(call, grad)
     }

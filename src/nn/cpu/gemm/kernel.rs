@@ -15,6 +15,9 @@ const ROWS: usize = 6;
 /// Terms that are written out one after the other.
 const UNROLL: usize = 4;
 
+/// Terms of a row that a cache line holds.
+const LINE: usize = 16;
+
 /// `c = scale·a·b`, or `+=`, for `a: [m, b.terms]` and `c` of rows `stride` apart.
 pub(super) struct Product<'a> {
     pub(super) m: usize,
@@ -136,7 +139,13 @@ impl Pass<'_> {
         // panel has `width` values for each term, of which `V` vectors from `from` on are read: no more than it has, as
         // `width` is a multiple of a vector. The pointers may lie beyond when nothing more is read.
         unsafe {
-            for _ in 0..self.terms / UNROLL {
+            for terms in 0..self.terms / UNROLL {
+                if strides.column == 1 && terms % (LINE / UNROLL) == 0 {
+                    // What the next rows will read here: they are too short for the processor to see where they go.
+                    for row in M..2 * M {
+                        fetch(a.wrapping_add(row.wrapping_mul(strides.row)));
+                    }
+                }
                 for l in 0..UNROLL {
                     let (a, b) = (
                         a.wrapping_add(l * strides.column),
@@ -219,4 +228,18 @@ unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
             }
         }
     }
+}
+
+/// Asks for the cache line of a number that will be read, if there is one.
+#[inline(always)]
+#[expect(unsafe_code, reason = "an instruction that takes a pointer")]
+fn fetch(at: *const f32) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: nothing is read, and an address that cannot be is passed over.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
 }

@@ -7,19 +7,22 @@ use rayon::prelude::*;
 
 use super::super::activation::{gated, gated_slopes};
 use super::super::bf16::{Lines, Packed, Side, add_product, pack, packed_len};
-use super::super::gemm::{Accumulate, Sizes, View, ViewMut, product};
+use super::super::gemm::{Accumulate, Panels, View, ViewMut, product_of_panels};
 use super::super::math::vectorised;
 use super::super::scratch;
 use super::super::tile::{by_sample, tiles};
 use super::super::weight::with_f32;
-use super::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks};
+use super::blocks::{Matrix, TOKENS, Task, TokenRows, blocks};
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
 use crate::nn::layout::{Direction, Layout, Vectors};
 use crate::nn::parameters::GegluCall;
 use crate::nn::tensor::numbers_of;
 
-/// The two halves of a block of a layer's output, before a GEGLU.
+/// Most columns of each half that one task takes.
+const COLUMNS: usize = 128;
+
+/// The two halves of a layer's output, before a GEGLU: value and gate.
 struct Halves<'a> {
     input: TokenRows<'a>,
     matrix: Matrix<'a>,
@@ -29,29 +32,72 @@ struct Halves<'a> {
     packed: Option<(&'a [f32], &'a [f32])>,
 }
 
+/// Some columns of the matrix, of either half, as products read them.
+enum Strip<'a> {
+    Panels([Panels<'a>; 2]),
+    Packed([Packed<'a>; 2]),
+}
+
 /// Where a task of a GEGLU keeps its blocks.
 #[derive(Default)]
 struct Buffers {
     values: Vec<f32>,
     gates: Vec<f32>,
-    weight: Vec<f32>,
 }
 
 impl Halves<'_> {
+    /// The samples, and the tokens of each, whose products are taken apart.
+    fn vectors(&self) -> Vectors {
+        let Vectors { samples, tokens } = self.input.vectors;
+        match self.packed {
+            Some(_) => self.input.vectors,
+            None => Vectors {
+                samples: 1,
+                tokens: samples * tokens,
+            },
+        }
+    }
+
+    /// The tokens of one task, and the columns of either half.
+    fn task(&self) -> Task {
+        match self.packed {
+            Some(_) => Task {
+                rows: TOKENS,
+                columns: COLUMNS,
+            },
+            None => Task::of(self.vectors().tokens, self.inner, COLUMNS),
+        }
+    }
+
+    /// Calls `f` with these columns of either half.
+    fn with_strip(&self, columns: Range<usize>, f: impl FnOnce(&Strip)) {
+        let k = self.input.width;
+        if let Some((_, matrix)) = self.packed {
+            let of_half = packed_len(self.inner, k);
+            let half = |i: usize| Packed::new(&matrix[i * of_half..], k).from(columns.start);
+            return f(&Strip::Packed([half(0), half(1)]));
+        }
+        let half = |i: usize| columns.start + i * self.inner..columns.end + i * self.inner;
+        let mut buffer = Vec::new();
+        self.matrix.with_panels(k, half(0), &mut buffer, |values| {
+            let mut buffer = Vec::new();
+            self.matrix.with_panels(k, half(1), &mut buffer, |gates| {
+                f(&Strip::Panels([values, gates]));
+            });
+        });
+    }
+
     /// Computes both halves for these tokens of a sample and columns of the inner width, `[tokens, columns]` each.
     fn compute(
         &self,
         sample: usize,
         tokens: Range<usize>,
         columns: Range<usize>,
+        strip: &Strip,
         buffers: &mut Buffers,
     ) {
-        let (m, n) = (tokens.len(), columns.len());
-        let Buffers {
-            values,
-            gates,
-            weight,
-        } = buffers;
+        let (m, n, k) = (tokens.len(), columns.len(), self.input.width);
+        let Buffers { values, gates } = buffers;
         for (half, out) in [values, gates].into_iter().enumerate() {
             let channels = columns.start + half * self.inner..columns.end + half * self.inner;
             out.clear();
@@ -59,22 +105,20 @@ impl Halves<'_> {
                 Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
                 None => out.resize(m * n, 0.0),
             }
-            if let Some((x, matrix)) = self.packed {
-                let (k, tokens_of_sample) = (self.input.width, self.input.vectors.tokens);
-                let x = &x[sample * packed_len(tokens_of_sample, k)..];
-                let matrix = &matrix[half * packed_len(self.inner, k)..];
-                let (a, b) = (Packed::new(x, k).from(tokens.start), Packed::new(matrix, k));
-                for mut tile in tiles(out, n.max(1), m.max(1), n.max(1)) {
-                    add_product(a, b.from(columns.start), &mut tile);
+            match (strip, self.packed) {
+                (Strip::Panels(halves), _) => {
+                    let x = View::rows(&self.input.values[tokens.start * k..], k);
+                    let out = ViewMut::rows(out, n);
+                    product_of_panels(m, 1.0, x, halves[half], out, Accumulate::Add);
                 }
-                continue;
-            }
-            for terms in blocks(self.input.width, TERMS) {
-                let k = terms.len();
-                let x = self.input.from(sample, tokens.start, terms.start);
-                let matrix = self.matrix.block(terms, channels.clone(), weight);
-                let out = ViewMut::rows(out, n);
-                product(Sizes { m, k, n }, 1.0, x, matrix, out, Accumulate::Add);
+                (Strip::Packed(halves), Some((x, _))) => {
+                    let x = &x[sample * packed_len(self.input.vectors.tokens, k)..];
+                    let x = Packed::new(x, k).from(tokens.start);
+                    for mut tile in tiles(out, n.max(1), m.max(1), n.max(1)) {
+                        add_product(x, halves[half], &mut tile);
+                    }
+                }
+                (Strip::Packed(_), None) => unreachable!("`with_strip` made it of `packed`"),
             }
         }
     }
@@ -130,34 +174,63 @@ fn packed<R>(halves: Halves, weight: &[f32], f: impl FnOnce(&Halves) -> Result<R
 }
 
 pub(in super::super) fn geglu(call: GegluCall) -> Result<Tensor> {
+    Ok(forward(call, false)?.0)
+}
+
+pub(in super::super) fn geglu_keeping(call: GegluCall) -> Result<(Tensor, Tensor)> {
+    let (y, halves) = forward(call, true)?;
+    let shape = call.shape(2 * call.inner());
+    Ok((y, Tensor::from_vec(halves, shape, call.x.device())?))
+}
+
+/// The output, and where they are to be kept both halves of each row.
+fn forward(call: GegluCall, keep: bool) -> Result<(Tensor, Vec<f32>)> {
     with_halves(call, |halves| {
-        let inner = halves.inner;
-        let Vectors { samples, tokens } = halves.input.vectors;
-        let mut out = vec![0f32; samples * tokens * inner];
-        by_sample(&mut out, tokens * inner, |out| {
-            tiles(out, inner, TOKENS, CHANNELS)
-        })
-        .into_par_iter()
-        .for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
-            let (row, column) = tile.from;
-            let n = tile.columns;
-            halves.compute(sample, row..row + tile.rows, column..column + n, buffers);
-            vectorised(
-                #[inline(always)]
-                || {
-                    for i in 0..tile.rows {
-                        let of_row = i * n..(i + 1) * n;
-                        let halves = buffers.values[of_row.clone()]
-                            .iter()
-                            .zip(&buffers.gates[of_row]);
-                        for (out, (&value, &gate)) in tile.row(i).iter_mut().zip(halves) {
-                            *out = gated(value, gate);
-                        }
-                    }
-                },
-            );
+        let (inner, Vectors { samples, tokens }) = (halves.inner, halves.vectors());
+        let (mut out, mut kept) = (vec![0f32; samples * tokens * inner], Vec::new());
+        let (Task { rows, columns }, of_sample) = (halves.task(), tokens * inner);
+        let cut = by_sample(&mut out, of_sample, |out| tiles(out, inner, rows, columns));
+        // Rows of `inner` values, as in `geglu_gradient`.
+        kept.resize(if keep { 2 * samples * of_sample } else { 0 }, 0.0);
+        let of_kept = by_sample(&mut kept, 2 * of_sample, |kept| {
+            tiles(kept, inner, 2 * rows, columns)
         });
-        Ok(Tensor::from_vec(out, call.shape(inner), call.x.device())?)
+        let of_kept = of_kept.into_iter().map(|(_, tile)| Some(tile));
+        let of_kept = of_kept.chain(std::iter::repeat_with(|| None));
+        let cut: Vec<_> = cut.into_iter().zip(of_kept).collect();
+        cut.into_par_iter().for_each_init(
+            Buffers::default,
+            |buffers, ((sample, mut tile), mut kept)| {
+                let ((row, column), n) = (tile.from, tile.columns);
+                let columns = column..column + n;
+                halves.with_strip(columns.clone(), |strip| {
+                    for rows in blocks(tile.rows, TOKENS) {
+                        let tokens = row + rows.start..row + rows.end;
+                        halves.compute(sample, tokens, columns.clone(), strip, buffers);
+                        let values = buffers.values.chunks_exact(n);
+                        let halves = rows.zip(values.zip(buffers.gates.chunks_exact(n)));
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                for (i, (values, gates)) in halves {
+                                    let halves = values.iter().zip(gates);
+                                    let out = tile.row(i).iter_mut().zip(halves);
+                                    for (out, (&value, &gate)) in out {
+                                        *out = gated(value, gate);
+                                    }
+                                    if let Some(kept) = &mut kept {
+                                        kept.row(2 * i).copy_from_slice(values);
+                                        kept.row(2 * i + 1).copy_from_slice(gates);
+                                    }
+                                }
+                            },
+                        );
+                    }
+                });
+            },
+        );
+        let y = Tensor::from_vec(out, call.shape(inner), call.x.device())?;
+        Ok((y, kept))
     })
 }
 
@@ -166,39 +239,43 @@ pub(in super::super) fn geglu_gradient(call: GegluCall, grad: &Tensor) -> Result
     let grads = numbers_of(&grad)?;
     let grads = &*grads;
     with_halves(call, |halves| {
-        let inner = halves.inner;
-        let Vectors { samples, tokens } = halves.input.vectors;
+        let (inner, Vectors { samples, tokens }) = (halves.inner, halves.vectors());
         let of_sample = tokens * inner;
         let mut out = vec![0f32; samples * 2 * of_sample];
+        let Task { rows, columns } = halves.task();
         // Rows of `inner` values: first of a token's value, then of its gate.
         by_sample(&mut out, 2 * of_sample, |out| {
-            tiles(out, inner, 2 * TOKENS, CHANNELS)
+            tiles(out, inner, 2 * rows, columns)
         })
         .into_par_iter()
         .for_each_init(Buffers::default, |buffers, (sample, mut tile)| {
             let grads = &grads[sample * of_sample..];
             let (token, column) = (tile.from.0 / 2, tile.from.1);
-            let (tokens, n) = (tile.rows / 2, tile.columns);
-            halves.compute(sample, token..token + tokens, column..column + n, buffers);
-            let Buffers { values, gates, .. } = buffers;
-            vectorised(
-                #[inline(always)]
-                || {
-                    for i in 0..tokens {
-                        let of_row = i * n..(i + 1) * n;
-                        let grad = &grads[(token + i) * inner + column..][..n];
-                        let halves = values[of_row.clone()]
-                            .iter_mut()
-                            .zip(&mut gates[of_row.clone()]);
-                        for ((value, gate), &grad) in halves.zip(grad) {
-                            let (to_value, to_gate) = gated_slopes(*value, *gate);
-                            (*value, *gate) = (grad * to_value, grad * to_gate);
-                        }
-                        tile.row(2 * i).copy_from_slice(&values[of_row.clone()]);
-                        tile.row(2 * i + 1).copy_from_slice(&gates[of_row]);
-                    }
-                },
-            );
+            let n = tile.columns;
+            let columns = column..column + n;
+            halves.with_strip(columns.clone(), |strip| {
+                for rows in blocks(tile.rows / 2, TOKENS) {
+                    let tokens = token + rows.start..token + rows.end;
+                    halves.compute(sample, tokens, columns.clone(), strip, buffers);
+                    let Buffers { values, gates } = &mut *buffers;
+                    let halves = values.chunks_exact_mut(n).zip(gates.chunks_exact_mut(n));
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (i, (values, gates)) in rows.zip(halves) {
+                                let grad = &grads[(token + i) * inner + column..][..n];
+                                let halves = values.iter_mut().zip(gates.iter_mut());
+                                for ((value, gate), &grad) in halves.zip(grad) {
+                                    let (to_value, to_gate) = gated_slopes(*value, *gate);
+                                    (*value, *gate) = (grad * to_value, grad * to_gate);
+                                }
+                                tile.row(2 * i).copy_from_slice(values);
+                                tile.row(2 * i + 1).copy_from_slice(gates);
+                            }
+                        },
+                    );
+                }
+            });
         });
         Ok(Tensor::from_vec(
             out,

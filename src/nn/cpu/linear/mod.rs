@@ -3,11 +3,13 @@
 mod blocks;
 mod geglu;
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, TokenRows, blocks};
-pub(super) use self::geglu::{geglu, geglu_gradient};
+use self::blocks::{CHANNELS, Matrix, TERMS, TOKENS, Task, TokenRows, blocks};
+pub(super) use self::geglu::{geglu, geglu_gradient, geglu_keeping};
 use super::bf16::{Lines, Packed, Side, add_product, pack, packed_len};
 use super::gemm::{Accumulate, View};
 use super::scratch;
@@ -47,18 +49,24 @@ pub(super) fn apply(call: LinearCall) -> Result<Tensor> {
         })?;
         return Ok(Tensor::from_vec(out, call.shape, x.device())?);
     }
-    let cut = output.cut(&mut out);
     call.weight.with(|numbers| {
         let matrix = Matrix {
             weight: numbers,
             width: call.weight.shape().1,
             direction: call.direction,
         };
-        cut.into_par_iter()
-            .for_each_init(Vec::new, |buffer, (sample, mut tile)| {
-                output.lay_in(sample, &mut tile);
+        if (call.from, call.to) == (Layout::Tokens, Layout::Tokens) {
+            output.multiply_rows(&values, widths.input, &matrix, &mut out);
+            return Ok(());
+        }
+        output.cut(&mut out).into_par_iter().for_each_init(
+            Vec::new,
+            |buffer, (sample, mut tile)| {
+                let rows = 0..tile.rows;
+                output.lay_in(sample, rows, &mut tile);
                 output.multiply(&input, &matrix, sample, &mut tile, buffer);
-            });
+            },
+        );
         Ok(())
     })?;
     Ok(Tensor::from_vec(out, call.shape, x.device())?)
@@ -85,15 +93,15 @@ impl Output<'_> {
         })
     }
 
-    /// Puts into a tile what its products are added to.
-    fn lay_in(&self, sample: usize, tile: &mut Tile) {
+    /// Puts into some rows of a tile what its products are added to.
+    fn lay_in(&self, sample: usize, rows: Range<usize>, tile: &mut Tile) {
         let (row, column) = tile.from;
         let width = match self.layout {
             Layout::Tokens => self.channels,
             Layout::Channels => self.tokens,
         };
         let offset = sample * self.tokens * self.channels;
-        for i in 0..tile.rows {
+        for i in rows {
             let out = tile.row(i);
             if let Some(onto) = self.onto {
                 let from = offset + (row + i) * width + column;
@@ -112,6 +120,27 @@ impl Output<'_> {
                 (None, _) => {}
             }
         }
+    }
+
+    /// Computes all of the output from tokens to tokens: `x: [tokens, k]`, of all samples. Each task lays some columns
+    /// of the matrix out as panels once for all its rows.
+    fn multiply_rows(&self, x: &[f32], k: usize, matrix: &Matrix, out: &mut [f32]) {
+        let n = self.channels;
+        let Task { rows, columns } = Task::of(out.len() / n.max(1), n, CHANNELS);
+        tiles(out, n.max(1), rows, columns)
+            .into_par_iter()
+            .for_each_init(Vec::new, |buffer, mut tile| {
+                let (first, column) = tile.from;
+                let channels = column..column + tile.columns;
+                matrix.with_panels(k, channels, buffer, |panels| {
+                    // So few rows at a time that they and their sums stay in a core's second cache.
+                    for rows in blocks(tile.rows, TOKENS) {
+                        self.lay_in(0, rows.clone(), &mut tile);
+                        let x = View::rows(&x[(first + rows.start) * k..], k);
+                        tile.product_of_panels(rows, 1.0, x, panels, Accumulate::Add);
+                    }
+                });
+            });
     }
 
     /// Adds to a tile the product of its tokens with its columns of the matrix.
@@ -162,7 +191,8 @@ impl Output<'_> {
                     };
                     self.cut(out).into_par_iter().for_each(|(_, mut tile)| {
                         let (row, column) = tile.from;
-                        self.lay_in(sample, &mut tile);
+                        let rows = 0..tile.rows;
+                        self.lay_in(sample, rows, &mut tile);
                         add_product(a.from(row), b.from(column), &mut tile);
                     });
                 });
