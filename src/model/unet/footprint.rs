@@ -34,21 +34,25 @@ impl UNet {
     pub(crate) fn plan_memory(&mut self, rows: usize, size: Size, budget: u64) {
         let walk = self.needs(rows, size);
         self.kept = vec![self.most_kept; self.layers.len()];
-        let stages: [(Kept, u64, fn(&LayerNeeds) -> u64); 2] = [
-            (Kept::Inside, budget / 2, |needs| needs.products),
-            (Kept::Input, budget, |needs| needs.inside),
-        ];
-        for (less, budget, saved) in stages {
-            let mut layers: Vec<usize> = (self.first_site..self.layers.len())
-                .filter(|&i| saved(&walk.needs[i]) > 0 && self.kept[i] > less)
-                .collect();
-            layers.sort_by_key(|&i| std::cmp::Reverse(saved(&walk.needs[i])));
-            for layer in layers {
-                if self.footprint(&walk, &self.kept).total() <= budget {
-                    break;
-                }
-                self.kept[layer] = less;
+        self.keep_less(&walk, Kept::Inside, budget / 2);
+        self.keep_less(&walk, Kept::Input, budget);
+    }
+
+    /// Keeps only `kept` of layers, those first that save most by it, until all is within `budget` bytes.
+    fn keep_less(&mut self, walk: &Walk, kept: Kept, budget: u64) {
+        let saved = |i: usize| match kept {
+            Kept::Input => walk.needs[i].inside,
+            Kept::Inside | Kept::Products => walk.needs[i].products,
+        };
+        let mut layers: Vec<usize> = (self.first_site..self.layers.len())
+            .filter(|&i| saved(i) > 0 && self.kept[i] > kept)
+            .collect();
+        layers.sort_by_key(|&i| std::cmp::Reverse(saved(i)));
+        for layer in layers {
+            if self.footprint(walk, &self.kept).total() <= budget {
+                break;
             }
+            self.kept[layer] = kept;
         }
     }
 
