@@ -8,7 +8,7 @@ use crate::index::SiteSelection;
 use crate::model::Conditioning;
 use crate::nn::{
     Activation, AttentionGrad, Conv2d, GroupNorm, LayerNorm, Linear, attention, attention_backward,
-    by_candle,
+    attention_keeping, by_candle,
 };
 use crate::prompt::{Marks, PromptSpec};
 use crate::sampling::Generator;
@@ -104,9 +104,12 @@ fn transformers(time: &mut Timer) -> Result<()> {
         );
         let name = format!("self-attention {c}@{side}");
         time(&name, &once(|| attention(&x, &x, &x, HEADS)));
+        // As a find step has it where memory allows.
+        let (_, kept) = attention_keeping(&x, &x, &x, HEADS)?;
         let backward = || {
             let (output, map) = (Some(&x), None);
-            attention_backward(&x, &x, &x, HEADS, AttentionGrad { output, map })
+            let grad = AttentionGrad { output, map };
+            attention_backward(&x, &x, &x, HEADS, kept.as_ref(), grad)
         };
         time(&format!("{name} backward"), &once(backward));
     }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::dispatch::backend_of;
-use super::parameters::{AttentionGrad, AttentionInput};
+use super::parameters::{AttentionGrad, AttentionInput, AttentionKept};
 use super::tensor::{expect_shape, misfit};
 use crate::Result;
 
@@ -23,6 +23,19 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Res
     backend_of([q]).attention(input(q, k, v, heads)?)
 }
 
+/// [`attention`], and what its backward pass can use, where the backend has a use for it.
+///
+/// # Errors
+/// As [`attention`].
+pub(crate) fn attention_keeping(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+) -> Result<(Tensor, Option<AttentionKept>)> {
+    backend_of([q]).attention_keeping(input(q, k, v, heads)?)
+}
+
 /// What [`attention`] looks at: the probabilities softmax(Q·Kᵀ/√d), averaged over the heads, `[b, n, t]`.
 ///
 /// # Errors
@@ -32,10 +45,12 @@ pub(crate) fn attention_map(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tens
     backend_of([q]).attention_map(q, k, heads)
 }
 
-/// ∂L/∂q, ∂L/∂k and ∂L/∂v of [`attention`], from its inputs; the probabilities P are computed again.
+/// ∂L/∂q, ∂L/∂k and ∂L/∂v of [`attention`], from its inputs, and what was kept of them; the probabilities P are
+/// computed again.
 ///
 /// With O = P·V, P = softmax(S), S = Q·Kᵀ/√d and M = mean of P over the heads:
 /// ∂V = Pᵀ·∂O, ∂P = ∂O·Vᵀ + ∂M/heads, ∂S = P∘(∂P − rowsum(∂P∘P)), ∂Q = ∂S·K/√d, ∂K = ∂Sᵀ·Q/√d.
+/// Without ∂M, rowsum(∂P∘P) = rowsum(∂O∘O).
 ///
 /// # Shapes
 /// As in [`attention`].
@@ -47,6 +62,7 @@ pub(crate) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     heads: usize,
+    kept: Option<&AttentionKept>,
     grad: AttentionGrad,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let input = input(q, k, v, heads)?;
@@ -57,7 +73,7 @@ pub(crate) fn attention_backward(
         let (b, n, _) = q.dims3()?;
         expect_shape("a gradient of the map", map, &[b, n, k.dim(1)?])?;
     }
-    backend_of([q]).attention_backward(input, grad)
+    backend_of([q]).attention_backward(input, kept, grad)
 }
 
 /// The inputs of an attention, if they fit together.
@@ -139,7 +155,7 @@ mod tests {
                 output.map_or(0.0, |g| dot(&o, g)) + map.map_or(0.0, |m| dot(&p, m))
             };
             let grad = AttentionGrad { output, map };
-            let (dq, dk, dv) = attention_backward(&q, &k, &v, 4, grad).unwrap();
+            let (dq, dk, dv) = attention_backward(&q, &k, &v, 4, None, grad).unwrap();
             let (step, along) = (1e-2, |like: &Tensor, seed| random(like.dims(), seed));
             let (rq, rk, rv) = (along(&q, 6), along(&k, 7), along(&v, 8));
             let at = |e: f64| {
@@ -177,8 +193,20 @@ mod tests {
                 output: Some(&grad),
                 map: None,
             };
-            let run = || attention_backward(&q, &k, &v, heads, grad).unwrap();
+            let run = || attention_backward(&q, &k, &v, heads, None, grad).unwrap();
             let (got, want) = (run(), by_candle(run));
+            // What is kept is the same to the last bit, and what comes of it.
+            let (y, kept) = attention_keeping(&q, &k, &v, heads).unwrap();
+            assert_eq!(worst(&y, &attention(&q, &k, &v, heads).unwrap()), 0.0);
+            let of_kept = attention_backward(&q, &k, &v, heads, kept.as_ref(), grad).unwrap();
+            assert!(kept.is_some());
+            for (a, b) in [
+                (&got.0, of_kept.0),
+                (&got.1, of_kept.1),
+                (&got.2, of_kept.2),
+            ] {
+                assert_eq!(worst(a, &b), 0.0);
+            }
             for (got, want) in [(got.0, want.0), (got.1, want.1), (got.2, want.2)] {
                 let error = worst(&got, &want);
                 assert!(error < 2e-4, "{b} {n} {t} {heads} {d}: {error}");
@@ -216,7 +244,7 @@ mod tests {
                 output: Some(&q),
                 map: None,
             };
-            let gradients = attention_backward(&q, &k, &v, heads, grad);
+            let gradients = attention_backward(&q, &k, &v, heads, None, grad);
             assert!(gradients.is_err(), "{name}, backward");
             if !name.starts_with("values") {
                 assert!(attention_map(&q, &k, heads).is_err(), "{name}, map");
@@ -225,7 +253,7 @@ mod tests {
         let (x, other) = (like([2, 3, 4]), like([2, 3, 6]));
         for (output, map) in [(Some(&other), None), (None, Some(&x)), (Some(&x), Some(&x))] {
             let grad = AttentionGrad { output, map };
-            assert!(attention_backward(&x, &x, &x, 2, grad).is_err());
+            assert!(attention_backward(&x, &x, &x, 2, None, grad).is_err());
         }
     }
 }

@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use super::candle;
 use super::layout::Plane;
 use super::parameters::{
-    Addends, AttentionGrad, AttentionInput, Filter, GegluCall, GroupNormParameters, InputGrads,
-    LayerNormParameters, LinearCall,
+    Addends, AttentionGrad, AttentionInput, AttentionKept, Filter, GegluCall, GroupNormParameters,
+    InputGrads, LayerNormParameters, LinearCall,
 };
 use crate::Result;
 
@@ -105,13 +105,23 @@ pub(super) trait Backend: Sync {
         candle::attention::forward(input)
     }
 
+    /// [`Backend::attention`], and what [`Backend::attention_backward`] can use.
+    fn attention_keeping(&self, input: AttentionInput) -> Result<(Tensor, Option<AttentionKept>)> {
+        Ok((self.attention(input)?, None))
+    }
+
     /// The probabilities of an attention, averaged over its heads.
     fn attention_map(&self, q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
         candle::attention::map(q, k, heads)
     }
 
     /// The gradients of [`Backend::attention`], of [`Backend::attention_map`], or of both.
-    fn attention_backward(&self, input: AttentionInput, grad: AttentionGrad) -> Result<InputGrads> {
+    fn attention_backward(
+        &self,
+        input: AttentionInput,
+        _kept: Option<&AttentionKept>,
+        grad: AttentionGrad,
+    ) -> Result<InputGrads> {
         candle::attention::backward(input, grad)
     }
 }

@@ -60,12 +60,12 @@ mod tests;
 mod weight;
 
 pub(crate) use activation::{gelu, quick_gelu, silu};
-pub(crate) use attention::{attention, attention_backward, attention_map};
+pub(crate) use attention::{attention, attention_backward, attention_keeping, attention_map};
 pub(crate) use conv::Conv2d;
 pub(crate) use cpu::bf16::available as has_bf16;
 pub(crate) use dispatch::{ProductsIn, by_candle};
 pub(crate) use group_norm::GroupNorm;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
-pub(crate) use parameters::{Activation, Addends, AttentionGrad};
+pub(crate) use parameters::{Activation, Addends, AttentionGrad, AttentionKept};
 pub(crate) use weight::Weight;

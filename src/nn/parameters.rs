@@ -125,6 +125,16 @@ pub(super) struct LayerNormParameters {
     pub(super) epsilon: f64,
 }
 
+/// What an attention's forward pass leaves for its backward pass.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionKept {
+    /// `[b, n, heads·d]`
+    pub(super) output: Tensor,
+    /// The largest score of each query and head, and what makes probabilities of the powers relative to it, as the
+    /// backend lays them out.
+    pub(super) softmax: Tensor,
+}
+
 /// What an attention reads: `q: [b, n, heads·d]`, `k` and `v: [b, t, heads·d]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionInput<'a> {

@@ -7,7 +7,10 @@ use candle_core::{DType, Tensor};
 use super::super::conditioning::{Conditioning, KeysValues};
 use super::super::loader::Weights;
 use crate::index::{Site, SiteSelection};
-use crate::nn::{AttentionGrad, Linear, Weight, attention, attention_backward, attention_map};
+use crate::nn::{
+    AttentionGrad, AttentionKept, Linear, Weight, attention, attention_backward, attention_keeping,
+    attention_map,
+};
 use crate::{IndexError, Result, Size};
 
 /// Whose weights a backward pass is after.
@@ -184,22 +187,32 @@ impl Attention {
     }
 
     /// `x: [b, n, width]` attends to a context of t tokens, or to itself, and is added to `residual`; with `store`, its
-    /// map is kept there. What it projected `x` to is given back, for the backward pass.
+    /// map is kept there. With `keep`, what its products give is saved for the backward pass.
     pub(in crate::model) fn forward(
         &self,
         x: &Tensor,
         context: Option<&Conditioning>,
         residual: &Tensor,
         store: Option<&mut AttentionStore>,
-    ) -> Result<(Tensor, Projected)> {
+        keep: bool,
+    ) -> Result<(Tensor, Option<AttentionSaved>)> {
         let (q, k, v) = self.project_all(x, context)?;
         if let Some(store) = store {
             store.push(&attention_map(&q, &k, self.heads)?)?;
         }
-        let mixed = attention(&q, &k, &v, self.heads)?;
+        if !keep {
+            let mixed = attention(&q, &k, &v, self.heads)?;
+            return Ok((self.to_out.forward_onto(&mixed, residual)?, None));
+        }
+        let (mixed, softmax) = attention_keeping(&q, &k, &v, self.heads)?;
         let y = self.to_out.forward_onto(&mixed, residual)?;
         let of_pixels = context.is_none().then_some((k, v));
-        Ok((y, Projected { q, of_pixels }))
+        let saved = AttentionSaved {
+            q,
+            of_pixels,
+            softmax,
+        };
+        Ok((y, Some(saved)))
     }
 
     /// Q, K and V.
@@ -249,27 +262,28 @@ impl Attention {
         &self,
         x: &Tensor,
         context: Option<&Conditioning>,
-        kept: Option<&Projected>,
+        saved: Option<&AttentionSaved>,
         grad: AttentionGrad,
         sites: &mut SiteGradients,
     ) -> Result<Tensor> {
-        let (q, k, v) = match (kept, context) {
+        let (q, k, v) = match (saved, context) {
             (None, _) => self.project_all(x, context)?,
-            (Some(kept), Some(context)) => {
+            (Some(saved), Some(context)) => {
                 let (k, v) = self.keys_and_values_of(context, x.dtype())?;
-                (kept.q.clone(), k, v)
+                (saved.q.clone(), k, v)
             }
-            (Some(kept), None) => match &kept.of_pixels {
-                Some((k, v)) => (kept.q.clone(), k.clone(), v.clone()),
+            (Some(saved), None) => match &saved.of_pixels {
+                Some((k, v)) => (saved.q.clone(), k.clone(), v.clone()),
                 None => self.project_all(x, None)?,
             },
         };
+        let kept = saved.and_then(|saved| saved.softmax.as_ref());
         let mixed = grad.output.map(|g| self.to_out.backward(g)).transpose()?;
         let grad = AttentionGrad {
             output: mixed.as_ref(),
             map: grad.map,
         };
-        let (dq, dk, dv) = attention_backward(&q, &k, &v, self.heads, grad)?;
+        let (dq, dk, dv) = attention_backward(&q, &k, &v, self.heads, kept, grad)?;
         let (tokens, words) = context.map_or((x, &[][..]), |c| (c.embedding(), c.words()));
         sites.collect(&self.to_k, tokens, words, &dk)?;
         sites.collect(&self.to_v, tokens, words, &dv)?;
@@ -284,11 +298,13 @@ impl Attention {
     }
 }
 
-/// What an attention makes of its input on the way: queries, and where pixels attend to themselves keys and values.
+/// What the products of an attention give: queries, where pixels attend to themselves keys and values, and what comes
+/// of these.
 #[derive(Debug)]
-pub(in crate::model) struct Projected {
+pub(in crate::model) struct AttentionSaved {
     q: Tensor,
     of_pixels: Option<KeysValues>,
+    softmax: Option<AttentionKept>,
 }
 
 /// One cross-attention's look at the prompt: where each latent pixel's attention goes.

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::super::conditioning::Conditioning;
 use super::super::footprint::{LayerNeeds, bytes};
 use super::super::loader::Weights;
-use super::attention::{Attention, AttentionStore, Projected, Projection, SiteGradients};
+use super::attention::{Attention, AttentionSaved, AttentionStore, Projection, SiteGradients};
 use crate::nn::{Activation, AttentionGrad, GroupNorm, LayerNorm, Linear};
 use crate::{Result, Size};
 
@@ -50,15 +50,16 @@ struct BlockSaved {
 /// What the products of a [`Block`] give that its backward pass reads.
 #[derive(Debug)]
 struct Products {
-    self_attention: Projected,
-    cross_attention: Projected,
+    self_attention: AttentionSaved,
+    cross_attention: AttentionSaved,
     /// What the gate puts out before its GEGLU, `[b, n, 8·width]`.
     gate: Tensor,
 }
 
 impl Products {
-    /// How many times as wide as the block they are: Q, K and V, Q, and the gate's two halves.
-    const WIDTHS: u64 = 3 + 1 + 8;
+    /// How many times as wide as the block they are: Q, K, V and output, Q and output, the gate's two halves; and less
+    /// than one for two numbers of each head's softmax.
+    const WIDTHS: u64 = 4 + 2 + 8 + 1;
 }
 
 impl Block {
@@ -103,26 +104,28 @@ impl Block {
     ) -> Result<(Tensor, BlockSaved)> {
         let (after_self, self_attention) =
             self.self_attention
-                .forward(&self.norm1.forward(x)?, None, x, None)?;
+                .forward(&self.norm1.forward(x)?, None, x, None, keep)?;
         let (after_cross, cross_attention) = self.cross_attention.forward(
             &self.norm2.forward(&after_self)?,
             Some(context),
             &after_self,
             store,
+            keep,
         )?;
         let normed = self.norm3.forward(&after_cross)?;
-        let (gated, products); // [b, n, 4·width]
-        if keep {
-            let gate;
-            (gated, gate) = self.gate.forward_geglu_keeping(&normed)?;
-            products = Some(Products {
-                self_attention,
-                cross_attention,
-                gate,
-            });
-        } else {
-            (gated, products) = (self.gate.forward_geglu(&normed)?, None);
-        }
+        // [b, n, 4·width]
+        let (gated, products) = match self_attention.zip(cross_attention) {
+            None => (self.gate.forward_geglu(&normed)?, None),
+            Some((self_attention, cross_attention)) => {
+                let (gated, gate) = self.gate.forward_geglu_keeping(&normed)?;
+                let products = Products {
+                    self_attention,
+                    cross_attention,
+                    gate,
+                };
+                (gated, Some(products))
+            }
+        };
         let y = self.out.forward_onto(&gated, &after_cross)?;
         Ok((
             y,

@@ -22,8 +22,8 @@ use super::backend::Backend;
 use super::candle;
 use super::layout::Plane;
 use super::parameters::{
-    Addends, AttentionGrad, AttentionInput, Filter, GegluCall, GroupNormParameters, InputGrads,
-    LayerNormParameters, LinearCall,
+    Addends, AttentionGrad, AttentionInput, AttentionKept, Filter, GegluCall, GroupNormParameters,
+    InputGrads, LayerNormParameters, LinearCall,
 };
 use crate::Result;
 
@@ -107,9 +107,18 @@ impl Backend for Cpu {
         attention::forward(input)
     }
 
-    fn attention_backward(&self, input: AttentionInput, grad: AttentionGrad) -> Result<InputGrads> {
+    fn attention_keeping(&self, input: AttentionInput) -> Result<(Tensor, Option<AttentionKept>)> {
+        attention::forward_keeping(input)
+    }
+
+    fn attention_backward(
+        &self,
+        input: AttentionInput,
+        kept: Option<&AttentionKept>,
+        grad: AttentionGrad,
+    ) -> Result<InputGrads> {
         match (grad.output, grad.map) {
-            (Some(output), None) => attention::backward(input, output),
+            (Some(output), None) => attention::backward(input, kept, output),
             // Of maps, which only attend-and-excite asks for.
             _ => candle::attention::backward(input, grad),
         }

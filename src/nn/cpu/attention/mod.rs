@@ -14,7 +14,7 @@ use super::scratch;
 use super::tile::{Tile, by_sample, tiles};
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
-use crate::nn::parameters::AttentionInput;
+use crate::nn::parameters::{AttentionInput, AttentionKept};
 use crate::nn::tensor::numbers_of;
 
 pub(super) use self::backward::backward;
@@ -86,31 +86,53 @@ fn scale(d: usize) -> f32 {
 
 /// The forward pass: a running softmax over blocks of keys (Milakov and Gimelshein 2018, Dao et al. 2022).
 pub(super) fn forward(input: AttentionInput) -> Result<Tensor> {
+    Ok(forward_keeping(input)?.0)
+}
+
+/// The same, and what the backward pass reads of it: nothing where products are taken in bf16, as gradients are not.
+pub(super) fn forward_keeping(input: AttentionInput) -> Result<(Tensor, Option<AttentionKept>)> {
+    if !in_bf16() {
+        let kept = forward_in_f32(input)?;
+        return Ok((kept.output.clone(), Some(kept)));
+    }
+    let shape = AttentionSizes::of(input)?;
+    let AttentionInput { q, k, v, .. } = input;
+    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
+    let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
+    let mut out = vec![0f32; qs.len()];
+    bf16::forward(shape, &qs, [&ks, &vs], &mut out);
+    Ok((Tensor::from_vec(out, q.shape(), q.device())?, None))
+}
+
+fn forward_in_f32(input: AttentionInput) -> Result<AttentionKept> {
     let shape = AttentionSizes::of(input)?;
     let AttentionInput { q, k, v, .. } = input;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
     let mut out = vec![0f32; qs.len()];
     let (qs, ks, vs) = (&*qs, &*ks, &*vs);
-    if in_bf16() {
-        bf16::forward(shape, qs, [ks, vs], &mut out);
-        return Ok(Tensor::from_vec(out, q.shape(), q.device())?);
-    }
-    shape
-        .tiles(&mut out, QUERIES)
+    let tiles = shape.tiles(&mut out, QUERIES);
+    let count = tiles.len();
+    let softmax: Vec<[Queries; 2]> = tiles
         .into_par_iter()
-        .for_each(|(sample, mut tile)| {
+        .map(|(sample, mut tile)| {
             let of_keys = (0, tile.from.1);
             let q = shape.head(qs, shape.n, sample, tile.from);
             let k = shape.head(ks, shape.t, sample, of_keys);
             let v = shape.head(vs, shape.t, sample, of_keys);
-            attend(shape, &mut tile, q, k, v);
-        });
-    Ok(Tensor::from_vec(out, q.shape(), q.device())?)
+            attend(shape, &mut tile, q, k, v)
+        })
+        .collect();
+    let softmax = softmax.into_flattened().into_flattened();
+    Ok(AttentionKept {
+        output: Tensor::from_vec(out, q.shape(), q.device())?,
+        softmax: Tensor::from_vec(softmax, (count, 2, QUERIES), q.device())?,
+    })
 }
 
-/// One tile of the output. `q`, `k` and `v` begin with the tile's rows and the head's keys.
-fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]) {
+/// One tile of the output, and of each query the largest score and what makes probabilities of the powers relative to
+/// it. `q`, `k` and `v` begin with the tile's rows and the head's keys.
+fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]) -> [Queries; 2] {
     let (d, queries) = (shape.d, out.rows);
     let q = shape.rows(q, 0).transposed();
     Panels::with(q, d, queries, |q| {
@@ -127,9 +149,11 @@ fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]
                 let c = ViewMut::rows(sums, QUERIES);
                 product_of_panels(d, 1.0, v, p, c, Accumulate::add_if(from > 0));
             }
-            write_turned(sums, &softmax.shares(), out);
-        });
-    });
+            let shares = softmax.shares();
+            write_turned(sums, &shares, out);
+            [softmax.largest, shares]
+        })
+    })
 }
 
 /// The softmax over keys of each query, of scores that come in blocks: a running one (Milakov and Gimelshein 2018, Dao
