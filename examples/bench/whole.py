@@ -4,10 +4,10 @@
     cargo build --release
     python whole.py sd15 --cones ../../target/release/cones [--batch 8] [--dtype bf16]
 
-`find` measures one step itself (`--dry-run`); `generate` and `merge --tune` are run for one step and for three, each
-in a process of its own, so that what is done once and what every step takes are told apart. Prints a Markdown table:
-the whole job with its defaults, in hours where it is hours, the memory that was planned and the peak of the process.
-Two subjects of examples/pocket/subjects stand for photos: the time is that of any.
+`find` measures one step itself (`--dry-run`); `generate` and `merge --tune` are run for a few steps, of which they tell
+the time, and the rest of the job is added in such steps. Prints a Markdown table: the whole job with its defaults, in
+hours where it is hours, the memory that was planned and the peak of the process. Two subjects of
+examples/pocket/subjects stand for photos: the time is that of any.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 
 SUBJECTS = Path(__file__).resolve().parent.parent / "pocket/subjects"
 PHOTOS = {"dog": SUBJECTS / "blue-guide-dog", "bear": SUBJECTS / "purple-panda"}
-FEW, MORE = 1, 3
+FEW = 3  # steps
 SAMPLING_STEPS, TUNING_STEPS = 25, 50
 
 
@@ -31,7 +31,7 @@ class Runner:
 
     def __call__(self, *arguments):
         """The report, the seconds and the peak memory of one command."""
-        command = [self.cones, *map(str, arguments), *self.shared, "--json"]
+        command = [self.cones, *map(str, arguments), *self.shared, "--json", "--quiet"]
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, text=True)
         output = process.stdout.read()
@@ -41,12 +41,11 @@ class Runner:
             raise SystemExit(f"{command}: exit status {process.returncode}")
         return json.loads(output), time.monotonic() - start, usage.ru_maxrss * 1024
 
-    def whole(self, steps, *arguments):
-        """Seconds a step, of all, and the peak memory: from a run of few steps and one of more."""
-        command = lambda count: self(*(count if a is None else a for a in arguments))
-        (_, few, _), (_, more, peak) = command(FEW), command(MORE)
-        step = (more - few) / (MORE - FEW)
-        return step, more + (steps - MORE) * step, peak
+    def whole(self, steps, step_of, *arguments):
+        """Seconds a step, of all, and the peak memory, from a run of few steps; `step_of` a report is a step's time."""
+        report, seconds, peak = self(*arguments, FEW)
+        step = step_of(report)
+        return step, seconds + (steps - FEW) * step, peak
 
 
 def told(seconds):
@@ -76,14 +75,16 @@ def main():
         prompt = "a photo of a dog"
         needs, _, _ = run("generate", "--dry-run", prompt)
         row(f"generate, {SAMPLING_STEPS} steps", needs["memory_bytes"],
-            *run.whole(SAMPLING_STEPS, "generate", "--steps", None, "-o", "out.png", prompt))
+            *run.whole(SAMPLING_STEPS, lambda report: report["seconds_per_step"], "generate", prompt, "-o", "out.png",
+                       "--steps"))
         for noun, token in (("dog", "sks"), ("bear", "zwx")):
             run("find", "--subject", noun, "--token", token, "--steps", 1, "--batch", 1, "-o", f"{noun}.idx",
                 PHOTOS[noun])
         tune = ["merge", "dog.idx", "bear.idx", "--batch", options.batch, "--force", "-o", "pair.idx",
                 *(f"--images={noun}={folder}" for noun, folder in PHOTOS.items()), "--tune"]
         needs, _, _ = run(*tune, TUNING_STEPS, "--dry-run")
-        step, whole, peak = run.whole(TUNING_STEPS, *tune, None)
+        mean = lambda report: sum(step["seconds"] for step in report["steps"]) / len(report["steps"])
+        step, whole, peak = run.whole(TUNING_STEPS, mean, *tune)
         scale = 8 / options.batch
         row(f"merge --tune {TUNING_STEPS}, two subjects", needs["memory_bytes"], step * scale, whole * scale, peak)
 

@@ -23,7 +23,12 @@ fn resident(file: &Path) -> u64 {
                     .unwrap()
                     .parse::<u64>()
                     .unwrap();
-        } else if line.contains('/') {
+        } else if line
+            .split(' ')
+            .next()
+            .is_some_and(|word| word.contains('-'))
+        {
+            // A mapping begins: a range of addresses, and what is mapped, if that has a name.
             here = line.ends_with(file.to_str().unwrap());
         }
     }
