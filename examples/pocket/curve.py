@@ -11,7 +11,6 @@ the picture of what there is, `--table` prints its figures.
 import argparse
 import json
 import math
-import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +19,6 @@ import check
 import constants
 import judge
 import measure
-import world
 
 DENSITIES = [1, 2, 3, 5, 10, 20, 50]
 WHAT = ["right", "sharp", "scene", "class plain"]
@@ -42,12 +40,7 @@ class Curve:
         self.path.write_text(json.dumps(self.table, indent=1))
 
     def judged(self, name, index):
-        subject, token = measure.SUBJECTS[name], measure.TOKENS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            draw = lambda words: judge.draw(
-                self.cones, [f"a photo of a {words} {s}" for s in world.SCENES], str(index), folder)
-            row = judge.measure(self.judges, subject, draw(f"{token} {subject['class']}"), draw(subject["class"]))
-        return row | {"bytes": index.stat().st_size}
+        return measure.judged(self.cones, self.judges, name, index) | {"bytes": index.stat().st_size}
 
     def points(self, method, extra, name):
         """One find, and every density chosen from its scores."""

@@ -96,6 +96,15 @@ def run(cones, *arguments):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def judged(cones, judges, name, concept):
+    """judge.measure's row of a subject's own index, or of none (`plain`)."""
+    noun, token = SUBJECTS[name]["class"], TOKENS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        draw = lambda words: judge.draw(
+            cones, [f"a photo of a {words} {s}" for s in world.SCENES], str(concept), folder)
+        return judge.measure(judges, SUBJECTS[name], draw(f"{token} {noun}"), draw(noun))
+
+
 class Bench:
     def __init__(self, options):
         self.cones, self.control = options.cones, options.control
@@ -150,12 +159,7 @@ class Bench:
         self.save()
 
     def judge_single(self, name, concept):
-        noun, token = SUBJECTS[name]["class"], TOKENS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            prompts = [f"a photo of a {token} {noun} {s}" for s in world.SCENES]
-            own = judge.draw(self.cones, prompts, str(concept), folder)
-            kept = judge.draw(self.cones, [f"a photo of a {noun} {s}" for s in world.SCENES], str(concept), folder)
-        return judge.measure(self.judges, SUBJECTS[name], own, kept)
+        return judged(self.cones, self.judges, name, concept)
 
     def several(self, names, ways):
         key = " + ".join(names)

@@ -47,6 +47,7 @@ mod sums;
 mod trainer;
 mod tune;
 pub mod tuning;
+mod words;
 
 pub use class_images::{CLASS_COUNT, ClassCache, ClassImages, MissingImages};
 pub(crate) use data::encode;

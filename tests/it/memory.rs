@@ -35,7 +35,8 @@ fn layers_that_are_computed_twice_change_nothing() {
             let report = json(&String::from_utf8(output.stdout).unwrap());
             let needed = report["memory_bytes"].as_u64().unwrap();
             let recomputed = report["recomputed_layers"].as_u64().unwrap();
-            assert!(needed < budget && recomputed >= layers, "{report}");
+            assert!(needed < budget, "{report}");
+            assert!(recomputed > layers || layers == 0, "{report}");
             (budget, layers) = (needed, recomputed);
         }
         assert!(layers > 0);

@@ -221,18 +221,18 @@ impl Attention {
         x: &Tensor,
         context: Option<&Conditioning>,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        let (k, v) = match context {
-            Some(context) => self.keys_and_values_of(context, x.dtype())?,
-            None => self.keys_and_values(x, &[])?,
-        };
+        let (k, v) = self.keys_and_values_of(x, context)?;
         Ok((self.to_q.forward(x)?, k, v))
     }
 
-    /// K and V of a prompt, which may have them with it.
-    fn keys_and_values_of(&self, context: &Conditioning, dtype: DType) -> Result<KeysValues> {
+    /// K and V of the pixels themselves, or of a prompt, which may have them with it.
+    fn keys_and_values_of(&self, x: &Tensor, context: Option<&Conditioning>) -> Result<KeysValues> {
+        let Some(context) = context else {
+            return self.keys_and_values(x, &[]);
+        };
         match context.projected(&self.to_k.site) {
             Some(projected) => Ok(projected.clone()),
-            None => self.keys_and_values(&context.embedding_as(dtype)?, context.words()),
+            None => self.keys_and_values(&context.embedding_as(x.dtype())?, context.words()),
         }
     }
 
@@ -266,16 +266,15 @@ impl Attention {
         grad: AttentionGrad,
         sites: &mut SiteGradients,
     ) -> Result<Tensor> {
-        let (q, k, v) = match (saved, context) {
-            (None, _) => self.project_all(x, context)?,
-            (Some(saved), Some(context)) => {
-                let (k, v) = self.keys_and_values_of(context, x.dtype())?;
-                (saved.q.clone(), k, v)
+        let (q, k, v) = match saved {
+            None => self.project_all(x, context)?,
+            Some(AttentionSaved { q, of_pixels, .. }) => {
+                let (k, v) = match of_pixels {
+                    Some(both) => both.clone(),
+                    None => self.keys_and_values_of(x, context)?,
+                };
+                (q.clone(), k, v)
             }
-            (Some(saved), None) => match &saved.of_pixels {
-                Some((k, v)) => (saved.q.clone(), k.clone(), v.clone()),
-                None => self.project_all(x, None)?,
-            },
         };
         let kept = saved.and_then(|saved| saved.softmax.as_ref());
         let mixed = grad.output.map(|g| self.to_out.backward(g)).transpose()?;

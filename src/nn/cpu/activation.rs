@@ -60,26 +60,28 @@ pub(super) fn geglu_slopes(kept: &Tensor, grad: &Tensor) -> Result<Tensor> {
         .zip(halves.par_chunks(2 * c))
         .zip(grads.par_chunks(c))
         .for_each(|((out, halves), grads)| {
-            let (to_values, to_gates) = out.split_at_mut(c);
-            let (values, gates) = halves.split_at(c);
-            let out = to_values.iter_mut().zip(to_gates);
-            let halves = values.iter().zip(gates).zip(grads);
+            out.copy_from_slice(halves);
+            let (values, gates) = out.split_at_mut(c);
             vectorised(
                 #[inline(always)]
-                || {
-                    for ((to_value, to_gate), ((&value, &gate), &grad)) in out.zip(halves) {
-                        let slopes = gated_slopes(value, gate);
-                        (*to_value, *to_gate) = (grad * slopes.0, grad * slopes.1);
-                    }
-                },
+                || to_slopes(values, gates, grads),
             );
         });
     Ok(Tensor::from_vec(out, kept.shape(), kept.device())?)
 }
 
+/// Turns values and gates into ∂L/∂ them, from ∂L/∂ what [`gated`] makes of each pair.
+#[inline(always)]
+pub(super) fn to_slopes(values: &mut [f32], gates: &mut [f32], grads: &[f32]) {
+    for ((value, gate), &grad) in values.iter_mut().zip(gates).zip(grads) {
+        let (to_value, to_gate) = gated_slopes(*value, *gate);
+        (*value, *gate) = (grad * to_value, grad * to_gate);
+    }
+}
+
 /// The derivatives of [`gated`] by its value and by its gate.
 #[inline(always)]
-pub(super) fn gated_slopes(value: f32, gate: f32) -> (f32, f32) {
+fn gated_slopes(value: f32, gate: f32) -> (f32, f32) {
     let cdf = normal_cdf(gate);
     (gate * cdf, value * (cdf + gate * normal_pdf(gate)))
 }

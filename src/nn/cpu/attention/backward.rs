@@ -27,12 +27,13 @@ pub(in super::super) fn backward(
         v.contiguous()?,
         grad.contiguous()?,
     );
-    let again = match kept {
-        None => Some(forward_in_f32(input)?),
-        Some(_) => None,
-    };
-    let Some(AttentionKept { output, softmax }) = kept.or(again.as_ref()) else {
-        unreachable!("it was kept, or computed again");
+    let again;
+    let AttentionKept { output, softmax } = match kept {
+        Some(kept) => kept,
+        None => {
+            again = forward_in_f32(input)?;
+            &again
+        }
     };
     let (qs, ks, vs, gs) = (
         numbers_of(&q)?,

@@ -232,14 +232,15 @@ unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
 
 /// Asks for the cache line of a number that will be read, if there is one.
 #[inline(always)]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unsafe_code, reason = "an instruction that takes a pointer")]
 fn fetch(at: *const f32) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: nothing is read, and an address that cannot be is passed over.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = at;
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
 }
+
+/// Leaves it to the processor.
+#[inline(always)]
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn fetch(_: *const f32) {}

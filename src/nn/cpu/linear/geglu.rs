@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::super::activation::{gated, gated_slopes};
+use super::super::activation::{gated, to_slopes};
 use super::super::bf16::{Lines, Packed, Side, add_product, pack, packed_len};
 use super::super::gemm::{Accumulate, Panels, View, ViewMut, product_of_panels};
 use super::super::math::vectorised;
@@ -35,7 +35,8 @@ struct Halves<'a> {
 /// Some columns of the matrix, of either half, as products read them.
 enum Strip<'a> {
     Panels([Panels<'a>; 2]),
-    Packed([Packed<'a>; 2]),
+    /// With all tokens.
+    Packed(&'a [f32], [Packed<'a>; 2]),
 }
 
 /// Where a task of a GEGLU keeps its blocks.
@@ -72,10 +73,10 @@ impl Halves<'_> {
     /// Calls `f` with these columns of either half.
     fn with_strip(&self, columns: Range<usize>, f: impl FnOnce(&Strip)) {
         let k = self.input.width;
-        if let Some((_, matrix)) = self.packed {
+        if let Some((x, matrix)) = self.packed {
             let of_half = packed_len(self.inner, k);
             let half = |i: usize| Packed::new(&matrix[i * of_half..], k).from(columns.start);
-            return f(&Strip::Packed([half(0), half(1)]));
+            return f(&Strip::Packed(x, [half(0), half(1)]));
         }
         let half = |i: usize| columns.start + i * self.inner..columns.end + i * self.inner;
         let mut buffer = Vec::new();
@@ -105,20 +106,19 @@ impl Halves<'_> {
                 Some(bias) => (0..m).for_each(|_| out.extend(&bias[channels.clone()])),
                 None => out.resize(m * n, 0.0),
             }
-            match (strip, self.packed) {
-                (Strip::Panels(halves), _) => {
+            match strip {
+                Strip::Panels(halves) => {
                     let x = View::rows(&self.input.values[tokens.start * k..], k);
                     let out = ViewMut::rows(out, n);
                     product_of_panels(m, 1.0, x, halves[half], out, Accumulate::Add);
                 }
-                (Strip::Packed(halves), Some((x, _))) => {
+                Strip::Packed(x, halves) => {
                     let x = &x[sample * packed_len(self.input.vectors.tokens, k)..];
                     let x = Packed::new(x, k).from(tokens.start);
                     for mut tile in tiles(out, n.max(1), m.max(1), n.max(1)) {
                         add_product(x, halves[half], &mut tile);
                     }
                 }
-                (Strip::Packed(_), None) => unreachable!("`with_strip` made it of `packed`"),
             }
         }
     }
@@ -264,11 +264,7 @@ pub(in super::super) fn geglu_gradient(call: GegluCall, grad: &Tensor) -> Result
                         || {
                             for (i, (values, gates)) in rows.zip(halves) {
                                 let grad = &grads[(token + i) * inner + column..][..n];
-                                let halves = values.iter_mut().zip(gates.iter_mut());
-                                for ((value, gate), &grad) in halves.zip(grad) {
-                                    let (to_value, to_gate) = gated_slopes(*value, *gate);
-                                    (*value, *gate) = (grad * to_value, grad * to_gate);
-                                }
+                                to_slopes(values, gates, grad);
                                 tile.row(2 * i).copy_from_slice(values);
                                 tile.row(2 * i + 1).copy_from_slice(gates);
                             }
