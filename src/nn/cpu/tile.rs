@@ -98,14 +98,13 @@ impl Tile<'_> {
         }
     }
 
-    /// The same of some of its rows, with a right operand in panels, of the tile's first columns.
+    /// Some of its rows `= a·b`, or `+= a·b`, with `b` in panels, of the tile's first columns.
     ///
     /// # Panics
     /// If `a` reaches beyond its slice, or the product beyond the tile.
     pub(super) fn product_of_panels(
         &mut self,
         rows: Range<usize>,
-        scale: f32,
         a: View,
         b: Panels,
         accumulate: Accumulate,
@@ -115,7 +114,7 @@ impl Tile<'_> {
         // SAFETY: as in `row`; `a` and `b` are borrowed, so that they share no element with the tile.
         #[expect(unsafe_code, reason = "part of a borrowed slice")]
         unsafe {
-            product_of_panels_at(rows.len(), scale, a, b, at, self.stride, accumulate);
+            product_of_panels_at(rows.len(), a, b, at, self.stride, accumulate);
         }
     }
 }

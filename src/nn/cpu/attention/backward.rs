@@ -3,14 +3,19 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{AttentionSizes, KEYS, QUERIES, Queries, forward_in_f32, scale, write_turned};
+use super::{AttentionSizes, QUERIES, Queries, forward_in_f32, scale, write_turned};
 use crate::Result;
-use crate::nn::cpu::gemm::{Accumulate, Panels, View, ViewMut, product_of_panels};
+use crate::nn::cpu::gemm::{Accumulate, PANEL, Panels, View, ViewMut, product_of_panels};
 use crate::nn::cpu::math::{exp2, vectorised};
 use crate::nn::cpu::scratch;
 use crate::nn::cpu::tile::Tile;
 use crate::nn::parameters::{AttentionInput, AttentionKept, InputGrads};
 use crate::nn::tensor::numbers_of;
+
+/// Keys of which gradients are taken at a time: the columns of most of the products.
+const KEYS_AT_A_TIME: usize = PANEL;
+/// Queries that these see at a time.
+const QUERIES_AT_A_TIME: usize = 128;
 
 /// The gradients from ∂L/∂output, by the equations of [`attention_backward`](crate::nn::attention_backward); one task
 /// for each head of each sample. What was not kept of the forward pass is computed again.
@@ -48,26 +53,27 @@ pub(in super::super) fn backward(
         vec![0f32; ks.len()],
     );
     let (qs, ks, vs, gs, os) = (&*qs, &*ks, &*vs, &*gs, &*os);
-    let of_tiles = softmax.as_chunks::<QUERIES>().0.as_chunks::<2>().0;
-    let dq_tiles = in_heads(shape.tiles(&mut dq, QUERIES), of_tiles, shape);
-    let dk_tiles = shape.tiles(&mut dk, shape.t);
-    let dv_tiles = shape.tiles(&mut dv, shape.t);
-    dq_tiles
+    let softmax = softmax.as_chunks::<QUERIES>().0.as_chunks::<2>().0;
+    let dq_heads = shape.tiles(&mut dq, shape.n);
+    let dk_heads = in_heads(shape.tiles(&mut dk, KEYS_AT_A_TIME), shape);
+    let dv_heads = in_heads(shape.tiles(&mut dv, KEYS_AT_A_TIME), shape);
+    dq_heads
         .into_par_iter()
-        .zip(dk_tiles)
-        .zip(dv_tiles)
-        .for_each(|((dq, (sample, mut dk)), (_, mut dv))| {
-            let at = (0, dk.from.1);
+        .zip(dk_heads)
+        .zip(dv_heads)
+        .for_each(|(((sample, mut dq), dk), dv)| {
+            let at = (0, dq.from.1);
             let head = Head {
                 shape,
                 q: shape.head(qs, shape.n, sample, at),
                 k: shape.head(ks, shape.t, sample, at),
                 v: shape.head(vs, shape.t, sample, at),
                 grad: shape.head(gs, shape.n, sample, at),
-                output: shape.head(os, shape.n, sample, at),
             };
-            for (mut dq, softmax) in dq {
-                head.backward(softmax, &mut dq, &mut dk, &mut dv);
+            let output = shape.head(os, shape.n, sample, at);
+            let rows = head.rows(output, softmax, sample * shape.heads + at.1 / shape.d);
+            for (mut dk, mut dv) in dk.into_iter().zip(dv) {
+                head.backward(&rows, &mut dq, &mut dk, &mut dv);
             }
         });
     let like = |values, x: &Tensor| {
@@ -76,18 +82,11 @@ pub(in super::super) fn backward(
     Ok((like(dq, &q)?, like(dk, &k)?, like(dv, &v)?))
 }
 
-/// Tiles of a head, each with what its softmax came to.
-type OfHead<'a, 's> = Vec<(Tile<'a>, &'s [Queries; 2])>;
-
-/// Tiles in the order of rows and then heads, as one list for each head of each sample.
-fn in_heads<'a, 's>(
-    cut: Vec<(usize, Tile<'a>)>,
-    softmax: &'s [[Queries; 2]],
-    shape: AttentionSizes,
-) -> Vec<OfHead<'a, 's>> {
-    let mut heads: Vec<OfHead> = (0..shape.b * shape.heads).map(|_| Vec::new()).collect();
-    for ((sample, tile), softmax) in cut.into_iter().zip(softmax) {
-        heads[sample * shape.heads + tile.from.1 / shape.d].push((tile, softmax));
+/// The tiles of each head of each sample, of tiles in the order of rows and then heads.
+fn in_heads(cut: Vec<(usize, Tile)>, shape: AttentionSizes) -> Vec<Vec<Tile>> {
+    let mut heads: Vec<Vec<Tile>> = (0..shape.b * shape.heads).map(|_| Vec::new()).collect();
+    for (sample, tile) in cut {
+        heads[sample * shape.heads + tile.from.1 / shape.d].push(tile);
     }
     heads
 }
@@ -99,83 +98,97 @@ struct Head<'a> {
     k: &'a [f32],
     v: &'a [f32],
     grad: &'a [f32],
-    output: &'a [f32],
+}
+
+/// What the forward pass leaves of a query.
+struct Row {
+    /// The largest of its scores.
+    largest: f32,
+    /// What makes probabilities of the powers relative to that.
+    share: f32,
+    /// Σ ∂L/∂O·O.
+    along: f32,
 }
 
 impl Head<'_> {
-    /// Of some queries: their own gradient, and what they add to those of keys and values. Blocks of scores stay in a
-    /// core's nearest caches.
-    fn backward(
-        &self,
-        [largest, shares]: &[Queries; 2],
-        dq: &mut Tile,
-        dk: &mut Tile,
-        dv: &mut Tile,
-    ) {
-        let (d, from, queries) = (self.shape.d, dq.from.0, dq.rows);
-        let q = self.shape.rows(self.q, from);
-        let grad = self.shape.rows(self.grad, from);
-        let along = self.along(from, queries);
+    /// Of every query of the head, which is the so manieth of all samples'; `output` begins with its first.
+    fn rows(&self, output: &[f32], softmax: &[[Queries; 2]], head: usize) -> Vec<Row> {
+        let AttentionSizes { n, d, heads, .. } = self.shape;
+        let tiles = n.div_ceil(QUERIES);
+        let (sample, head) = (head / heads, head % heads);
+        let row = |i: usize| {
+            let tile = (sample * tiles + i / QUERIES) * heads + head;
+            let [largest, shares] = &softmax[tile];
+            let values = i * self.shape.width()..i * self.shape.width() + d;
+            let terms = self.grad[values.clone()].iter().zip(&output[values]);
+            Row {
+                largest: largest[i % QUERIES],
+                share: shares[i % QUERIES],
+                along: terms.map(|(g, o)| g * o).sum(),
+            }
+        };
+        (0..n).map(row).collect()
+    }
+
+    /// Of some keys and their values: their gradients, and what they add to those of the queries. Probabilities are a
+    /// row for each query, the right operand of what is summed over queries as they are.
+    fn backward(&self, rows: &[Row], dq: &mut Tile, dk: &mut Tile, dv: &mut Tile) {
+        let (d, from, keys) = (self.shape.d, dk.from.0, dk.rows);
+        let k = self.shape.rows(self.k, from);
+        let v = self.shape.rows(self.v, from);
         let norm = 1.0 / (d as f32).sqrt();
-        let mut multiply = |q_turned: Panels, q: Panels, grad_turned: Panels, grad: Panels| {
-            scratch::with((2 * KEYS + d) * QUERIES, |buffer| {
-                let (p, buffer) = buffer.split_at_mut(KEYS * QUERIES);
-                let (dp, sums) = buffer.split_at_mut(KEYS * QUERIES);
-                for (from, keys) in self.shape.blocks() {
-                    let (p, dp) = (&mut p[..keys * QUERIES], &mut dp[..keys * QUERIES]);
-                    let (k, v) = (self.shape.rows(self.k, from), self.shape.rows(self.v, from));
-                    let of_block = from..from + keys;
-                    let c = ViewMut::rows(p, QUERIES);
-                    product_of_panels(keys, scale(d), k, q_turned, c, Accumulate::Replace);
-                    let c = ViewMut::rows(dp, QUERIES);
-                    product_of_panels(keys, 1.0, v, grad_turned, c, Accumulate::Replace);
+        let dq_sums = Accumulate::add_if(from > 0);
+        let mut multiply = |k_turned: Panels, k: Panels, v_turned: Panels| {
+            scratch::with(2 * (QUERIES_AT_A_TIME + d) * PANEL, |buffer| {
+                let (p, buffer) = buffer.split_at_mut(QUERIES_AT_A_TIME * PANEL);
+                let (dp, sums) = buffer.split_at_mut(QUERIES_AT_A_TIME * PANEL);
+                let (k_sums, v_sums) = sums.split_at_mut(d * PANEL);
+                for (i, rows) in rows.chunks(QUERIES_AT_A_TIME).enumerate() {
+                    let (from, n) = (i * QUERIES_AT_A_TIME, rows.len());
+                    let (p, dp) = (&mut p[..n * PANEL], &mut dp[..n * PANEL]);
+                    let (q, grad) = (
+                        self.shape.rows(self.q, from),
+                        self.shape.rows(self.grad, from),
+                    );
+                    let c = ViewMut::rows(p, PANEL);
+                    product_of_panels(n, q, k_turned, c, Accumulate::Replace);
+                    let c = ViewMut::rows(dp, PANEL);
+                    product_of_panels(n, grad, v_turned, c, Accumulate::Replace);
                     vectorised(
                         #[inline(always)]
-                        || to_slopes(p, dp, [largest, shares, &along]),
+                        || to_slopes(p, dp, rows),
                     );
-                    let rows = View::rows(p, QUERIES);
-                    dv.product_of_panels(of_block.clone(), 1.0, rows, grad, Accumulate::Add);
-                    let rows = View::rows(dp, QUERIES);
-                    dk.product_of_panels(of_block, norm, rows, q, Accumulate::Add);
-                    let ds = Panels::new(dp, keys, queries, QUERIES);
-                    let (k, c) = (k.transposed(), ViewMut::rows(sums, QUERIES));
-                    product_of_panels(d, norm, k, ds, c, Accumulate::add_if(from > 0));
+                    let sums = Accumulate::add_if(from > 0);
+                    let panels = Panels::new(p, n, keys, PANEL);
+                    let c = ViewMut::rows(v_sums, PANEL);
+                    product_of_panels(d, grad.transposed(), panels, c, sums);
+                    let panels = Panels::new(dp, n, keys, PANEL);
+                    let c = ViewMut::rows(k_sums, PANEL);
+                    product_of_panels(d, q.transposed(), panels, c, sums);
+                    dq.product_of_panels(from..from + n, View::rows(dp, PANEL), k, dq_sums);
                 }
-                write_turned(sums, &[1.0; QUERIES], dq);
+                write_turned(k_sums, &[norm; PANEL], dk);
+                write_turned(v_sums, &[1.0; PANEL], dv);
             });
         };
-        Panels::with(q.transposed(), d, queries, |q_turned| {
-            Panels::with(q, queries, d, |q| {
-                Panels::with(grad.transposed(), d, queries, |grad_turned| {
-                    Panels::with(grad, queries, d, |grad| {
-                        multiply(q_turned, q, grad_turned, grad);
-                    });
+        Panels::with(scale(d), k.transposed(), d, keys, |k_turned| {
+            Panels::with(norm, k, keys, d, |k| {
+                Panels::with(1.0, v.transposed(), d, keys, |v_turned| {
+                    multiply(k_turned, k, v_turned);
                 });
             });
         });
-    }
-
-    /// Σ ∂L/∂O·O of each of some queries.
-    fn along(&self, from: usize, queries: usize) -> Queries {
-        let (d, width) = (self.shape.d, self.shape.width());
-        let mut along = [0f32; QUERIES];
-        for (i, along) in along.iter_mut().enumerate().take(queries) {
-            let row = (from + i) * width..(from + i) * width + d;
-            let terms = self.grad[row.clone()].iter().zip(&self.output[row]);
-            *along = terms.map(|(g, o)| g * o).sum();
-        }
-        along
     }
 }
 
 /// Turns scores into probabilities P, and ∂L/∂P into that of the scores: P·(∂L/∂P − Σ P·∂L/∂P).
 #[inline(always)]
-fn to_slopes(p: &mut [f32], dp: &mut [f32], [largest, shares, along]: [&Queries; 3]) {
-    let rows = p.as_chunks_mut::<QUERIES>().0.iter_mut();
-    for (p, dp) in rows.zip(dp.as_chunks_mut::<QUERIES>().0) {
-        for i in 0..QUERIES {
-            p[i] = exp2(p[i] - largest[i]) * shares[i];
-            dp[i] = p[i] * (dp[i] - along[i]);
+fn to_slopes(p: &mut [f32], dp: &mut [f32], rows: &[Row]) {
+    let (p, dp) = (p.as_chunks_mut::<PANEL>().0, dp.as_chunks_mut::<PANEL>().0);
+    for ((p, dp), row) in p.iter_mut().zip(dp).zip(rows) {
+        for (p, dp) in p.iter_mut().zip(dp) {
+            *p = exp2(*p - row.largest) * row.share;
+            *dp = *p * (*dp - row.along);
         }
     }
 }

@@ -135,19 +135,19 @@ fn forward_in_f32(input: AttentionInput) -> Result<AttentionKept> {
 fn attend(shape: AttentionSizes, out: &mut Tile, q: &[f32], k: &[f32], v: &[f32]) -> [Queries; 2] {
     let (d, queries) = (shape.d, out.rows);
     let q = shape.rows(q, 0).transposed();
-    Panels::with(q, d, queries, |q| {
+    Panels::with(scale(d), q, d, queries, |q| {
         scratch::with((KEYS + d) * QUERIES, |buffer| {
             let (scores, sums) = buffer.split_at_mut(KEYS * QUERIES);
             let mut softmax = Softmax::new();
             for (from, keys) in shape.blocks() {
                 let scores = &mut scores[..keys * QUERIES];
                 let (k, c) = (shape.rows(k, from), ViewMut::rows(scores, QUERIES));
-                product_of_panels(keys, scale(d), k, q, c, Accumulate::Replace);
+                product_of_panels(keys, k, q, c, Accumulate::Replace);
                 softmax.add_to(scores, (from > 0).then_some(&mut *sums));
                 let v = shape.rows(v, from).transposed();
                 let p = Panels::new(scores, keys, queries, QUERIES);
                 let c = ViewMut::rows(sums, QUERIES);
-                product_of_panels(d, 1.0, v, p, c, Accumulate::add_if(from > 0));
+                product_of_panels(d, v, p, c, Accumulate::add_if(from > 0));
             }
             let shares = softmax.shares();
             write_turned(sums, &shares, out);

@@ -49,11 +49,12 @@ impl<'a> Panels<'a> {
         self.columns
     }
 
-    /// Calls `f` with `b: [terms, columns]` laid out so.
+    /// Calls `f` with `by·b`, `b: [terms, columns]`, laid out so.
     ///
     /// # Panics
     /// If the matrix reaches beyond its slice.
     pub(in super::super) fn with<R>(
+        by: f32,
         b: View,
         terms: usize,
         columns: usize,
@@ -61,19 +62,21 @@ impl<'a> Panels<'a> {
     ) -> R {
         scratch::with(columns.next_multiple_of(PANEL) * terms, |values| {
             b.lay(terms, columns, values);
+            if by != 1.0 {
+                values.iter_mut().for_each(|v| *v *= by);
+            }
             f(Panels::new(values, terms, columns, PANEL))
         })
     }
 }
 
-/// `c = scale·a·b`, or `c += scale·a·b`, for `a: [m, b.terms]` and `c: [m, b.columns]`, on the calling thread. How a
+/// `c = a·b`, or `c += a·b`, for `a: [m, b.terms]` and `c: [m, b.columns]`, on the calling thread. How a
 /// sum is rounded depends on its length alone: an element is the same in a product of any other size.
 ///
 /// # Panics
 /// If a matrix reaches beyond its slice, or the rows of `c` are not apart, each of contiguous values.
 pub(in super::super) fn product_of_panels(
     m: usize,
-    scale: f32,
     a: View,
     b: Panels,
     c: ViewMut,
@@ -86,7 +89,7 @@ pub(in super::super) fn product_of_panels(
     // from the others.
     #[expect(unsafe_code, reason = "the product takes pointers")]
     unsafe {
-        product_of_panels_at(m, scale, a, b, at, stride, accumulate);
+        product_of_panels_at(m, a, b, at, stride, accumulate);
     }
 }
 
@@ -101,7 +104,6 @@ pub(in super::super) fn product_of_panels(
 #[expect(unsafe_code, reason = "the output is given by a pointer")]
 pub(in super::super) unsafe fn product_of_panels_at(
     m: usize,
-    scale: f32,
     a: View,
     b: Panels,
     c: *mut f32,
@@ -113,7 +115,6 @@ pub(in super::super) unsafe fn product_of_panels_at(
     unsafe {
         let product = Product {
             m,
-            scale,
             a,
             b,
             c,
@@ -244,7 +245,7 @@ mod tests {
             let values: Vec<f32> = (0..terms * columns).map(|i| i as f32).collect();
             for strides in [Strides::rows(columns), Strides::rows(terms).transposed()] {
                 let b = View::new(&values, strides);
-                Panels::with(b, terms, columns, |panels| {
+                Panels::with(1.0, b, terms, columns, |panels| {
                     for (l, j) in (0..terms).flat_map(|l| (0..columns).map(move |j| (l, j))) {
                         let at = (j / PANEL * terms + l) * PANEL + j % PANEL;
                         assert_eq!(panels.values[at], b.at(l, j), "{terms} {columns}");

@@ -165,13 +165,12 @@ fn products_of_panels_are_the_definition() {
             .flat_map(|accumulate| instructions.iter().map(move |arch| (accumulate, arch)))
         {
             let mut out = before.clone();
-            Panels::with(b, k, n, |b| {
+            Panels::with(0.5, b, k, n, |b| {
                 // SAFETY: `out` has `m` rows of `width` values.
                 #[expect(unsafe_code, reason = "the product takes pointers")]
                 unsafe {
                     let product = kernel::Product {
                         m,
-                        scale: 0.5,
                         a,
                         b,
                         c: out.as_mut_ptr(),
@@ -204,7 +203,7 @@ fn products_of_panels_are_the_definition() {
 #[test]
 fn an_element_is_the_same_in_a_product_of_any_size() {
     let (m, k, n) = if cfg!(miri) {
-        (9, 150, 20)
+        (9, 530, 20)
     } else {
         (19, 700, 77)
     };
@@ -214,8 +213,8 @@ fn an_element_is_the_same_in_a_product_of_any_size() {
         let mut out = vec![0f32; m * n];
         let (a, b) = (View::rows(&a, k), View::rows(&b, stride));
         let c = ViewMut::rows(&mut out, n);
-        Panels::with(b, k, n, |b| {
-            product_of_panels(m, 1.0, a, b, c, Accumulate::Replace)
+        Panels::with(1.0, b, k, n, |b| {
+            product_of_panels(m, a, b, c, Accumulate::Replace)
         });
         out
     };

@@ -110,7 +110,7 @@ impl Halves<'_> {
                 Strip::Panels(halves) => {
                     let x = View::rows(&self.input.values[tokens.start * k..], k);
                     let out = ViewMut::rows(out, n);
-                    product_of_panels(m, 1.0, x, halves[half], out, Accumulate::Add);
+                    product_of_panels(m, x, halves[half], out, Accumulate::Add);
                 }
                 Strip::Packed(x, halves) => {
                     let x = &x[sample * packed_len(self.input.vectors.tokens, k)..];

@@ -137,7 +137,7 @@ impl Output<'_> {
                     for rows in blocks(tile.rows, TOKENS) {
                         self.lay_in(0, rows.clone(), &mut tile);
                         let x = View::rows(&x[(first + rows.start) * k..], k);
-                        tile.product_of_panels(rows, 1.0, x, panels, Accumulate::Add);
+                        tile.product_of_panels(rows, x, panels, Accumulate::Add);
                     }
                 });
             });

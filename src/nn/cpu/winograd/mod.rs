@@ -144,7 +144,7 @@ impl Band {
                                 let v = &v[at * from * width..][..from * width];
                                 let v = Panels::new(v, from, width, width);
                                 let m = ViewMut::rows(m, width);
-                                product_of_panels(n, 1.0, u, v, m, Accumulate::Replace);
+                                product_of_panels(n, u, v, m, Accumulate::Replace);
                             }
                             add_row(y, m, n, width, outputs);
                         }
