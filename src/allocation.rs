@@ -12,7 +12,8 @@ pub fn keep_freed_memory() {
         unsafe {
             // No block is mapped on its own, however large: such are unmapped when they are freed.
             libc::mallopt(libc::M_MMAP_MAX, 0);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+            // No end of the heap is given back, however long.
+            libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         }
     }
 }
