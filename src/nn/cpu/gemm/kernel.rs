@@ -4,8 +4,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{Accumulate, Panels, View};
 
-/// Terms of a sum that are taken in one pass over the output: so much of a panel is 128 KiB, which a core's second cache
-/// holds while all rows go by. Reading it from there costs less than reading and writing the output more often.
+/// Terms of a sum that are taken in one pass over the output: so much of a panel is 128 KiB, which a core's second
+/// cache holds while all rows go by. Reading it from there costs less than reading and writing the output more often.
 const TERMS: usize = 512;
 
 /// Rows that a block has at most: of four vectors each their sums are in 24 of 32 registers, of two in 12 of 16. Fewer
