@@ -111,7 +111,7 @@ struct Row {
 }
 
 impl Head<'_> {
-    /// Of every query of the head, which is the so manieth of all samples'; `output` begins with its first.
+    /// Of every query of the head, the `head`-th counted through all samples; `output` begins with its first.
     fn rows(&self, output: &[f32], softmax: &[[Queries; 2]], head: usize) -> Vec<Row> {
         let AttentionSizes { n, d, heads, .. } = self.shape;
         let tiles = n.div_ceil(QUERIES);
@@ -130,8 +130,8 @@ impl Head<'_> {
         (0..n).map(row).collect()
     }
 
-    /// Of some keys and their values: their gradients, and what they add to those of the queries. Probabilities are a
-    /// row for each query, the right operand of what is summed over queries as they are.
+    /// Of some keys and their values: their gradients, and what they add to those of the queries. Probabilities lie a
+    /// row for each query: as they are, they are the right operand of what is summed over queries.
     fn backward(&self, rows: &[Row], dq: &mut Tile, dk: &mut Tile, dv: &mut Tile) {
         let (d, from, keys) = (self.shape.d, dk.from.0, dk.rows);
         let k = self.shape.rows(self.k, from);
