@@ -35,6 +35,7 @@ pub(super) const ARRAYS: u64 = 3;
 const BETA2: f32 = 0.99;
 /// Below this share of a site's root mean square, a gradient is noise.
 const EPSILON: f64 = 1e-3;
+
 /// What one site should give at the words, row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wanted {

@@ -12,9 +12,7 @@ use crate::nn::cpu::tile::Tile;
 use crate::nn::parameters::{AttentionInput, AttentionKept, InputGrads};
 use crate::nn::tensor::numbers_of;
 
-/// Keys of which gradients are taken at a time: the columns of most of the products.
-const KEYS_AT_A_TIME: usize = PANEL;
-/// Queries that these see at a time.
+/// Queries that a panel of keys sees at a time.
 const QUERIES_AT_A_TIME: usize = 128;
 
 /// The gradients from ∂L/∂output, by the equations of [`attention_backward`](crate::nn::attention_backward); one task
@@ -55,8 +53,8 @@ pub(in super::super) fn backward(
     let (qs, ks, vs, gs, os) = (&*qs, &*ks, &*vs, &*gs, &*os);
     let softmax = softmax.as_chunks::<QUERIES>().0.as_chunks::<2>().0;
     let dq_heads = shape.tiles(&mut dq, shape.n);
-    let dk_heads = in_heads(shape.tiles(&mut dk, KEYS_AT_A_TIME), shape);
-    let dv_heads = in_heads(shape.tiles(&mut dv, KEYS_AT_A_TIME), shape);
+    let dk_heads = in_heads(shape.tiles(&mut dk, PANEL), shape);
+    let dv_heads = in_heads(shape.tiles(&mut dv, PANEL), shape);
     dq_heads
         .into_par_iter()
         .zip(dk_heads)
@@ -71,7 +69,11 @@ pub(in super::super) fn backward(
                 grad: shape.head(gs, shape.n, sample, at),
             };
             let output = shape.head(os, shape.n, sample, at);
-            let rows = head.rows(output, softmax, sample * shape.heads + at.1 / shape.d);
+            let of_tile = |tile: usize| {
+                let tile = sample * shape.n.div_ceil(QUERIES) + tile;
+                &softmax[tile * shape.heads + at.1 / shape.d]
+            };
+            let rows = head.rows(output, of_tile);
             for (mut dk, mut dv) in dk.into_iter().zip(dv) {
                 head.backward(&rows, &mut dq, &mut dk, &mut dv);
             }
@@ -111,15 +113,11 @@ struct Row {
 }
 
 impl Head<'_> {
-    /// Of every query of the head, the `head`-th counted through all samples; `output` begins with its first.
-    fn rows(&self, output: &[f32], softmax: &[[Queries; 2]], head: usize) -> Vec<Row> {
-        let AttentionSizes { n, d, heads, .. } = self.shape;
-        let tiles = n.div_ceil(QUERIES);
-        let (sample, head) = (head / heads, head % heads);
+    /// Of every query, from the output, which begins with the head's, and what the softmax of each of its tiles left.
+    fn rows<'s>(&self, output: &[f32], of_tile: impl Fn(usize) -> &'s [Queries; 2]) -> Vec<Row> {
         let row = |i: usize| {
-            let tile = (sample * tiles + i / QUERIES) * heads + head;
-            let [largest, shares] = &softmax[tile];
-            let values = i * self.shape.width()..i * self.shape.width() + d;
+            let [largest, shares] = of_tile(i / QUERIES);
+            let values = i * self.shape.width()..i * self.shape.width() + self.shape.d;
             let terms = self.grad[values.clone()].iter().zip(&output[values]);
             Row {
                 largest: largest[i % QUERIES],
@@ -127,11 +125,11 @@ impl Head<'_> {
                 along: terms.map(|(g, o)| g * o).sum(),
             }
         };
-        (0..n).map(row).collect()
+        (0..self.shape.n).map(row).collect()
     }
 
-    /// Of some keys and their values: their gradients, and what they add to those of the queries. Probabilities lie a
-    /// row for each query: as they are, they are the right operand of what is summed over queries.
+    /// Of a panel of keys and their values: their gradients, and what they add to those of the queries. Probabilities
+    /// lie a row for each query: as they are, they are the right operand of what is summed over queries.
     fn backward(&self, rows: &[Row], dq: &mut Tile, dk: &mut Tile, dv: &mut Tile) {
         let (d, from, keys) = (self.shape.d, dk.from.0, dk.rows);
         let k = self.shape.rows(self.k, from);

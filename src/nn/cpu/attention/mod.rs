@@ -1,6 +1,6 @@
-//! Attention: heads are columns of the tensors as they are. Scores are computed transposed, one row for each key, in
-//! blocks that fit into a core's cache: the softmax of many queries goes on side by side, and each block is the right
-//! operand of the next product as it is.
+//! Attention: heads are columns of the tensors as they are. Scores are computed in blocks that fit into a core's cache,
+//! and each block is the right operand of the next product as it is: of the forward pass transposed, one row for each
+//! key, so that the softmax of many queries goes on side by side, and of the gradients one row for each query.
 
 mod backward;
 mod bf16;

@@ -70,8 +70,8 @@ impl<'a> Panels<'a> {
     }
 }
 
-/// `c = a·b`, or `c += a·b`, for `a: [m, b.terms]` and `c: [m, b.columns]`, on the calling thread. How a
-/// sum is rounded depends on its length alone: an element is the same in a product of any other size.
+/// `c = a·b`, or `c += a·b`, for `a: [m, b.terms]` and `c: [m, b.columns]`, on the calling thread. How a sum is rounded
+/// depends on its length alone: an element is the same in a product of any other size.
 ///
 /// # Panics
 /// If a matrix reaches beyond its slice, or the rows of `c` are not apart, each of contiguous values.

@@ -126,7 +126,7 @@ fn an_input_beyond_its_slice_is_refused() {
 }
 
 /// Sizes about the kernel's, `[m, k, n]`.
-const SIZES: [[usize; 3]; 9] = [
+const SIZES: [[usize; 3]; 10] = [
     [5, 0, 3],
     [5, 7, 3],
     [1, 40, 1],
@@ -136,6 +136,7 @@ const SIZES: [[usize; 3]; 9] = [
     [4, 5, 16],
     [22, 13, 70],
     [3, 1100, 8],
+    [7, 600, 70],
 ];
 
 /// Every layout of the operands, sums in one piece and in several, by all instructions that this machine has, against
