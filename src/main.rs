@@ -186,7 +186,10 @@ fn start_threads(global: &Global, ui: &Ui) -> anyhow::Result<()> {
     if threads > most {
         anyhow::bail!("RAYON_NUM_THREADS: expected at most {most} threads, found {threads}");
     }
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().with_context(|| {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .use_current_thread();
+    pool.build_global().with_context(|| {
         format!("cannot start {threads} threads: give fewer with --threads, or raise the limit (ulimit -u)")
     })
 }

@@ -1,7 +1,7 @@
 //! Pictures of the class for the prior term of the loss: the user's, or the model's own, drawn once and kept.
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
@@ -39,7 +39,7 @@ pub struct ClassCache {
     pub prompt: String,
     count: usize,
     /// Naming it reads all weights.
-    folder: OnceCell<PathBuf>,
+    folder: OnceLock<PathBuf>,
 }
 
 /// Pictures of a class that have to be drawn.
@@ -60,7 +60,7 @@ impl ClassCache {
             noun: subject.noun.clone(),
             prompt,
             count,
-            folder: OnceCell::new(),
+            folder: OnceLock::new(),
         }
     }
 

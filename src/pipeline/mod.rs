@@ -25,8 +25,8 @@ pub use options::{Init, Lost, Progress, SampleOptions, Stage};
 pub use shut::{ShutConcepts, ShutOptions};
 pub use timing::StepTimes;
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -75,7 +75,7 @@ pub struct Pipeline {
     vae: Vae,
     schedule: ScheduleConfig,
     /// Of the weights as they were loaded; see [`Pipeline::fingerprint`].
-    fingerprint: OnceCell<String>,
+    fingerprint: OnceLock<String>,
     /// SHA-256 of the configuration files of the networks and the scheduler.
     configs: [u8; 32],
     /// The weights as they were loaded, of the sites where neurons are shut in the whole prompt.
@@ -152,7 +152,7 @@ impl Pipeline {
                 guidance: defaults.guidance.or(text.pooled().map(|_| XL_GUIDANCE)),
                 ..defaults
             },
-            fingerprint: OnceCell::new(),
+            fingerprint: OnceLock::new(),
             configs: configs.finalize().into(),
             originals: BTreeMap::new(),
             weights: (unet.weights_in_turn(of_others)).unwrap_or(of_others + of_unet),

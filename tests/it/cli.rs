@@ -19,13 +19,16 @@ pub(super) fn golden(path: &str) -> String {
         .to_string()
 }
 
+/// The program in `dir`, with one thread: as many tests run at once as there are cores.
+pub(super) fn program(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cones"));
+    command.current_dir(dir).env_remove("CONES_MODEL");
+    command.env("RAYON_NUM_THREADS", "1");
+    command
+}
+
 pub(super) fn cones(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cones"))
-        .args(args)
-        .current_dir(dir)
-        .env_remove("CONES_MODEL")
-        .output()
-        .unwrap()
+    program(dir).args(args).output().unwrap()
 }
 
 pub(super) fn ok(dir: &Path, args: &[&str]) -> String {

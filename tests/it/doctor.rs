@@ -1,8 +1,6 @@
 //! Manners: the doctor, completions and manual pages, variables of the environment, errors as JSON; crops of photos.
 
-use std::process::Command;
-
-use crate::cli::{cones, fails, golden, json, ok};
+use crate::cli::{cones, fails, golden, json, ok, program};
 use crate::outputs::ready;
 
 #[test]
@@ -77,13 +75,8 @@ fn shells_and_man_are_told_of_every_command() {
 fn variables_say_where_to_compute_and_keep() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, value: &str, args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_cones"))
-            .args(args)
-            .current_dir(dir.path())
-            .env_remove("CONES_MODEL")
-            .env(name, value)
-            .output()
-            .unwrap();
+        let mut command = program(dir.path());
+        let output = command.args(args).env(name, value).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (
             output.status.code(),

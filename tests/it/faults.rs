@@ -24,8 +24,9 @@ fn shell(dir: &Path, script: &str) -> (Option<i32>, String, String) {
     command
         .args(["-c", &script])
         .current_dir(dir)
-        .env_remove("CONES_MODEL");
-    command.env("CONES_STATE_SECONDS", "0").stdin(Stdio::null());
+        .env_remove("CONES_MODEL")
+        .envs([("CONES_STATE_SECONDS", "0"), ("RAYON_NUM_THREADS", "1")])
+        .stdin(Stdio::null());
     end(command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -61,7 +62,7 @@ impl Drop for Disk {
     }
 }
 
-const FIND: &str = "find --subject dog p --method paper --class-images q --steps 8";
+const FIND: &str = "find --subject dog p --method paper --class-images q --steps 3";
 
 /// What [`FIND`] finds where nothing is wrong.
 fn undisturbed(dir: &Path) -> Vec<u8> {

@@ -41,7 +41,10 @@ fn a_learned_concept_is_within_its_density_and_repeatable() {
     let density = first["density"].as_f64().unwrap();
     assert!(density > 0.0 && density <= 0.02, "{density}");
     assert_eq!(losses(&first).len(), 3);
-    assert_eq!(learned("2%").1, bytes);
+    let threads = ["--batch", "2", "--density", "2%", "--threads", "3"];
+    find_learned(dir, "dog", "1", &threads);
+    let again = std::fs::read(dir.join("dog.idx")).unwrap();
+    assert_eq!(again, bytes, "threads make no difference");
     assert!(learned("100%").0["shut"].as_u64() > first["shut"].as_u64());
     let class = golden("photos/class");
     let whole = ["--scope", "prompt", "--class-images", &class];
@@ -70,18 +73,11 @@ fn words_bind_what_is_shut() {
         std::fs::read(dir.join("out.png")).unwrap()
     };
     let (dog, both) = ("a photo of a sks dog", "a sks dog and a sks cat");
-    let one_thread = [
-        "generate",
-        "--model",
-        &model,
-        "--steps",
-        "2",
-        "--threads",
-        "1",
-    ];
-    ok(dir, &[&one_thread[..], &["--no-metadata", dog]].concat());
-    let alone = std::fs::read(dir.join("out.png")).unwrap();
-    assert_eq!(draw("", dog), alone, "threads make no difference");
+    let steps = ["generate", "--model", &model, "--steps", "2"];
+    let threads = ["--threads", "3", "--no-metadata", dog];
+    ok(dir, &[&steps[..], &threads].concat());
+    let drawn = std::fs::read(dir.join("out.png")).unwrap();
+    assert_eq!(draw("", dog), drawn, "threads make no difference");
     assert_ne!(draw("dog.idx", dog), draw("", dog));
     assert_eq!(
         draw("dog.idx", "a photo of a dog"),

@@ -6,18 +6,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::cli::program;
+
 /// The error of `cones generate --model MODEL`.
 fn refused(dir: &Path, model: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_cones"))
-        .args(["generate", "a dog", "--model"])
-        .arg(model)
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let mut command = program(dir);
+    command.args(["generate", "a dog", "--model"]).arg(model);
+    let output = command.output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(

@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::cli::{fails, json, ok, repository};
+use crate::cli::{fails, json, ok, program, repository};
 
 /// Photos of a subject of the pocket model, in a folder of their own.
 pub(super) fn photos(dir: &Path, subject: &str, folder: &str) {
@@ -22,25 +23,21 @@ pub(super) fn photos(dir: &Path, subject: &str, folder: &str) {
 
 /// A folder with photos of two subjects, and their indices.
 pub(super) fn ready() -> tempfile::TempDir {
+    const INDICES: [&str; 2] = ["a.idx", "b.idx"];
+    static FOUND: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     let dir = tempfile::tempdir().unwrap();
     photos(dir.path(), "poodle", "p");
     photos(dir.path(), "blue-guide-dog", "q");
-    let find = |noun: &str, token: &str, output: &str, photos: &str| {
-        let find = [
-            "find",
-            "--subject",
-            noun,
-            "--token",
-            token,
-            "--steps",
-            "1",
-            "--batch",
-            "1",
-        ];
-        ok(dir.path(), &[&find[..], &["-o", output, photos]].concat());
-    };
-    find("dog", "sks", "a.idx", "p");
-    find("cat", "zwx", "b.idx", "q");
+    let found = FOUND.get_or_init(|| {
+        for find in ["dog --token sks -o a.idx p", "cat --token zwx -o b.idx q"] {
+            let find = format!("find --steps 1 --batch 1 --subject {find}");
+            ok(dir.path(), &find.split(' ').collect::<Vec<_>>());
+        }
+        INDICES.map(|name| fs::read(dir.path().join(name)).unwrap())
+    });
+    for (name, bytes) in INDICES.iter().zip(found) {
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
     dir
 }
 
@@ -133,9 +130,8 @@ fn read_only_folders_and_files_are_refused() {
         .filter(|(command, _)| !command.contains("--count 500 "))
     {
         for output in ["closed/x.png", "closed.png"] {
-            let mut started = Command::new(env!("CARGO_BIN_EXE_cones"));
+            let mut started = program(dir);
             started.args(command.split(' ').chain([*option, output]));
-            started.current_dir(dir).env_remove("CONES_MODEL");
             if fs::metadata(dir).unwrap().uid() == 0 {
                 started.uid(65_534).gid(65_534);
             }

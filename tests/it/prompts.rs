@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::cli::{cones, fails, json, ok};
+use crate::cli::{cones, fails, json, ok, program};
 use crate::outputs::ready;
 
 const QUICK: [&str; 4] = ["--steps", "1", "--size", "16"];
@@ -104,10 +104,9 @@ fn every_prompt_of_a_file_is_drawn_with_every_seed() {
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap();
     assert_eq!(bytes("x-2-4.png"), bytes("y.png"));
     // The same from stdin.
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cones"))
+    let mut child = program(dir)
         .args(["generate", "-", "-o", "z.png", "-q"])
         .args(QUICK)
-        .current_dir(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
-use super::cli::repository;
+use super::cli::{program, repository};
 
 /// Commands of the README that are not run here, each with its reason. A line that is neither run nor listed fails the
 /// test, and so does one that is listed and no longer there.
@@ -29,7 +28,10 @@ const NOT_RUN: [(&str, &str); 5] = [
 /// What is added to a command so that the test is quick: the first `find` of the README is run as it stands.
 const SHORTER: [(&str, &[&str]); 2] = [
     ("find", &["--steps", "20"]),
-    ("eval", &["--count", "16", "--loss-draws", "2"]),
+    (
+        "eval",
+        &["--count", "16", "--loss-draws", "2", "--steps", "10"],
+    ),
 ];
 
 /// A fenced block of a Markdown text: its language, its first line's number, and its lines.
@@ -96,12 +98,7 @@ fn words(command: &str) -> Vec<String> {
 
 /// Runs `arguments` of the program in `dir`; what it says where that fails.
 fn run(dir: &Path, arguments: &[String]) -> Result<(), String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_cones"))
-        .args(arguments)
-        .current_dir(dir)
-        .env_remove("CONES_MODEL")
-        .output()
-        .unwrap();
+    let output = program(dir).args(arguments).output().unwrap();
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),

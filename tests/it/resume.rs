@@ -69,7 +69,9 @@ fn subject(noun: &str) -> Subject {
 type Results = Result<Vec<Vec<u8>>>;
 
 /// Stops a run after each of these steps, goes on with a fresh model, and compares; `steps` is how many it takes.
-fn goes_on(name: &str, run: impl Fn(&mut Stop) -> Results, stops: &[usize], steps: usize) {
+fn goes_on(name: &str, run: impl Fn(&mut Stop) -> Results + Sync, stops: &[usize], steps: usize) {
+    // On a thread of the pool: from outside, each of the many small products would wait for one.
+    let run = |stop: &mut Stop| rayon::scope(|_| run(stop));
     let mut whole = Stop::default();
     let want = run(&mut whole).unwrap();
     assert_eq!(whole.taken, steps, "{name}");

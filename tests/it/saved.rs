@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::cli::{fails, ok};
+use crate::cli::{fails, ok, program};
 use crate::outputs::ready;
 
 /// The files that an error names as the places of results.
@@ -23,10 +23,8 @@ fn places(error: &str) -> Vec<PathBuf> {
 }
 
 fn start(dir: &Path, command: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cones"))
+    program(dir)
         .args(command.split(' '))
-        .current_dir(dir)
-        .env_remove("CONES_MODEL")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -9,15 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::cli::fails;
+use crate::cli::{fails, program};
 use crate::outputs::ready;
 
 /// Starts a command that writes its state as often as it can.
 pub(super) fn start(dir: &Path, command: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cones"))
+    program(dir)
         .args(command.split(' '))
-        .current_dir(dir)
-        .env_remove("CONES_MODEL")
         .env("CONES_STATE_SECONDS", "0")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -84,12 +82,12 @@ const FIND: &str = "find --subject dog p --batch 2 --steps 30 -o o.idx";
 /// Commands, and what they write.
 const LONG: &[(&str, &[&str])] = &[
     (
-        "find --subject dog p --batch 2 --steps 30 --scores o.scores -o o.idx",
+        "find --subject dog p --batch 2 --steps 12 --scores o.scores -o o.idx",
         &["o.idx", "o.scores"],
     ),
     // The weights move.
     (
-        "find --subject dog p --method paper --class-images q --steps 30 --rho 20 -o o.idx",
+        "find --subject dog p --method paper --class-images q --steps 10 --rho 20 -o o.idx",
         &["o.idx"],
     ),
     (
@@ -97,11 +95,11 @@ const LONG: &[(&str, &[&str])] = &[
         &["o.idx"],
     ),
     (
-        "merge a.idx b.idx --tune 15 --batch 2 --images dog=p --images cat=q -o o.idx",
+        "merge a.idx b.idx --tune 10 --batch 2 --images dog=p --images cat=q -o o.idx",
         &["o.idx"],
     ),
     (
-        "generate --concepts a.idx --count 12 --steps 6 --heatmap dog --no-metadata dog -o o.png",
+        "generate --concepts a.idx --count 12 --steps 3 --heatmap dog --no-metadata dog -o o.png",
         &["o-0.png", "o-5.png", "o-11.png", "o-11-heat-dog.png"],
     ),
     (
@@ -247,11 +245,8 @@ fn another_run_does_not_take_its_place() {
     let error = fails(dir, &scores.split(' ').collect::<Vec<_>>(), 1);
     assert!(error.contains("unfinished run"), "{error}");
     for bad in ["x", "-1", "inf"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cones"));
-        let command = command
-            .args(FIND.split(' '))
-            .arg("--force")
-            .current_dir(dir);
+        let mut command = program(dir);
+        command.args(FIND.split(' ')).arg("--force");
         let output = command.env("CONES_STATE_SECONDS", bad).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(error.contains("CONES_STATE_SECONDS: expected"), "{error}");
@@ -314,11 +309,11 @@ fn two_runs_do_not_share_an_output() {
 fn pictures_that_are_there_are_not_drawn_again() {
     let dir = ready();
     let dir = dir.path();
-    let command = "generate dog --count 40 --steps 10 -o o.png";
+    let command = "generate dog --count 30 --steps 5 -o o.png";
     let (code, ..) = end(start(dir, &command.replace("o.png", "w.png")));
     assert_eq!(code, Some(0));
     // Those of another run, with the same words in them.
-    fs::copy(dir.join("w-2.png"), dir.join("o-39.png")).unwrap();
+    fs::copy(dir.join("w-2.png"), dir.join("o-29.png")).unwrap();
     let mut run = start(dir, command);
     while !dir.join("o-7.png").exists() {
         sleep(Duration::from_millis(1));
@@ -337,11 +332,11 @@ fn pictures_that_are_there_are_not_drawn_again() {
     let (code, out, error) = end(start(dir, command));
     assert_eq!(code, Some(0), "{error}");
     assert!(
-        error.contains("going on at picture ") && out.lines().count() == 40,
+        error.contains("going on at picture ") && out.lines().count() == 30,
         "{error}{out}"
     );
     assert_eq!(before, [0, 3, 4].map(time), "they are left alone");
-    for seed in 0..40 {
+    for seed in 0..30 {
         let read = |series: &str| fs::read(dir.join(format!("{series}-{seed}.png"))).unwrap();
         assert_eq!(read("o"), read("w"), "{seed}");
     }

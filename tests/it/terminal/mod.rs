@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::json;
+use crate::cli::{json, program};
 use crate::outputs::ready;
 
 const FIND: &str = "find --subject dog --steps 1 --batch 1 --force -o x.idx p";
@@ -41,11 +41,8 @@ const COMMANDS: &[(&str, i32)] = &[
 ];
 
 fn command(dir: &Path, command: &str) -> Command {
-    let mut started = Command::new(env!("CARGO_BIN_EXE_cones"));
-    started
-        .args(command.split(' '))
-        .current_dir(dir)
-        .env_remove("CONES_MODEL");
+    let mut started = program(dir);
+    started.args(command.split(' '));
     started
 }
 
@@ -55,6 +52,7 @@ fn shell(dir: &Path, command: &str, more: &str) -> Output {
     Command::new("sh")
         .args(["-c", &script])
         .current_dir(dir)
+        .env("RAYON_NUM_THREADS", "1")
         .output()
         .unwrap()
 }
@@ -227,11 +225,7 @@ fn json_has_every_name() {
     ];
     for (line, key, name) in cases {
         let args = line.split(|&b| b == b' ').map(OsStr::from_bytes);
-        let output = Command::new(env!("CARGO_BIN_EXE_cones"))
-            .args(args)
-            .current_dir(dir)
-            .output()
-            .unwrap();
+        let output = program(dir).args(args).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.code().unwrap() < 2,
