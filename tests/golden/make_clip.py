@@ -23,7 +23,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
-from make import HERE, enliven, write_json, write_tokenizer
+from miniatures import HERE, enliven, write_json, write_tokenizer
 
 warnings.filterwarnings("ignore")
 OUT = HERE / "clip"

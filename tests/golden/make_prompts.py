@@ -17,6 +17,7 @@ import pathlib
 
 import make
 import make_xl
+import miniatures
 import torch
 from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
                        EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline)
@@ -146,7 +147,7 @@ def main() -> None:
             print(name, key, tuple(embedding.shape))
         from_pictures(pipe, name, out)
     save_file({key: tensor.clone().contiguous() for key, tensor in out.items()}, HERE / "prompts.safetensors")
-    make.write_json(HERE / "prompts.json", {
+    miniatures.write_json(HERE / "prompts.json", {
         "cases": {key: marked for key, (marked, _) in CASES.items()}, "img2img": IMG2IMG, "prompt": PROMPT,
         "negative": NEGATIVE})
 

@@ -16,8 +16,9 @@ import pathlib
 import tempfile
 
 import numpy as np
-from make_published import END, MERGES, OUT, SIZE, START, TURBO_TOKENIZER, VOCABULARY, flags, tokenizer, typed
+from make_published import OUT
 from PIL import Image
+from published_text import END, MERGES, SIZE, START, TURBO_TOKENIZER, VOCABULARY, flags, tokenizer, typed
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -52,6 +53,12 @@ def of_json(**changed) -> dict:
             at = at[part]
         at[last] = new
     return value
+
+
+def told(error: Exception, folder: str | pathlib.Path) -> dict:
+    """The same in every run, wherever the files lay."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return {"error": line.replace(str(folder), "FOLDER")}
 
 
 def config(base: dict, **changed) -> dict:
@@ -259,7 +266,7 @@ def read_tokens(base: dict, files: dict) -> dict:
             length = min(t.model_max_length, LENGTH)
             return {"ids": t(PROMPTS, padding="max_length", truncation=True, max_length=length).input_ids}
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+            return told(error, folder)
 
 
 PLAIN = {
@@ -343,7 +350,7 @@ def read_pixels(picture: Image.Image, files: dict) -> dict:
                 "sum": float(pixels.astype(np.float64).sum()),
             }
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+            return told(error, folder)
 
 
 def lines(cases: dict) -> str:

@@ -35,7 +35,8 @@ from transformers.utils.logging import disable_progress_bar
 import diffusers.utils.logging
 
 import make
-from make import HERE, PROMPTS, SAMPLERS, SIZE, enliven, generator, sites, write_json
+from make import PROMPTS, SAMPLERS, generator, sites
+from miniatures import HERE, SIZE, enliven, write_json, write_tokenizer
 
 # "a" has SDXL's proportions; "b" differs in all that a configuration may say otherwise:
 #   widths      of the two text encoders and of the pooled projection
@@ -43,34 +44,10 @@ from make import HERE, PROMPTS, SAMPLERS, SIZE, enliven, generator, sites, write
 #   end         the second encoder's eos_token_id: 2 as in SDXL's own files, which means the highest id; or the token's
 #   zeros       force_zeros_for_empty_prompt
 MODELS = {
-    "a": dict(
-        seed=41,
-        half=True,
-        levels=(16, 24, 32),
-        heads=[2, 3, 4],
-        depth=[1, 2, 3],
-        layers=1,
-        widths=(16, 24, 24),
-        sizes=8,
-        end=2,
-        zeros=True,
-        tokenizer="vocab",
-        length=24,
-    ),
-    "b": dict(
-        seed=42,
-        half=False,
-        levels=(8, 16, 24),
-        heads=[1, 4, 3],
-        depth=[2, 1, 2],
-        layers=2,
-        widths=(24, 16, 20),
-        sizes=6,
-        end=None,
-        zeros=False,
-        tokenizer="json",
-        length=18,
-    ),
+    "a": dict(seed=41, half=True, levels=(16, 24, 32), heads=[2, 3, 4], depth=[1, 2, 3], layers=1, widths=(16, 24, 24),
+              sizes=8, end=2, zeros=True, tokenizer="vocab", length=24),
+    "b": dict(seed=42, half=False, levels=(8, 16, 24), heads=[1, 4, 3], depth=[2, 1, 2], layers=2, widths=(24, 16, 20),
+              sizes=6, end=None, zeros=False, tokenizer="json", length=18),
 }
 
 PICTURE = dict(
@@ -99,8 +76,8 @@ def write_model(folder, model) -> None:
     torch.manual_seed(model["seed"])
     (w1, w2, projection), length = model["widths"], model["length"]
     common = dict(tokenizer=model["tokenizer"], alphabet=256, length=length)
-    vocabulary = make.write_tokenizer(folder / "tokenizer", common | dict(generation=1))
-    make.write_tokenizer(folder / "tokenizer_2", common | dict(generation=2))
+    vocabulary = write_tokenizer(folder / "tokenizer", common | dict(generation=1))
+    write_tokenizer(folder / "tokenizer_2", common | dict(generation=2))
     end = vocabulary["<|endoftext|>"]
     ids = dict(vocab_size=len(vocabulary), max_position_embeddings=length, bos_token_id=vocabulary["<|startoftext|>"])
     first = CLIPTextModel(
