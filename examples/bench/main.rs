@@ -21,6 +21,9 @@ use cones::checkpoint::Source;
 
 fn main() -> Result<()> {
     cones::keep_freed_memory();
+    // As the program has them.
+    let threads = rayon::ThreadPoolBuilder::new().use_current_thread();
+    threads.build_global()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, part, rest @ ..] = arguments.as_slice() else {
         bail!(

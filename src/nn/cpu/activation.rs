@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::math::{normal_cdf, normal_pdf, sigmoid, vectorised};
+use super::zeros::zeros;
 use crate::Result;
 use crate::nn::tensor::numbers_of;
 
@@ -29,7 +30,7 @@ fn pointwise(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
     const BLOCK: usize = 1 << 14;
     let x = x.contiguous()?;
     let numbers = numbers_of(&x)?;
-    let mut out = vec![0f32; numbers.len()];
+    let mut out = zeros(numbers.len());
     let blocks = out.par_chunks_mut(BLOCK).zip(numbers.par_chunks(BLOCK));
     blocks.for_each(|(out, x)| {
         vectorised(
@@ -55,7 +56,7 @@ pub(super) fn geglu_slopes(kept: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (kept, grad) = (kept.contiguous()?, grad.contiguous()?);
     let (halves, grads) = (numbers_of(&kept)?, numbers_of(&grad)?);
     let c = grad.dims().last().copied().unwrap_or(1).max(1);
-    let mut out = vec![0f32; halves.len()];
+    let mut out = zeros(halves.len());
     out.par_chunks_mut(2 * c)
         .zip(halves.par_chunks(2 * c))
         .zip(grads.par_chunks(c))

@@ -9,6 +9,7 @@ use super::unfold::Window;
 use super::weight::with_f32;
 use super::winograd;
 use super::winograd::{Kernel, Pictures};
+use super::zeros::zeros;
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
 use crate::nn::layout::Plane;
@@ -66,7 +67,7 @@ pub(super) fn forward(
         channels: of_channels,
         residual: residual.as_deref(),
     };
-    let mut out = vec![0f32; b * channels.output * output.pixels()];
+    let mut out = zeros(b * channels.output * output.pixels());
     with_f32(&filter.weight, |weight| {
         match Method::of(&window, channels) {
             Method::Unfold => {
@@ -97,7 +98,7 @@ pub(super) fn backward(
     let window = Window::new(filter, stored, seen);
     let grad = grad.contiguous()?;
     let numbers = numbers_of(&grad)?;
-    let mut out = vec![0f32; b * channels.input * stored.pixels()];
+    let mut out = zeros(b * channels.input * stored.pixels());
     let zoom = window.zoom();
     let whole = (seen.height, seen.width) == (zoom * stored.height, zoom * stored.width);
     with_f32(&filter.weight, |weight| {

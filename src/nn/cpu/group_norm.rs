@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::math::{sigmoid, sum_in_f64, vectorised};
+use super::zeros::zeros;
 use crate::Result;
 use crate::nn::parameters::{Activation, GroupNormParameters};
 use crate::nn::tensor::numbers_of;
@@ -92,7 +93,7 @@ fn each_group(
     let (weights, biases) = (numbers_of(&norm.weight)?, numbers_of(&norm.bias)?);
     let (weights, biases): (&[f32], &[f32]) = (&weights, &biases);
     let pixels: usize = x.dims()[2..].iter().product();
-    let (channels, mut out) = (c / norm.groups, vec![0f32; xs.len()]);
+    let (channels, mut out) = (c / norm.groups, zeros(xs.len()));
     let len = (channels * pixels).max(1);
     out.par_chunks_mut(len).enumerate().for_each(|(i, out)| {
         let (members, own) = (i * len..(i + 1) * len, i % norm.groups * channels);

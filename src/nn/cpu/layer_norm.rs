@@ -4,6 +4,7 @@ use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
 use super::math::{sum, sum_of, vectorised};
+use super::zeros::zeros;
 use crate::Result;
 use crate::nn::parameters::LayerNormParameters;
 use crate::nn::tensor::numbers_of;
@@ -56,7 +57,7 @@ fn each_row(
     let (x, grad) = (x.contiguous()?, grad.map(Tensor::contiguous).transpose()?);
     let (xs, gs) = (numbers_of(&x)?, grad.as_ref().map(numbers_of).transpose()?);
     let (xs, gs): (&[f32], Option<&[f32]>) = (&xs, gs.as_deref());
-    let mut out = vec![0f32; xs.len()];
+    let mut out = zeros(xs.len());
     out.par_chunks_mut((ROWS * c).max(1))
         .enumerate()
         .for_each(|(i, out)| {

@@ -15,6 +15,7 @@ mod tile;
 mod unfold;
 mod weight;
 mod winograd;
+mod zeros;
 
 use candle_core::Tensor;
 

@@ -6,7 +6,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::gemm::View;
+use super::gemm::{LINE_BYTES, View, fetch};
 use super::math::vectorised;
 use super::scratch;
 use crate::Result;
@@ -47,12 +47,15 @@ fn converted<T: Sync, R>(
 fn widen(from: &[f16], to: &mut [f32]) {
     vectorised(
         #[inline(always)]
-        || {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = widened(from.to_bits());
-            }
-        },
+        || widen_all(from, to),
     );
+}
+
+#[inline(always)]
+fn widen_all(from: &[f16], to: &mut [f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = widened(from.to_bits());
+    }
 }
 
 /// The number of these bits of f16: 1 bit of sign, 5 of exponent + 15, 10 of fraction.
@@ -87,15 +90,37 @@ pub(super) fn block<'a>(
         return View::rows(&x[start..], width);
     }
     buffer.resize(rows.len() * len, 0.0);
-    for (i, row) in buffer.chunks_exact_mut(len.max(1)).enumerate() {
-        let from = start + i * width;
-        match numbers {
-            Numbers::F32(x) => row.copy_from_slice(&x[from..from + len]),
-            Numbers::F16(x) => widen(&x[from..from + len], row),
-            Numbers::Bf16(x) => x[from..from + len].convert_to_f32_slice(row),
+    let rows = buffer.chunks_exact_mut(len.max(1)).enumerate();
+    let rows = rows.map(|(i, row)| (start + i * width, row));
+    match numbers {
+        Numbers::F32(x) => rows.for_each(|(at, row)| row.copy_from_slice(&x[at..at + len])),
+        Numbers::F16(x) => vectorised(
+            #[inline(always)]
+            || {
+                for (at, row) in rows {
+                    ahead(x, at + AHEAD * width, len);
+                    widen_all(&x[at..at + len], row);
+                }
+            },
+        ),
+        Numbers::Bf16(x) => {
+            rows.for_each(|(at, row)| x[at..at + len].convert_to_f32_slice(row));
         }
     }
     View::rows(buffer, len)
+}
+
+/// Rows whose numbers are asked for before their turn: they are too short for the processor to see where they go, and
+/// come from memory.
+const AHEAD: usize = 4;
+
+/// Asks for `len` numbers from `at` on, as far as there are such.
+#[inline(always)]
+fn ahead<T>(x: &[T], at: usize, len: usize) {
+    let line = LINE_BYTES / size_of::<T>();
+    for number in x.iter().skip(at).take(len).step_by(line) {
+        fetch(number);
+    }
 }
 
 #[cfg(test)]

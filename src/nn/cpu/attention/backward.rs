@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::super::zeros::zeros;
 use super::{AttentionSizes, QUERIES, Queries, forward_in_f32, scale, write_turned};
 use crate::Result;
 use crate::nn::cpu::gemm::{Accumulate, PANEL, Panels, View, ViewMut, product_of_panels};
@@ -45,11 +46,7 @@ pub(in super::super) fn backward(
         numbers_of(&grad)?,
     );
     let (os, softmax) = (numbers_of(output)?, numbers_of(softmax)?);
-    let (mut dq, mut dk, mut dv) = (
-        vec![0f32; qs.len()],
-        vec![0f32; ks.len()],
-        vec![0f32; ks.len()],
-    );
+    let (mut dq, mut dk, mut dv) = (zeros(qs.len()), zeros(ks.len()), zeros(ks.len()));
     let (qs, ks, vs, gs, os) = (&*qs, &*ks, &*vs, &*gs, &*os);
     let softmax = softmax.as_chunks::<QUERIES>().0.as_chunks::<2>().0;
     let dq_heads = shape.tiles(&mut dq, shape.n);

@@ -12,6 +12,7 @@ use super::gemm::{Accumulate, PANEL, Panels, Strides, View, ViewMut, product_of_
 use super::math::{exp2, vectorised};
 use super::scratch;
 use super::tile::{Tile, by_sample, tiles};
+use super::zeros::zeros;
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
 use crate::nn::parameters::{AttentionInput, AttentionKept};
@@ -99,7 +100,7 @@ pub(super) fn forward_keeping(input: AttentionInput) -> Result<(Tensor, Option<A
     let AttentionInput { q, k, v, .. } = input;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
-    let mut out = vec![0f32; qs.len()];
+    let mut out = zeros(qs.len());
     bf16::forward(shape, &qs, [&ks, &vs], &mut out);
     Ok((Tensor::from_vec(out, q.shape(), q.device())?, None))
 }
@@ -109,7 +110,7 @@ fn forward_in_f32(input: AttentionInput) -> Result<AttentionKept> {
     let AttentionInput { q, k, v, .. } = input;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let (qs, ks, vs) = (numbers_of(&q)?, numbers_of(&k)?, numbers_of(&v)?);
-    let mut out = vec![0f32; qs.len()];
+    let mut out = zeros(qs.len());
     let (qs, ks, vs) = (&*qs, &*ks, &*vs);
     let tiles = shape.tiles(&mut out, QUERIES);
     let count = tiles.len();

@@ -15,8 +15,11 @@ const ROWS: usize = 6;
 /// Terms that are written out one after the other.
 const UNROLL: usize = 4;
 
+/// Of a cache line.
+pub(in super::super) const LINE_BYTES: usize = 64;
+
 /// Terms of a row that a cache line holds.
-const LINE: usize = 16;
+const LINE: usize = LINE_BYTES / size_of::<f32>();
 
 /// `c = a·b`, or `+=`, for `a: [m, b.terms]` and `c` of rows `stride` apart.
 pub(super) struct Product<'a> {
@@ -230,7 +233,7 @@ unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
 #[inline(always)]
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unsafe_code, reason = "an instruction that takes a pointer")]
-fn fetch(at: *const f32) {
+pub(in super::super) fn fetch<T>(at: *const T) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: nothing is read, and an address that cannot be is passed over.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
@@ -239,4 +242,4 @@ fn fetch(at: *const f32) {
 /// Leaves it to the processor.
 #[inline(always)]
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-fn fetch(_: *const f32) {}
+pub(in super::super) fn fetch<T>(_: *const T) {}

@@ -132,9 +132,13 @@ impl Task {
             true => tasks.div_ceil(strips),
             false => tasks.div_ceil(strips).min(groups),
         };
+        // The panels of the thread that has most to do, of strips of `width` each: 7 tasks would keep one of two
+        // threads waiting for a seventh of the time.
+        let longest = |width: &usize| (panels.div_ceil(*width) * groups).div_ceil(threads) * width;
+        let width = (1..=panels.div_ceil(strips)).rev().min_by_key(longest);
         Self {
             rows: rows.div_ceil(groups).max(1).next_multiple_of(TOKENS),
-            columns: panels.div_ceil(strips) * PANEL,
+            columns: width.unwrap_or(1) * PANEL,
         }
     }
 }
@@ -157,8 +161,8 @@ mod tests {
             (rows, columns)
         };
         assert_eq!(of(2, 8192, 320), (1024, 320));
-        assert_eq!(of(2, 2048, 640), (1024, 192));
-        assert_eq!(of(2, 512, 1280), (512, 192));
+        assert_eq!(of(2, 2048, 640), (1024, 128));
+        assert_eq!(of(2, 512, 1280), (512, 128));
         assert_eq!(of(16, 512, 1280), (256, 64));
         assert_eq!(of(1, 77, 1), (256, 64));
         assert_eq!(of(1, 0, 0), (256, 64));

@@ -12,6 +12,7 @@ use super::super::math::vectorised;
 use super::super::scratch;
 use super::super::tile::{by_sample, tiles};
 use super::super::weight::with_f32;
+use super::super::zeros::zeros;
 use super::blocks::{Matrix, TOKENS, Task, TokenRows, blocks};
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
@@ -187,11 +188,11 @@ pub(in super::super) fn geglu_keeping(call: GegluCall) -> Result<(Tensor, Tensor
 fn forward(call: GegluCall, keep: bool) -> Result<(Tensor, Vec<f32>)> {
     with_halves(call, |halves| {
         let (inner, Vectors { samples, tokens }) = (halves.inner, halves.vectors());
-        let (mut out, mut kept) = (vec![0f32; samples * tokens * inner], Vec::new());
         let (Task { rows, columns }, of_sample) = (halves.task(), tokens * inner);
+        let mut out = zeros(samples * of_sample);
         let cut = by_sample(&mut out, of_sample, |out| tiles(out, inner, rows, columns));
         // Rows of `inner` values, as in `geglu_gradient`.
-        kept.resize(if keep { 2 * samples * of_sample } else { 0 }, 0.0);
+        let mut kept = zeros(if keep { 2 * samples * of_sample } else { 0 });
         let of_kept = by_sample(&mut kept, 2 * of_sample, |kept| {
             tiles(kept, inner, 2 * rows, columns)
         });
@@ -241,7 +242,7 @@ pub(in super::super) fn geglu_gradient(call: GegluCall, grad: &Tensor) -> Result
     with_halves(call, |halves| {
         let (inner, Vectors { samples, tokens }) = (halves.inner, halves.vectors());
         let of_sample = tokens * inner;
-        let mut out = vec![0f32; samples * 2 * of_sample];
+        let mut out = zeros(samples * 2 * of_sample);
         let Task { rows, columns } = halves.task();
         // Rows of `inner` values: first of a token's value, then of its gate.
         by_sample(&mut out, 2 * of_sample, |out| {

@@ -15,6 +15,7 @@ use super::gemm::{Accumulate, View};
 use super::scratch;
 use super::tile::{Tile, by_sample, tiles};
 use super::weight::with_f32;
+use super::zeros::zeros;
 use crate::Result;
 use crate::nn::dispatch::in_bf16;
 use crate::nn::layout::{Direction, Layout, Vectors};
@@ -37,7 +38,7 @@ pub(super) fn apply(call: LinearCall) -> Result<Tensor> {
         bias: bias.as_deref(),
         onto: onto.as_deref(),
     };
-    let mut out = vec![0f32; samples * tokens * widths.output];
+    let mut out = zeros(samples * tokens * widths.output);
     if in_bf16() {
         with_f32(call.weight, |weight| {
             let weight = View::rows(weight, call.weight.shape().1);
@@ -207,7 +208,7 @@ pub(super) fn weight_gradient(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (xs, gs) = (numbers_of(&x)?, numbers_of(&grad)?);
     let (xs, gs) = (&*xs, &*gs);
     let tokens = xs.len() / from.max(1);
-    let mut out = vec![0f32; from * to];
+    let mut out = zeros(from * to);
     tiles(&mut out, from.max(1), TOKENS, CHANNELS)
         .into_par_iter()
         .for_each(|mut tile| {
