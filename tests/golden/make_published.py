@@ -32,8 +32,9 @@ os.environ.update(
 warnings.filterwarnings("ignore")
 
 import numpy as np
+from byte_pairs import END
 from published_shapes import LEGACY, SHAPES
-from published_text import END, MERGES, VOCABULARY, prompts
+from published_text import MERGES, VOCABULARY, prompts
 
 HERE = pathlib.Path(__file__).resolve().parent
 OUT = HERE / "published"

@@ -16,9 +16,10 @@ import pathlib
 import tempfile
 
 import numpy as np
+from byte_pairs import END, START
 from make_published import OUT
 from PIL import Image
-from published_text import END, MERGES, SIZE, START, TURBO_TOKENIZER, VOCABULARY, flags, tokenizer, typed
+from published_text import MERGES, SIZE, TURBO_TOKENIZER, VOCABULARY, flags, tokenizer, typed
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 

@@ -26,6 +26,7 @@ import sys
 import tempfile
 
 import torch
+from byte_pairs import vocabulary
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as sf
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -213,14 +214,11 @@ def merges() -> list[str]:
 
 
 def ids() -> str:
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(b) for b in shown] + [chr(256 + i) for i in range(256 - len(shown))]
-    tokens = letters + [c + "</w>" for c in letters] + [line.replace(" ", "", 1) for line in merges()]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokens = vocabulary([line.split(" ", 1) for line in merges()])
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(HERE / "published/sd15/tokenizer", folder, dirs_exist_ok=True)
         folder = pathlib.Path(folder)
-        (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        (folder / "vocab.json").write_text(json.dumps(tokens))
         (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges()) + "\n")
         tokenizer = CLIPTokenizer.from_pretrained(folder)
     prompts = [json.loads(line) for line in (HERE / "published/prompts.txt").read_text().split("\n") if line]

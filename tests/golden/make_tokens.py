@@ -20,12 +20,12 @@ import sys
 import tempfile
 
 import numpy as np
+from byte_pairs import END, START, vocabulary
 from make_published import IDS_4, hashes
 from transformers import CLIPTokenizer
 
 HERE = pathlib.Path(__file__).resolve().parent
 MERGES = HERE.parents[1] / "src/checkpoint/single/clip_merges.txt.gz"
-START, END = "<|startoftext|>", "<|endoftext|>"
 EACH = 90
 
 SUBJECTS = "dog cat wizard astronaut castle teapot violinist hummingbird lighthouse samurai octopus bicycle".split()
@@ -89,15 +89,6 @@ def kinds() -> dict[str, list[str]]:
     return {kind: [way() for _ in range(20 if kind == "long" else EACH)] for kind, way in ways.items()}
 
 
-def vocabulary(merges: list[str]) -> dict[str, int]:
-    """As in CLIP's authors' simple_tokenizer.py."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(b) for b in shown] + [chr(256 + i) for i in range(256 - len(shown))]
-    merged = [line.replace(" ", "", 1) for line in merges]
-    tokens = letters + [letter + "</w>" for letter in letters] + merged + [START, END]
-    return {token: i for i, token in enumerate(tokens)}
-
-
 def main() -> None:
     merges = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
     found = kinds()
@@ -106,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder) / "tokenizer"
         folder.mkdir()
-        (folder / "vocab.json").write_text(json.dumps(vocabulary(merges)))
+        (folder / "vocab.json").write_text(json.dumps(vocabulary([line.split(" ", 1) for line in merges])))
         (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
         special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
         config = special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}

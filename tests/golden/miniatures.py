@@ -18,6 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+import byte_pairs
+from byte_pairs import END, START, merges_towards
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 # One row for each choice that files of one kind make differently:
@@ -46,44 +49,21 @@ WORDS = ("a an the of in on at with and photo picture painting dog cat crown hat
          "red green blue blurry ugly low quality").split()
 
 
-def alphabet(size: int) -> list[str]:
-    """The printable stand-ins of byte-level BPE for bytes, in the order of CLIP's vocabulary: "!" first."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(b) for b in shown] + [chr(256 + i) for i in range(256 - len(shown))]
-    return letters[:size]
-
-
 def write_tokenizer(folder: pathlib.Path, model: dict) -> dict[str, int]:
-    """A byte-pair vocabulary with merges towards WORDS, in the forms of files found in the wild.
-
-    As in CLIP's own, an early merge can stand in the way of a later one: "dog" is one token, "cat" is "c" and "at".
-    """
-    letters = alphabet(model["alphabet"])
-    tokens = letters + [letter + "</w>" for letter in letters]
-    merges = []
-    for word in WORDS:
-        left = word[0]
-        for i, letter in enumerate(word[1:], 1):
-            right = letter if i + 1 < len(word) else letter + "</w>"
-            if (left, right) not in merges:
-                merges.append((left, right))
-            left += right
-            if left not in tokens:
-                tokens.append(left)
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    tokens += [start, end]
-    pad = "!" if model["generation"] == 2 else end
-    vocabulary = {token: i for i, token in enumerate(tokens)}
+    """A byte-pair vocabulary with merges towards WORDS, in the forms of files found in the wild."""
+    merges = merges_towards(WORDS)
+    vocabulary = byte_pairs.vocabulary(merges, model["alphabet"])
+    pad = "!" if model["generation"] == 2 else END
     if model["tokenizer"] == "json":
-        CLIPTokenizer(vocab=vocabulary, merges=merges, unk_token=end, bos_token=start, eos_token=end, pad_token=pad,
+        CLIPTokenizer(vocab=vocabulary, merges=merges, unk_token=END, bos_token=START, eos_token=END, pad_token=pad,
                       model_max_length=model["length"]).save_pretrained(folder)
         return vocabulary
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
     flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-    token = {"bos_token": {"content": start, **flags}, "eos_token": {"content": end, **flags},
-             "pad_token": pad, "unk_token": {"content": end, **flags}}
+    token = {"bos_token": {"content": START, **flags}, "eos_token": {"content": END, **flags},
+             "pad_token": pad, "unk_token": {"content": END, **flags}}
     write_json(folder / "special_tokens_map.json", token)
     typed = {k: {"__type": "AddedToken", **v} if isinstance(v, dict) else v for k, v in token.items()}
     write_json(folder / "tokenizer_config.json", typed | {

@@ -1,6 +1,7 @@
 """The JSON files of repositories of the hub, with the keys that they have and small numbers."""
 
-from published_text import END, SIZE, TURBO_TOKENIZER, tokenizer
+from byte_pairs import END
+from published_text import SIZE, TURBO_TOKENIZER, tokenizer
 
 
 def text(second: bool, version: str, **more) -> dict:

@@ -2,38 +2,15 @@
 
 import random
 
-START, END = "<|startoftext|>", "<|endoftext|>"
+from byte_pairs import END, START, merges_towards, vocabulary
 
 WORDS = (
     "a an the of in on at with and photo picture painting dog cat crown hat cup park beach snow street night red "
     "green blue world hello don it's 2024 naïve über"
 ).split()
 
-
-# ------------------------------------------------------------------------------------------------------- vocabulary
-
-
-def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """As in CLIP's: bytes, bytes at the end of a word, what the merges make, the two special tokens."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(b) for b in shown] + [chr(256 + i) for i in range(256 - len(shown))]
-    stand_in = dict(zip(shown + [b for b in range(256) if b not in shown], letters))
-    tokens = letters + [letter + "</w>" for letter in letters]
-    merges = []
-    for word in WORDS:
-        word = [stand_in[b] for b in word.encode()]
-        left = word[0]
-        for i, letter in enumerate(word[1:], 1):
-            right = letter if i + 1 < len(word) else letter + "</w>"
-            if (left, right) not in merges:
-                merges.append((left, right))
-            left += right
-            if left not in tokens:
-                tokens.append(left)
-    return {token: i for i, token in enumerate([*tokens, START, END])}, merges
-
-
-VOCABULARY, MERGES = vocabulary()
+MERGES = merges_towards(WORDS)
+VOCABULARY = vocabulary(MERGES)
 SIZE = len(VOCABULARY)
 
 
