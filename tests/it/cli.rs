@@ -19,9 +19,14 @@ pub(super) fn golden(path: &str) -> String {
         .to_string()
 }
 
-/// The program in `dir`, with one thread: as many tests run at once as there are cores.
+/// The program in `dir`.
 pub(super) fn program(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cones"));
+    command(dir, env!("CARGO_BIN_EXE_cones"))
+}
+
+/// A command in `dir`, in which the program has one thread: as many tests run at once as there are cores.
+pub(super) fn command(dir: &Path, name: &str) -> Command {
+    let mut command = Command::new(name);
     command.current_dir(dir).env_remove("CONES_MODEL");
     command.env("RAYON_NUM_THREADS", "1");
     command

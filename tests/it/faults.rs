@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::cli::{golden, ok};
+use crate::cli::{command, golden, ok};
 use crate::foreign::{UNET, WEIGHTS, model};
 use crate::outputs::ready;
 use crate::unfinished::{end, start};
@@ -20,13 +20,9 @@ fn shell(dir: &Path, script: &str) -> (Option<i32>, String, String) {
         "cones() {{ '{}' \"$@\"; }}; {script}",
         env!("CARGO_BIN_EXE_cones")
     );
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", &script])
-        .current_dir(dir)
-        .env_remove("CONES_MODEL")
-        .envs([("CONES_STATE_SECONDS", "0"), ("RAYON_NUM_THREADS", "1")])
-        .stdin(Stdio::null());
+    let mut command = command(dir, "bash");
+    command.args(["-c", &script]).stdin(Stdio::null());
+    command.env("CONES_STATE_SECONDS", "0");
     end(command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

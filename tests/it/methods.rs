@@ -41,6 +41,7 @@ fn a_learned_concept_is_within_its_density_and_repeatable() {
     let density = first["density"].as_f64().unwrap();
     assert!(density > 0.0 && density <= 0.02, "{density}");
     assert_eq!(losses(&first).len(), 3);
+    assert_eq!(learned("2%").1, bytes);
     let threads = ["--batch", "2", "--density", "2%", "--threads", "3"];
     find_learned(dir, "dog", "1", &threads);
     let again = std::fs::read(dir.join("dog.idx")).unwrap();

@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::{json, program};
+use crate::cli::{self, json, program};
 use crate::outputs::ready;
 
 const FIND: &str = "find --subject dog --steps 1 --batch 1 --force -o x.idx p";
@@ -49,10 +49,8 @@ fn command(dir: &Path, command: &str) -> Command {
 /// `cones ...` with a redirection of the shell.
 fn shell(dir: &Path, command: &str, more: &str) -> Output {
     let script = format!("exec '{}' {command} {more}", env!("CARGO_BIN_EXE_cones"));
-    Command::new("sh")
+    cli::command(dir, "sh")
         .args(["-c", &script])
-        .current_dir(dir)
-        .env("RAYON_NUM_THREADS", "1")
         .output()
         .unwrap()
 }
