@@ -186,6 +186,7 @@ fn start_threads(global: &Global, ui: &Ui) -> anyhow::Result<()> {
     if threads > most {
         anyhow::bail!("RAYON_NUM_THREADS: expected at most {most} threads, found {threads}");
     }
+    // This thread is one of them: from outside, each of many small products would wake one and wait for it.
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .use_current_thread();

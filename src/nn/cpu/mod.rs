@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 pub(super) mod bf16;
+mod cache;
 mod conv;
 mod epilogue;
 mod gemm;

@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 
+use super::cache::line;
+
 thread_local! {
     /// The buffers of this thread that nobody holds.
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Numbers of a cache line. A vector that lies across two of them takes twice the time to read.
-const LINE: usize = 16;
+const LINE: usize = line::<f32>();
 
 /// Calls `f` with `len` numbers of any value, from the start of a cache line on. Calls may be nested.
 pub(super) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {

@@ -6,7 +6,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::gemm::{LINE_BYTES, View, fetch};
+use super::cache::{fetch, line};
+use super::gemm::View;
 use super::math::vectorised;
 use super::scratch;
 use crate::Result;
@@ -85,42 +86,47 @@ pub(super) fn block<'a>(
     columns: Range<usize>,
     buffer: &'a mut Vec<f32>,
 ) -> View<'a> {
-    let (start, len) = (rows.start * width + columns.start, columns.len());
-    if let Numbers::F32(x) = numbers {
-        return View::rows(&x[start..], width);
-    }
-    buffer.resize(rows.len() * len, 0.0);
-    let rows = buffer.chunks_exact_mut(len.max(1)).enumerate();
-    let rows = rows.map(|(i, row)| (start + i * width, row));
+    let start = rows.start * width + columns.start;
+    let size = (rows.len(), columns.len());
     match numbers {
-        Numbers::F32(x) => rows.for_each(|(at, row)| row.copy_from_slice(&x[at..at + len])),
-        Numbers::F16(x) => vectorised(
-            #[inline(always)]
-            || {
-                for (at, row) in rows {
-                    ahead(x, at + AHEAD * width, len);
-                    widen_all(&x[at..at + len], row);
-                }
-            },
+        Numbers::F32(x) => return View::rows(&x[start..], width),
+        Numbers::F16(x) => convert_rows(&x[start..], width, size, widen_all, buffer),
+        Numbers::Bf16(x) => convert_rows(
+            &x[start..],
+            width,
+            size,
+            |from, to| from.convert_to_f32_slice(to),
+            buffer,
         ),
-        Numbers::Bf16(x) => {
-            rows.for_each(|(at, row)| x[at..at + len].convert_to_f32_slice(row));
-        }
     }
-    View::rows(buffer, len)
+    View::rows(buffer, columns.len())
 }
 
-/// Rows whose numbers are asked for before their turn: they are too short for the processor to see where they go, and
-/// come from memory.
-const AHEAD: usize = 4;
-
-/// Asks for `len` numbers from `at` on, as far as there are such.
-#[inline(always)]
-fn ahead<T>(x: &[T], at: usize, len: usize) {
-    let line = LINE_BYTES / size_of::<T>();
-    for number in x.iter().skip(at).take(len).step_by(line) {
-        fetch(number);
-    }
+/// Fills `buffer` with what `convert` makes of the first columns of some rows, `width` apart.
+fn convert_rows<T>(
+    x: &[T],
+    width: usize,
+    (rows, columns): (usize, usize),
+    convert: impl Fn(&[T], &mut [f32]),
+    buffer: &mut Vec<f32>,
+) {
+    /// Rows that are asked for before their turn: they are too short for the processor to see where they go, and come
+    /// from memory.
+    const AHEAD: usize = 4;
+    buffer.resize(rows * columns, 0.0);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (i, row) in buffer.chunks_exact_mut(columns.max(1)).enumerate() {
+                let later = x.iter().skip((i + AHEAD) * width).take(columns);
+                later.step_by(line::<T>()).for_each(
+                    #[inline(always)]
+                    |number| fetch(number),
+                );
+                convert(&x[i * width..][..columns], row);
+            }
+        },
+    );
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::super::zeros::zeros;
 use super::{AttentionSizes, QUERIES, Queries, forward_in_f32, scale, write_turned};
 use crate::Result;
 use crate::nn::cpu::gemm::{Accumulate, PANEL, Panels, View, ViewMut, product_of_panels};
 use crate::nn::cpu::math::{exp2, vectorised};
 use crate::nn::cpu::scratch;
 use crate::nn::cpu::tile::Tile;
+use crate::nn::cpu::zeros::zeros;
 use crate::nn::parameters::{AttentionInput, AttentionKept, InputGrads};
 use crate::nn::tensor::numbers_of;
 

@@ -3,6 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{Accumulate, Panels, View};
+use crate::nn::cpu::cache::{fetch, line};
 
 /// Terms of a sum that are taken in one pass over the output: so much of a panel is 128 KiB, which a core's second
 /// cache holds while all rows go by. Reading it from there costs less than reading and writing the output more often.
@@ -15,11 +16,8 @@ const ROWS: usize = 6;
 /// Terms that are written out one after the other.
 const UNROLL: usize = 4;
 
-/// Of a cache line.
-pub(in super::super) const LINE_BYTES: usize = 64;
-
 /// Terms of a row that a cache line holds.
-const LINE: usize = LINE_BYTES / size_of::<f32>();
+const LINE: usize = line::<f32>();
 
 /// `c = a·b`, or `+=`, for `a: [m, b.terms]` and `c` of rows `stride` apart.
 pub(super) struct Product<'a> {
@@ -228,18 +226,3 @@ unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
         }
     }
 }
-
-/// Asks for the cache line of a number that will be read, if there is one.
-#[inline(always)]
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[expect(unsafe_code, reason = "an instruction that takes a pointer")]
-pub(in super::super) fn fetch<T>(at: *const T) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: nothing is read, and an address that cannot be is passed over.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-}
-
-/// Leaves it to the processor.
-#[inline(always)]
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-pub(in super::super) fn fetch<T>(_: *const T) {}

@@ -6,7 +6,6 @@ mod panels;
 
 use gemm::Parallelism;
 
-pub(super) use self::kernel::{LINE_BYTES, fetch};
 pub(super) use self::panels::{PANEL, Panels, product_of_panels, product_of_panels_at};
 
 /// Where the elements of a matrix lie in a slice: (i, j) at `i·row + j·column`.
