@@ -1,12 +1,14 @@
-"""What a find learned, before neurons are chosen for it: the values of cross-attention at the subject's own words.
+"""What finds learned, before neurons are chosen for it: the values of cross-attention at the subjects' own words.
 
     python constants.py blue-guide-dog dog.scores [--model model]       what they draw, judged as in judge.py
+    python constants.py blue-guide-dog dog.scores green-jeep jeep.scores         both in each picture, as in measure.py
 
 `cones find --scores` keeps them: by how much each output of a V weight changes at each of the words. Stored as f16 they
 are the honest competitor of a set of neurons: a file of rows x words numbers, added where the words are in the prompt.
 Pictures are drawn by diffusers, with the steps and guidance of the model's cones.json.
 """
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from safetensors import safe_open
 
 import check
 import judge
+import measure
 import world
 
 HERE = Path(__file__).parent
@@ -60,33 +63,51 @@ class Added:
             hook.remove()
 
 
-def draw(pipeline, model, words, at=None, changes=()):
-    """Pictures of "a photo of a WORDS SCENE", as many and of the same seeds as judge.draw's."""
-    prompts = [f"a photo of a {words} {scene}" for scene in world.SCENES for _ in range(judge.EACH)]
+def draw(pipeline, model, prompt_of, learned=(), guidance=None):
+    """Pictures of `prompt_of(scene)` in each scene, as many and of the same seeds as judge.draw's."""
+    prompts = [prompt_of(scene) for scene in world.SCENES for _ in range(judge.EACH)]
     seeds = [100 * i + k for i in range(len(world.SCENES)) for k in range(judge.EACH)]
-    with Added(pipeline.unet, dict(changes), at):
-        return list(check.draw_with_diffusers(model, prompts, seeds, pipeline=pipeline))
+    with contextlib.ExitStack() as added:
+        for words, changes in learned:
+            at = places(pipeline.tokenizer, prompts[0], words)
+            added.enter_context(Added(pipeline.unet, changes, at))
+        return list(check.draw_with_diffusers(model, prompts, seeds, guidance=guidance, pipeline=pipeline))
 
 
 def judged(judges, subject, scores, pipeline, model):
     """judge.measure's row of what `scores` keeps, and the bytes of its numbers."""
     noun, token, changes = load(scores)
-    words = f"{token} {noun}"
-    at = places(pipeline.tokenizer, f"a photo of a {words}", words)
-    own = draw(pipeline, model, words, at, changes)
-    row = judge.measure(judges, subject, own, draw(pipeline, model, noun))
+    of = lambda words: lambda scene: f"a photo of a {words} {scene}"
+    own = draw(pipeline, model, of(f"{token} {noun}"), [(f"{token} {noun}", changes)])
+    row = judge.measure(judges, subject, own, draw(pipeline, model, of(noun)))
     return row | {"bytes": sum(change.nbytes for change in changes.values())}
+
+
+def judged_together(crowd, names, scores, pipeline, model):
+    """measure.several's row of the subjects, each with what its scores keep, in one picture."""
+    loaded = [load(path) for path in scores]
+    words = [f"{token} {noun}" for noun, token, _ in loaded]
+    listed = " and ".join([", ".join(f"a {each}" for each in words[:-1]), f"a {words[-1]}"])
+    guidance = json.loads((model / "cones.json").read_text())["guidance_of_several"]
+    learned = [(each, changes) for each, (_, _, changes) in zip(words, loaded)]
+    pictures = draw(pipeline, model, lambda scene: f"a photo of {listed} {scene}", learned, guidance)
+    return crowd.count(pictures, names)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", help="one of subjects.json")
-    parser.add_argument("scores", type=Path)
+    parser.add_argument("pairs", nargs="+", metavar="subject scores", help="one of subjects.json, and its file")
     parser.add_argument("--model", type=Path, default=HERE / "model")
     options = parser.parse_args()
-    subject = json.loads((HERE / "subjects/subjects.json").read_text())[options.subject]
+    names, scores = options.pairs[::2], [Path(path) for path in options.pairs[1::2]]
+    if len(names) != len(scores):
+        parser.error("each subject needs its file of scores")
+    pipeline = check.load_pipeline(options.model)
+    if len(names) > 1:
+        print(judged_together(measure.CrowdJudge(), names, scores, pipeline, options.model))
+        return
     judges = judge.ObjectJudge(), judge.SceneJudge()
-    print(judged(judges, subject, options.scores, check.load_pipeline(options.model), options.model))
+    print(judged(judges, measure.SUBJECTS[names[0]], scores[0], pipeline, options.model))
 
 
 if __name__ == "__main__":

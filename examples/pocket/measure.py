@@ -12,7 +12,7 @@ For each of six subjects of six classes: Algorithm 1, learned sets, random sets 
 values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py.
 Then unions of two, three and four subjects, untouched, with `merge --tune 50`, with `--attend-excite` and with
 `--best-of 4`; a picture counts when every subject of the prompt is in it, each with its variant and hue. `--others`
-measures unions of six subjects on which nothing was tuned. `--variants` measures other settings of
+measures six subjects on which nothing was tuned, alone and in unions. `--variants` measures other settings of
 `find` on the same subjects instead. WORK keeps the indices, and results.json what is measured already; a run that was
 interrupted goes on.
 """
@@ -75,6 +75,17 @@ class CrowdJudge:
     def classes(self, picture, names):
         best = self.by_count[len(names)].match(picture)
         return [best[SUBJECTS[name]["class"]][1] <= judge.FARTHEST for name in names]
+
+    def count(self, pictures, names):
+        """How many pictures have all subjects, the sum of their shares that are there, and how many all classes."""
+        total = {"pictures": 0, "all right": 0, "right": 0, "classes": 0}
+        for picture in pictures:
+            present = self.present(picture, names)
+            total["pictures"] += 1
+            total["all right"] += all(present)
+            total["right"] += sum(present) / len(names)
+            total["classes"] += all(self.classes(picture, names))
+        return total
 
     def self_test(self, count=96):
         rng, missed, invented = random.Random(5), 0, 0
@@ -181,21 +192,16 @@ class Bench:
             self.save()
 
     def judge_several(self, names, concept, extra):
-        total = {"pictures": 0, "all right": 0, "right": 0, "classes": 0}
+        pictures = []
         for i, scene in enumerate(world.SCENES):
             with tempfile.TemporaryDirectory() as folder:
                 concepts = ["--concepts", concept] if concept else []
                 self.run("generate", "--raw-prompt", "--seed", 100 * i, "--count", self.per_scene,
                          "-o", f"{folder}/p.png",
                          *concepts, *extra, prompt_of(names, scene))
-                for path in sorted(Path(folder).glob("*.png")):
-                    picture = np.asarray(Image.open(path).convert("RGB"))
-                    present = self.crowd.present(picture, names)
-                    total["pictures"] += 1
-                    total["all right"] += all(present)
-                    total["right"] += sum(present) / len(names)
-                    total["classes"] += all(self.crowd.classes(picture, names))
-        return total
+                files = sorted(Path(folder).glob("*.png"))
+                pictures += [np.asarray(Image.open(path).convert("RGB")) for path in files]
+        return self.crowd.count(pictures, names)
 
 
 def prompt_of(names, scene):
@@ -223,15 +229,19 @@ def table(results):
     columns = ["right", "sharp", "scene", "class plain"]
     names = {"plain": "plain model", "random": "random neurons, as many as learned", "paper": "`--method paper`, 3 %",
              "learned": "`--method learned`", "fine-tuned": "fine-tuned values (`merge --tune --all-positions`)"}
-    single = results["single"]
-    print("| of 32 pictures, median of " + str(len(single)) + " subjects | " + " | ".join(columns) + " | shut | file |")
-    print("| --- |" + " ---: |" * (len(columns) + 2))
-    for key, title in names.items():
-        rows = [subject[key] for subject in single.values()]
-        median = lambda what: statistics.median(row[what] for row in rows)
-        shut = f"{100 * median('density'):.0f} %" if "density" in rows[0] else ""
-        size = f"{median('bytes'):,.0f} B" if "bytes" in rows[0] else ""
-        print(f"| {title} | " + " | ".join(f"{median(c):g}" for c in columns) + f" | {shut} | {size} |")
+    for group, of in [("", SINGLE), (" others", OTHERS)]:
+        single = [results["single"][name] for name in of if "fine-tuned" in results["single"].get(name, {})]
+        if not single:
+            continue
+        print(f"\n| of 32 pictures, median of {len(single)}{group} | " + " | ".join(columns) + " | shut | file |")
+        print("| --- |" + " ---: |" * (len(columns) + 2))
+        for key, title in names.items():
+            rows = [subject[key] for subject in single]
+            median = lambda what: statistics.median(row[what] for row in rows)
+            shut = f"{100 * median('density'):.0f} %" if "density" in rows[0] else ""
+            size = f"{median('bytes'):,.0f} B" if "bytes" in rows[0] else ""
+            counts = " | ".join(f"{median(c):g} ({sum(row[c] for row in rows)})" for c in columns)
+            print(f"| {title} | {counts} | {shut} | {size} |")
     for title, subjects in results.get("variants", {}).items():
         median = lambda what: statistics.median(row[what] for row in subjects.values())
         counts = " | ".join(f"{median(c):g}" for c in columns)
@@ -279,8 +289,7 @@ def main():
         return
     if options.others:
         for name in OTHERS:
-            if not (options.work / f"{name}.learned.idx").exists():
-                bench.find(name, "learned")
+            bench.single(name)
         for names in unions(OTHERS):
             bench.several(names, ["plain", "union", "best of 4"])
         return
