@@ -28,11 +28,12 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let hub = Hub::from_environment().context("the hub's cache")?;
     let cache = name(&hub.cache);
     let pipeline = load(global, &ui)?;
-    let steps = pipeline.time_steps()?;
     let options = pipeline.sample_options(&[]);
-    let picture = steps.sampling * options.steps as f64;
+    let sampling = pipeline.time_sampling()?;
+    let picture = sampling * options.steps as f64;
     let default = Settings::of(Scope::Words);
-    let find = steps.finding * (default.steps * default.batch_size) as f64;
+    let finding = pipeline.time_finding(default.batch_size)? * default.batch_size as f64;
+    let find = finding * default.steps as f64;
     if global.json {
         return ui.json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -48,8 +49,8 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "size": pipeline.size.to_string(),
             "prediction": pipeline.prediction.to_string(),
             "fingerprint": pipeline.fingerprint()?,
-            "seconds_per_sampling_step": steps.sampling,
-            "seconds_per_find_step": steps.finding * default.batch_size as f64,
+            "seconds_per_sampling_step": sampling,
+            "seconds_per_find_step": finding,
             "seconds_per_picture": picture,
             "seconds_per_find": find,
         }));
@@ -90,7 +91,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "sampling",
             format!(
                 "{} a step, {} for a picture of {} steps",
-                duration(steps.sampling),
+                duration(sampling),
                 duration(picture),
                 options.steps
             ),
@@ -99,7 +100,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "find",
             format!(
                 "{} a step of {} photos, about {} for the default of {} steps",
-                duration(steps.finding * default.batch_size as f64),
+                duration(finding),
                 default.batch_size,
                 duration(find),
                 default.steps

@@ -8,6 +8,7 @@ use super::empirical_denoiser::expected_picture;
 use super::sums;
 use crate::index::{Scope, Site, SiteSelection};
 use crate::model::{Conditioning, UNet};
+use crate::pipeline::rows_at_once;
 use crate::sampling::{Generator, Prediction, ScheduleConfig};
 use crate::{Error, Result, Size};
 
@@ -83,15 +84,6 @@ pub struct Step {
 /// Of noise that `find` does not see, draw k has a generator of seed `FIRST_SEED + seed + k`. `find` draws with seeds
 /// from `--seed` on, one for each step: the two meet only if its seed and this one's are two thousand million apart.
 pub const FIRST_SEED: u64 = 1 << 31;
-
-/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step
-/// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
-const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
-
-/// How many of a step's pictures are in one pass, for latents of this size.
-pub(crate) fn rows_at_once(rows: usize, size: Size) -> usize {
-    (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
-}
 
 /// The samples of one step: pictures with noise, and what the model should say of them.
 pub(crate) struct Batch {

@@ -1,7 +1,6 @@
 //! What a run will make and what it needs, said before it starts.
 
 use super::class_images::ClassImages;
-use super::loss::rows_at_once;
 use super::plan::{FindPlan, Method};
 use super::prompts::risks;
 use super::record::{ModelIs, Record, of_find, of_provenance, of_tuning, record_by};
@@ -9,7 +8,7 @@ use super::shard::BLOCKS;
 use super::tune::TunePlan;
 use super::{learned, outputs, tuning};
 use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, SiteSelection};
-use crate::pipeline::shut;
+use crate::pipeline::{rows_at_once, shut};
 use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
 
 /// What a run will make and what it needs. The model is ready for its steps.

@@ -23,7 +23,7 @@ pub(crate) use mask::{marks_of, shut};
 pub use memory::MemoryEstimate;
 pub use options::{Init, Lost, Progress, SampleOptions, Stage};
 pub use shut::{ShutConcepts, ShutOptions};
-pub use timing::StepTimes;
+pub(crate) use timing::rows_at_once;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

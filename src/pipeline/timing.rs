@@ -5,56 +5,70 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::Pipeline;
-use crate::Result;
 use crate::index::SiteSelection;
+use crate::model::Conditioning;
 use crate::sampling::Generator;
+use crate::{Result, Size};
 
-/// Seconds of one step each, measured at the model's own size.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepTimes {
-    /// Of sampling one picture with guidance.
-    pub sampling: f64,
-    /// Of finding, for one photo: a forward and a backward pass.
-    pub finding: f64,
+/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step
+/// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
+const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
+
+/// How many of a step's pictures are in one pass, for latents of this size.
+pub(crate) fn rows_at_once(rows: usize, size: Size) -> usize {
+    (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
 }
 
 impl Pipeline {
-    /// Measures one step of sampling and one of finding, after one that is not counted: the weights are read then.
+    /// Seconds of one step of sampling a picture with guidance, at the model's own size.
     ///
     /// # Errors
     /// If the model cannot be computed with.
-    pub fn time_steps(&self) -> Result<StepTimes> {
-        let size = self.latent_size(None)?;
-        let shape = (1, self.unet.channels(), size.height, size.width);
-        let noise = Generator::new(0).randn(shape.1 * shape.2 * shape.3);
-        let x = Tensor::from_vec(noise, shape, &self.device)?;
-        let context = self.embed(&["a photo of a dog".into()])?;
-        let (two, pair) = (Tensor::cat(&[&x, &x], 0)?, context.repeat(2)?);
-        let sample = || {
-            self.unet
-                .forward(&two, &[500.0; 2], &pair)?
-                .flatten_all()?
-                .to_vec1::<f32>()
-                .map_err(Into::into)
-        };
-        let find = || -> Result<()> {
-            let (output, saved) = self.unet.forward_saving(&x, &[500.0], &context)?;
+    pub fn time_sampling(&self) -> Result<f64> {
+        self.time(2, |x, context| {
+            let timesteps = vec![500.0; x.dim(0)?];
+            let output = self.unet.forward(x, &timesteps, context)?;
+            output.flatten_all()?.to_vec1::<f32>()?;
+            Ok(())
+        })
+    }
+
+    /// Seconds that a photo takes in a step of finding with `rows` of them: a forward and a backward pass, at the
+    /// model's own size.
+    ///
+    /// # Errors
+    /// If the model cannot be computed with.
+    pub fn time_finding(&self, rows: usize) -> Result<f64> {
+        let rows = rows_at_once(rows, self.latent_size(None)?);
+        let seconds = self.time(rows, |x, context| {
+            let timesteps = vec![500.0; x.dim(0)?];
+            let (output, saved) = self.unet.forward_saving(x, &timesteps, context)?;
             let gradients = self.unet.backward(saved, &output, SiteSelection::Cross)?;
             for gradient in gradients.values() {
                 gradient.flatten_all()?.to_vec1::<f32>()?;
             }
             Ok(())
-        };
-        let first: Result<Vec<f32>> = sample();
-        first?;
+        })?;
+        Ok(seconds / rows as f64)
+    }
+
+    /// Seconds of a pass of so many latents and prompts, after one that is not counted: the weights are read then, and
+    /// the process gets its memory.
+    fn time(
+        &self,
+        rows: usize,
+        pass: impl Fn(&Tensor, &Conditioning) -> Result<()>,
+    ) -> Result<f64> {
+        let size = self.latent_size(None)?;
+        let shape = (rows, self.unet.channels(), size.height, size.width);
+        let noise = Generator::new(0).randn(shape.0 * shape.1 * shape.2 * shape.3);
+        let x = Tensor::from_vec(noise, shape, &self.device)?;
+        let context = self.embed(&["a photo of a dog".into()])?.repeat(rows)?;
+        pass(&x, &context)?;
         let start = Instant::now();
-        let second: Result<Vec<f32>> = sample();
-        second?;
-        let sampling = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        find()?;
-        let finding = start.elapsed().as_secs_f64();
+        pass(&x, &context)?;
+        let seconds = start.elapsed().as_secs_f64();
         self.pages.unet.release();
-        Ok(StepTimes { sampling, finding })
+        Ok(seconds)
     }
 }

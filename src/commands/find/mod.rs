@@ -109,8 +109,10 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         }
         // What does not fit is not tried.
         let fits = needs.total() <= budget.bytes();
-        let step = fits.then(|| pipeline.time_steps()).transpose()?;
-        let step = step.map(|step| (prepared.steps, step.finding * prepared.rows as f64));
+        let photo = fits
+            .then(|| pipeline.time_finding(prepared.rows))
+            .transpose()?;
+        let step = photo.map(|photo| (prepared.steps, photo * prepared.rows as f64));
         return memory::dry_run(global, &ui, &what, needs, step, &left_out);
     }
     let scores = args.scores.as_deref().filter(|_| !is_part);
