@@ -84,13 +84,12 @@ def judged(judges, subject, scores, pipeline, model):
 
 
 def judged_together(crowd, names, scores, pipeline, model):
-    """measure.several's row of the subjects, each with what its scores keep, in one picture."""
+    """CrowdJudge.count's row of the subjects, each with what its scores keep, in one picture."""
     loaded = [load(path) for path in scores]
     words = [f"{token} {noun}" for noun, token, _ in loaded]
-    listed = " and ".join([", ".join(f"a {each}" for each in words[:-1]), f"a {words[-1]}"])
     guidance = json.loads((model / "cones.json").read_text())["guidance_of_several"]
     learned = [(each, changes) for each, (_, _, changes) in zip(words, loaded)]
-    pictures = draw(pipeline, model, lambda scene: f"a photo of {listed} {scene}", learned, guidance)
+    pictures = draw(pipeline, model, lambda scene: measure.prompt_listing(words, scene), learned, guidance)
     return crowd.count(pictures, names)
 
 

@@ -205,7 +205,11 @@ class Bench:
 
 
 def prompt_of(names, scene):
-    phrases = [f"a {TOKENS[n]} {SUBJECTS[n]['class']}" for n in names]
+    return prompt_listing([f"{TOKENS[n]} {SUBJECTS[n]['class']}" for n in names], scene)
+
+
+def prompt_listing(subjects, scene):
+    phrases = [f"a {words}" for words in subjects]
     return "a photo of " + ", ".join(phrases[:-1]) + " and " + phrases[-1] + " " + scene
 
 
