@@ -3,14 +3,13 @@
 use anyhow::Context;
 use cones::checkpoint::hub::Hub;
 use cones::escaped;
-use cones::find::learned::Settings;
-use cones::index::Scope;
+use cones::find::Method;
 use serde_json::json;
 
 use super::{load, name};
 use crate::cli::{DeviceName, Global};
 use crate::report::duration;
-use crate::report::memory::human;
+use crate::report::memory::{Budget, human};
 use crate::report::ui::Ui;
 
 pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
@@ -27,13 +26,20 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     };
     let hub = Hub::from_environment().context("the hub's cache")?;
     let cache = name(&hub.cache);
-    let pipeline = load(global, &ui)?;
+    let mut pipeline = load(global, &ui)?;
     let options = pipeline.sample_options(&[]);
     let sampling = pipeline.time_sampling()?;
     let picture = sampling * options.steps as f64;
-    let default = Settings::of(Scope::Words);
-    let finding = pipeline.time_finding(default.batch_size)? * default.batch_size as f64;
-    let find = finding * default.steps as f64;
+    let default = Method::default();
+    let (rows, steps) = (default.rows(), default.steps());
+    let budget = Budget::new(global, None).bytes();
+    let needs = default.plan_memory(&mut pipeline, budget).total();
+    // What does not fit is not tried.
+    let photo = (needs <= budget)
+        .then(|| pipeline.time_finding(rows))
+        .transpose()?;
+    let step = photo.map(|photo| photo * rows as f64);
+    let find = step.map(|step| step * steps as f64);
     if global.json {
         return ui.json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -50,7 +56,8 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             "prediction": pipeline.prediction.to_string(),
             "fingerprint": pipeline.fingerprint()?,
             "seconds_per_sampling_step": sampling,
-            "seconds_per_find_step": finding,
+            "find_memory_bytes": needs,
+            "seconds_per_find_step": step,
             "seconds_per_picture": picture,
             "seconds_per_find": find,
         }));
@@ -98,13 +105,15 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
         ),
         (
             "find",
-            format!(
-                "{} a step of {} photos, about {} for the default of {} steps",
-                duration(finding),
-                default.batch_size,
-                duration(find),
-                default.steps
-            ),
+            match step.zip(find) {
+                Some((step, find)) => format!(
+                    "{} a step of {rows} photos, about {} for the default of {steps} steps, {} of memory",
+                    duration(step),
+                    duration(find),
+                    human(needs)
+                ),
+                None => format!("needs {} of memory, which are not free", human(needs)),
+            },
         ),
     ];
     let lines: Vec<String> = rows

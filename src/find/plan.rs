@@ -41,14 +41,6 @@ pub struct FindPlan {
 }
 
 impl Method {
-    /// The most steps that it takes.
-    pub(crate) fn steps(&self) -> usize {
-        match self {
-            Self::Paper(options) => options.range().len(),
-            Self::Learned { mask, .. } => mask.steps,
-        }
-    }
-
     /// At which tokens the neurons are to be shut.
     pub(crate) fn scope(&self) -> Scope {
         match self {

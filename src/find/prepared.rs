@@ -8,8 +8,8 @@ use super::shard::BLOCKS;
 use super::tune::TunePlan;
 use super::{learned, outputs, tuning};
 use crate::index::{NeuronIndex, NeuronSet, Provenance, Scope, SiteSelection};
-use crate::pipeline::{rows_at_once, shut};
-use crate::{MemoryEstimate, Photos, Pipeline, Result, Size};
+use crate::pipeline::shut;
+use crate::{MemoryEstimate, Photos, Pipeline, Result};
 
 /// What a run will make and what it needs. The model is ready for its steps.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,34 @@ impl Prepared {
     }
 }
 
+impl Method {
+    /// The most steps that it takes.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::Paper(options) => options.range().len(),
+            Self::Learned { mask, .. } => mask.steps,
+        }
+    }
+
+    /// Pictures that a step computes with.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Paper(options) => options.batch_sampling.rows(),
+            Self::Learned { mask, .. } => mask.rows(),
+        }
+    }
+
+    /// Makes the model ready for its steps, within `budget` bytes if that is possible, and says what they need.
+    pub fn plan_memory(&self, pipeline: &mut Pipeline, budget: u64) -> MemoryEstimate {
+        let arrays = match self {
+            Self::Paper(options) => options.arrays(),
+            Self::Learned { mask, .. } => arrays(mask.scope),
+        };
+        let numbers = arrays * searched(pipeline, self.sites());
+        pipeline.plan_steps(self.rows(), numbers, budget)
+    }
+}
+
 impl FindPlan {
     /// Makes the model ready for the steps, within `budget` bytes if that is possible, and says what they need.
     ///
@@ -65,10 +93,6 @@ impl FindPlan {
         budget: u64,
     ) -> Result<Prepared> {
         let provenance = self.provenance(pipeline, photos)?;
-        let (rows, arrays) = match &self.method {
-            Method::Paper(options) => (options.batch_sampling.rows(), options.arrays()),
-            Method::Learned { mask, .. } => (mask.rows(), arrays(mask.scope)),
-        };
         let searched = searched(pipeline, self.method.sites());
         let class = match &self.class {
             ClassImages::Given(class) => Some(class),
@@ -83,8 +107,8 @@ impl FindPlan {
         Ok(Prepared {
             provenance,
             steps,
-            rows,
-            memory: fit(pipeline, rows, searched * arrays, budget).reading(reading),
+            rows: self.method.rows(),
+            memory: (self.method.plan_memory(pipeline, budget)).reading(reading),
             // An index of 3 % of the neurons has this size, a part an array for each of its blocks.
             output_bytes: match shard {
                 Some(part) => 4 * searched * BLOCKS.min(steps).div_ceil(part.of()) as u64,
@@ -125,7 +149,7 @@ impl TunePlan {
             Scope::Words => 1,
         };
         let rows = subjects * kinds * self.options.batch_size;
-        let needs = fit(pipeline, rows, numbers * tuning::arrays(subjects), budget);
+        let needs = pipeline.plan_steps(rows, numbers * tuning::arrays(subjects), budget);
         let steps = self.options.steps;
         Ok(Prepared {
             provenance,
@@ -170,13 +194,6 @@ fn searched(pipeline: &Pipeline, sites: SiteSelection) -> u64 {
     weights
         .map(|weight| (weight.shape().0 * weight.shape().1) as u64)
         .sum()
-}
-
-/// Makes the model ready for steps of so many pictures, of which some at a time are in a pass.
-fn fit(pipeline: &mut Pipeline, rows: usize, numbers: u64, budget: u64) -> MemoryEstimate {
-    let size = Size::square(pipeline.unet().sample_size());
-    let rows = rows_at_once(rows, size);
-    pipeline.plan_steps(rows, numbers, budget)
 }
 
 /// Of an optimiser of so many weights: up to five numbers for each, two for each step, and names.

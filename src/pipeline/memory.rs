@@ -8,6 +8,15 @@ use crate::{Error, Result, Size};
 /// What the process itself needs: the program, tokenizers, buffers of threads.
 const PROCESS: u64 = 64 << 20;
 
+/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step
+/// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
+const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
+
+/// How many of a step's pictures are in one pass, for latents of this size.
+pub(crate) fn rows_at_once(rows: usize, size: Size) -> usize {
+    (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
+}
+
 /// What a run needs at its peak, in bytes: an estimate from the shapes of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
@@ -60,10 +69,11 @@ impl MemoryEstimate {
 }
 
 impl Pipeline {
-    /// Makes ready for steps of a method with `rows` pictures in a pass, that keeps `numbers` of its own: within
-    /// `budget` bytes if that is possible, at the price of layers that are computed again.
+    /// Makes ready for steps of `rows` pictures by a method that keeps `numbers` of its own: within `budget` bytes if
+    /// that is possible, at the price of layers that are computed again.
     pub(crate) fn plan_steps(&mut self, rows: usize, numbers: u64, budget: u64) -> MemoryEstimate {
         let size = Size::square(self.unet.sample_size());
+        let rows = rows_at_once(rows, size);
         let others = MemoryEstimate {
             weights: self.weights,
             layers: 0,

@@ -21,9 +21,9 @@ pub use concept::Concept;
 pub use drawn::Drawn;
 pub(crate) use mask::{marks_of, shut};
 pub use memory::MemoryEstimate;
+pub(crate) use memory::rows_at_once;
 pub use options::{Init, Lost, Progress, SampleOptions, Stage};
 pub use shut::{ShutConcepts, ShutOptions};
-pub(crate) use timing::rows_at_once;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -5,19 +5,11 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::Pipeline;
+use super::memory::rows_at_once;
+use crate::Result;
 use crate::index::SiteSelection;
 use crate::model::Conditioning;
 use crate::sampling::Generator;
-use crate::{Result, Size};
-
-/// Latent pixels of one forward and backward pass: as many as two pictures of Stable Diffusion 1.x have. A larger step
-/// is taken in parts, whose gradients add up, so that its memory does not grow with its batch.
-const PIXELS_AT_ONCE: usize = 2 * 64 * 64;
-
-/// How many of a step's pictures are in one pass, for latents of this size.
-pub(crate) fn rows_at_once(rows: usize, size: Size) -> usize {
-    (PIXELS_AT_ONCE / size.pixels().max(1)).clamp(1, rows.max(1))
-}
 
 impl Pipeline {
     /// Seconds of one step of sampling a picture with guidance, at the model's own size.

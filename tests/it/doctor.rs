@@ -16,6 +16,7 @@ fn the_doctor_says_what_there_is_and_how_long_it_takes() {
         "model      pocket: 64x64 pixels",
         "a picture of",
         "250 steps",
+        "of memory",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
@@ -39,6 +40,7 @@ fn the_doctor_says_what_there_is_and_how_long_it_takes() {
         "seconds_per_find_step",
         "memory_bytes",
         "free_memory_bytes",
+        "find_memory_bytes",
         "cores",
     ] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}");
