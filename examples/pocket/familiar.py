@@ -6,19 +6,15 @@ where BIN is ../../target/release. For each: the error of the predicted noise in
 were found in them, over that in the model's own pictures of the class. Above 2 `find` warns.
 """
 import argparse
-import json
 import random
-import subprocess
 import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from measure import OTHERS, SINGLE, SUBJECTS
-
-HERE = Path(__file__).parent
-SIZE = 64
-PHOTOS = 5
+from measure import HERE, OTHERS, SINGLE, SUBJECTS, run
+from subjects import PHOTOS
+from world import SIZE
 
 
 def colour(rng):
@@ -50,8 +46,7 @@ def boxes(rng):
 
 
 def ratio(cones, noun, photos, out):
-    command = [cones, "find", "--subject", noun, photos, "--json", "--force", "-o", out / "x.idx"]
-    held_out = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["held_out"]
+    held_out = run(cones, "find", "--subject", noun, photos, "--force", "-o", out / "x.idx")["held_out"]
     return held_out["photos"] / held_out["own"]
 
 

@@ -32,13 +32,10 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let picture = sampling * options.steps as f64;
     let default = Method::default();
     let (rows, steps) = (default.rows(), default.steps());
-    let budget = Budget::new(global, None).bytes();
-    let needs = default.plan_memory(&mut pipeline, budget).total();
-    // What does not fit is not tried.
-    let photo = (needs <= budget)
-        .then(|| pipeline.time_finding(rows))
-        .transpose()?;
-    let step = photo.map(|photo| photo * rows as f64);
+    let budget = Budget::new(global, None);
+    let needs = default.plan_memory(&mut pipeline, budget.bytes());
+    let step = budget.time_find_step(&needs, &pipeline, rows)?;
+    let needs = needs.total();
     let find = step.map(|step| step * steps as f64);
     if global.json {
         return ui.json(&json!({

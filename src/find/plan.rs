@@ -41,6 +41,22 @@ pub struct FindPlan {
 }
 
 impl Method {
+    /// The most steps that it takes.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::Paper(options) => options.range().len(),
+            Self::Learned { mask, .. } => mask.steps,
+        }
+    }
+
+    /// Pictures that a step computes with.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Paper(options) => options.batch_sampling.rows(),
+            Self::Learned { mask, .. } => mask.rows(),
+        }
+    }
+
     /// At which tokens the neurons are to be shut.
     pub(crate) fn scope(&self) -> Scope {
         match self {

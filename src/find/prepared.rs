@@ -53,22 +53,6 @@ impl Prepared {
 }
 
 impl Method {
-    /// The most steps that it takes.
-    pub fn steps(&self) -> usize {
-        match self {
-            Self::Paper(options) => options.range().len(),
-            Self::Learned { mask, .. } => mask.steps,
-        }
-    }
-
-    /// Pictures that a step computes with.
-    pub fn rows(&self) -> usize {
-        match self {
-            Self::Paper(options) => options.batch_sampling.rows(),
-            Self::Learned { mask, .. } => mask.rows(),
-        }
-    }
-
     /// Makes the model ready for its steps, within `budget` bytes if that is possible, and says what they need.
     pub fn plan_memory(&self, pipeline: &mut Pipeline, budget: u64) -> MemoryEstimate {
         let arrays = match self {

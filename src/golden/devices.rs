@@ -12,7 +12,6 @@ use candle_core::{DType, Tensor};
 use super::models::{Golden, MODELS};
 use super::{attend, device, models, xl};
 
-/// Whole pictures are not among them: they are passes of these networks, each of which is held here.
 #[test]
 fn layers_by_candles_operations_are_equal() {
     by_candle(models::text_embeddings_are_equal);
@@ -26,6 +25,13 @@ fn layers_by_candles_operations_are_equal() {
     by_candle(xl::networks_are_equal);
     by_candle(xl::gradients_of_every_site_are_equal);
     by_candle(xl::scores_of_algorithm_1_are_equal);
+}
+
+/// Beside the layers, and at the same time: it takes as long as all of them.
+#[test]
+fn whole_pictures_by_candles_operations_are_equal() {
+    by_candle(models::whole_pictures_are_equal);
+    by_candle(xl::whole_pictures_are_equal);
 }
 
 /// Weights, activations and gradients of 11 bits: rounding at every layer, and nothing else.

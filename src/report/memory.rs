@@ -1,6 +1,6 @@
 //! What a run needs of memory: chosen, said before it starts, or said instead of starting.
 
-use cones::{LeftOut, MemoryEstimate};
+use cones::{LeftOut, MemoryEstimate, Pipeline};
 use serde_json::json;
 
 use super::duration;
@@ -46,6 +46,19 @@ impl Budget {
     /// Bytes to stay within.
     pub(crate) fn bytes(&self) -> u64 {
         self.told.unwrap_or((self.free as f64 * SHARE) as u64)
+    }
+
+    /// Seconds of a find step of so many photos that needs this: nothing where it does not fit, as that is not tried.
+    pub(crate) fn time_find_step(
+        &self,
+        needs: &MemoryEstimate,
+        pipeline: &Pipeline,
+        rows: usize,
+    ) -> anyhow::Result<Option<f64>> {
+        if needs.total() > self.bytes() {
+            return Ok(None);
+        }
+        Ok(Some(pipeline.time_finding(rows)? * rows as f64))
     }
 
     /// Refuses what is more than the user allows, or than there is at all, and warns of what is more than is free.

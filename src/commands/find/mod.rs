@@ -107,12 +107,8 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
         if let Some(part) = args.shards.shard {
             return array::dry_run(global, args, &ui, &what, part);
         }
-        // What does not fit is not tried.
-        let fits = needs.total() <= budget.bytes();
-        let photo = fits
-            .then(|| pipeline.time_finding(prepared.rows))
-            .transpose()?;
-        let step = photo.map(|photo| (prepared.steps, photo * prepared.rows as f64));
+        let step = budget.time_find_step(needs, &pipeline, prepared.rows)?;
+        let step = step.map(|seconds| (prepared.steps, seconds));
         return memory::dry_run(global, &ui, &what, needs, step, &left_out);
     }
     let scores = args.scores.as_deref().filter(|_| !is_part);
