@@ -123,7 +123,7 @@ pub enum Pass {
     Forward,
     /// A step of `find`: forward, and backward to the weights of the cross-attentions' keys and values.
     Step,
-    /// A step of `find` as it is by default: forward, and backward to the cross-attentions' values of a subject's own
+    /// A step of `find` as it is by default: forward, and backward to the cross-attentions' K and V of a subject's own
     /// words.
     Words,
     /// The first of the latents to a picture.
@@ -192,7 +192,7 @@ impl<'a> Passes<'a> {
             Pass::Words => {
                 let (output, saved) =
                     unet.forward_saving(&self.latents, &self.timesteps, &self.marked)?;
-                let sites = SiteSelection::CrossValues;
+                let sites = SiteSelection::Cross;
                 drop(black_box(unet.backward_at_words(saved, &output, sites)?));
                 Ok(output)
             }

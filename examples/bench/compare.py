@@ -22,7 +22,7 @@ PARTS = ["forward", "step", "words", "decode"]
 TITLES = {
     "forward": "UNet forward",
     "step": "find step (forward + backward to the cross K and V)",
-    "words": "find step as by default (backward to V at the subject's words)",
+    "words": "find step as by default (backward to K and V at the subject's words)",
     "decode": "autoencoder's decoder, one picture",
     "load": "start to first step",
 }
@@ -103,13 +103,13 @@ def torch_part(model, part, repeats, device, dtype, batch):
     if part == "step":
         for name, weight in network.named_parameters():
             weight.requires_grad_(".attn2.to_k." in name or ".attn2.to_v." in name)
-    if part == "words":  # as much is added to V's output at two tokens: that is what is learned
+    if part == "words":  # as much is added to K's and V's outputs at two tokens: that is what is learned
         def add(module, _, output):
             return output.index_add(1, words, module.added.expand(len(output), -1, -1))
 
         words = torch.tensor([5, 6], device=device)
         for name, module in network.named_modules():
-            if name.endswith(".attn2.to_v"):
+            if name.endswith((".attn2.to_k", ".attn2.to_v")):
                 module.added = torch.nn.Parameter(module.weight.new_zeros(2, len(module.weight)))
                 module.register_forward_hook(add)
     learns = part in ("step", "words")

@@ -71,7 +71,7 @@ def main():
         run = Runner(options, folder)
         find = ["find", "--subject", "dog", PHOTOS["dog"]]
         needs, _, peak = run(*find, "--dry-run")
-        row("find, 250 steps of 4", needs["memory_bytes"], needs["seconds_per_step"], needs["seconds"], peak)
+        row("find, 125 steps of 4", needs["memory_bytes"], needs["seconds_per_step"], needs["seconds"], peak)
         prompt = "a photo of a dog"
         needs, _, _ = run("generate", "--dry-run", prompt)
         row(f"generate, {SAMPLING_STEPS} steps", needs["memory_bytes"],

@@ -70,9 +70,8 @@ class Curve:
             self.keep(stored, name, row, "constants")
         if name not in tuned:
             index, noun = self.work / f"{name}.tuned.idx", measure.SUBJECTS[name]["class"]
-            measure.run(self.cones, "merge", self.work / f"{name}.paper.curve.idx", "--tune", 500, "--dense",
-                        "--images", f"{noun}={measure.HERE / 'subjects' / name}", *measure.FINE_TUNING,
-                        "--force", "-o", index)
+            measure.run(self.cones, "merge", self.work / f"{name}.paper.curve.idx", *measure.FINE_TUNING,
+                        "--images", f"{noun}={measure.HERE / 'subjects' / name}", "--force", "-o", index)
             self.keep(tuned, name, self.judged(name, index), "fine-tuned")
 
 

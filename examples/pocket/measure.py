@@ -8,13 +8,13 @@
 
 where BIN is ../../target/release, after `cargo build --release --examples`.
 
-For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and fine-tuned K/V
-values with equal photos and steps, 32 pictures with the subject's token and 32 of its class each, judged by judge.py.
-Then unions of two, three and four subjects, untouched, with `merge --tune 50`, with `--attend-excite` and with
-`--best-of 4`; a picture counts when every subject of the prompt is in it, each with its variant and hue. `--others`
-measures six subjects on which nothing was tuned, alone and in unions. `--variants` measures other settings of
-`find` on the same subjects instead. WORK keeps the indices, and results.json what is measured already; a run that was
-interrupted goes on.
+For each of six subjects of six classes: Algorithm 1, learned sets, random sets of equal counts, and K/V values
+fine-tuned on equal photos, 500 steps of 8 + 8; 32 pictures with the subject's token and 32 of its class each, judged by
+judge.py. Then unions of two, three and four subjects, untouched, with `merge --tune 50`, with `--attend-excite` and
+with `--best-of 4`; a picture counts when every subject of the prompt is in it, each with its variant and hue.
+`--others` measures six subjects on which nothing was tuned, alone and in unions. `--variants` measures other settings
+of `find` on the same subjects instead. WORK keeps the indices, and results.json what is measured already; a run that
+was interrupted goes on.
 """
 import argparse
 import json
@@ -40,7 +40,7 @@ WAYS = {  # to draw several subjects: from which file, with which options
     "plain": (None, []), "union": ("union", []), "tuned": ("tuned", []),
     "attend-excite": ("union", ["--attend-excite"]), "best of 4": ("union", ["--best-of", "4"]),
 }
-FINE_TUNING = ["--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on the guide dog and the jeep
+FINE_TUNING = ["--dense", "--tune", 500, "--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on guide dog and jeep
 VARIANTS = {
     "learned, keys too": ("learned", ["--sites", "cross"]),
     "learned, whole prompt": ("learned", ["--scope", "prompt"]),
@@ -149,8 +149,7 @@ class Bench:
         subprocess.run([self.control, learned, control], check=True, capture_output=True)
         tuned = self.work / f"{name}.tuned.idx"
         images = f"{SUBJECTS[name]['class']}={HERE / 'subjects' / name}"
-        report = self.run("merge", paper, "--tune", of_learned["steps"], "--images", images,
-                          "--all-positions", *FINE_TUNING, "-o", tuned)
+        report = self.run("merge", paper, *FINE_TUNING, "--images", images, "-o", tuned)
         of_tuned = {"seconds": sum(s["seconds"] for s in report["steps"]), "bytes": tuned.stat().st_size}
         for title, concept, extra in [("plain", "plain", {}), ("random", control, {}), ("paper", paper, of_paper),
                                       ("learned", learned, of_learned), ("fine-tuned", tuned, of_tuned)]:
@@ -232,7 +231,7 @@ def sheet(work, cones, out):
 def table(results):
     columns = ["right", "sharp", "scene", "class plain"]
     names = {"plain": "plain model", "random": "random neurons, as many as learned", "paper": "`--method paper`, 3 %",
-             "learned": "`--method learned`", "fine-tuned": "fine-tuned values (`merge --tune --all-positions`)"}
+             "learned": "`--method learned`", "fine-tuned": "fine-tuned values (`merge --tune 500 --dense`)"}
     for group, of in [("", SINGLE), (" others", OTHERS)]:
         single = [results["single"][name] for name in of if "fine-tuned" in results["single"].get(name, {})]
         if not single:
@@ -295,7 +294,7 @@ def main():
         for name in OTHERS:
             bench.single(name)
         for names in unions(OTHERS):
-            bench.several(names, ["plain", "union", "best of 4"])
+            bench.several(names, ["plain", "union", "tuned", "best of 4"])
         return
     for name in SINGLE:
         bench.single(name)

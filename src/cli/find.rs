@@ -39,14 +39,14 @@ pub(crate) struct FindArgs {
     /// [default: learned: words; paper: prompt]
     #[arg(help_heading = METHOD, long, value_name = "SCOPE")]
     pub(crate) scope: Option<Scope>,
-    /// Steps [default: paper: the model's own, else 1000; learned: 250, with `--scope prompt` 500]
+    /// Steps [default: paper: the model's own, else 1000; learned: 125, with `--scope prompt` 500]
     #[arg(help_heading = METHOD, long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
     /// Weight of the class pictures in the loss, where there are any [default: 1]
     #[arg(help_heading = METHOD, long, value_name = "LAMBDA", value_parser = non_negative)]
     pub(crate) prior_weight: Option<f64>,
     /// The share of all neurons to shut, `0.03` or `3%`: the highest scores (paper), or the most there may be
-    /// (learned) [default: paper: 3%; learned: 10%, with `--scope prompt` 50%]
+    /// (learned) [default: paper: 3%; learned: 5%, with `--scope prompt` 50%]
     #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
     pub(crate) density: Option<f64>,
     /// paper: shut every neuron whose score is at least this, instead of a share
@@ -62,8 +62,12 @@ pub(crate) struct FindArgs {
     /// learned: how far one step moves what is learned [default: 0.1; with `--scope prompt`: 0.05]
     #[arg(help_heading = METHOD, long, alias = "rate", value_name = "ETA", value_parser = non_negative)]
     pub(crate) learning_rate: Option<f64>,
-    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; with `--scope
-    /// words`: cross:v]
+    /// learned: how far keys may change at the subject's words, as a share of what shutting neurons could change
+    /// [default: 15%]
+    #[arg(help_heading = METHOD, long, value_name = "SHARE", value_parser = density)]
+    pub(crate) key_reach: Option<f64>,
+    /// Attention layers to search: `cross`, `cross:v` (values alone), `self` or `all` [default: cross; paper with
+    /// `--scope words`: cross:v]
     #[arg(help_heading = METHOD, long, value_name = "SITES")]
     sites: Option<SiteSelection>,
     /// paper: sample timesteps by importance: a fifth of the steps, of five pictures each
@@ -141,6 +145,13 @@ impl FindArgs {
                 ));
             }
         }
+        let learns_outputs = self.method == Method::Learned && self.scope() == Scope::Words;
+        if self.key_reach.is_some() && !(learns_outputs && sites == SiteSelection::Cross) {
+            return Err(
+                "--key-reach belongs to --method learned with --scope words and --sites cross"
+                    .to_owned(),
+            );
+        }
         if self.method == Method::Paper {
             return Ok(());
         }
@@ -200,12 +211,12 @@ impl FindArgs {
         })
     }
 
-    /// The layers to search. Keys of several subjects' words would compete for the picture, so that with words only
-    /// values are.
+    /// The layers to search. Keys of several subjects' words compete for the picture: with words only, Algorithm 1,
+    /// which does not bound them, takes values alone.
     pub(crate) fn sites(&self) -> SiteSelection {
-        self.sites.unwrap_or(match self.scope() {
-            Scope::Prompt => SiteSelection::Cross,
-            Scope::Words => SiteSelection::CrossValues,
+        self.sites.unwrap_or(match (self.method, self.scope()) {
+            (Method::Paper, Scope::Words) => SiteSelection::CrossValues,
+            _ => SiteSelection::Cross,
         })
     }
 

@@ -19,6 +19,7 @@ pub(crate) struct ShardArgs {
     /// of all parts of --shard, as a single run would have
     #[arg(help_heading = INPUT, long, value_name = "SCORES", num_args = 1.., conflicts_with_all = [
         "images", "subject", "token", "class_images", "class_count", "method", "scope", "steps", "prior_weight", "rho",
-        "until_stable", "learning_rate", "sites", "importance_sampling", "batch", "shard", "bytes", "dry_run"])]
+        "until_stable", "learning_rate", "key_reach", "sites", "importance_sampling", "batch", "shard", "bytes",
+        "dry_run"])]
     pub(crate) from_scores: Vec<PathBuf>,
 }

@@ -38,13 +38,16 @@ pub struct Options {
     pub prior_loss_weight: f64,
     /// Which sites to search.
     pub sites: SiteSelection,
+    /// How far keys may change at the subject's words, as a share of what shutting neurons could give; values may go
+    /// all the way.
+    pub key_reach: f64,
     /// At which tokens of the prompt the mask acts.
     pub scope: Scope,
     /// Step k draws from a generator seeded with `seed + k`.
     pub seed: u64,
 }
 
-/// At the subject's own words, where keys of several would compete for the picture: values alone.
+/// At the subject's own words.
 impl Default for Options {
     fn default() -> Self {
         let settings = Settings::of(Scope::Words);
@@ -53,12 +56,17 @@ impl Default for Options {
             batch_size: settings.batch_size,
             learning_rate: settings.learning_rate,
             prior_loss_weight: 1.0,
-            sites: SiteSelection::CrossValues,
+            sites: SiteSelection::Cross,
+            key_reach: KEY_REACH,
             scope: Scope::Words,
             seed: 0,
         }
     }
 }
+
+/// [`Options::key_reach`], unless told otherwise: enough that a subject is sharper than by values alone, and little
+/// enough that several in a picture do not take each other's place.
+pub const KEY_REACH: f64 = 0.15;
 
 /// What depends on where neurons are shut, unless told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,10 +87,10 @@ impl Settings {
     pub const fn of(scope: Scope) -> Self {
         match scope {
             Scope::Words => Self {
-                steps: 250,
+                steps: 125,
                 batch_size: 4,
                 learning_rate: 0.1,
-                density: 0.1,
+                density: 0.05,
             },
             Scope::Prompt => Self {
                 steps: 500,

@@ -12,6 +12,8 @@
 //!
 //! Shutting neurons can change an output only so far: down by the terms w_j·e_j that are positive, up by those that are
 //! negative. δ stays within that, so that what one row cannot give is learned by others, and is not lost in rounding.
+//! Keys stay within a small share of it ([`Options::key_reach`]): they say how much the words are looked at, for which
+//! those of several subjects compete.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +26,7 @@ use super::state::TrainerState;
 use super::trainer::{self, Gradients, Moment, Objective};
 use super::words::{Words, reach};
 use crate::Result;
-use crate::index::{Scope, Site, SiteSelection};
+use crate::index::{Projection, Scope, Site, SiteSelection};
 use crate::model::UNet;
 use crate::sampling::ScheduleConfig;
 
@@ -74,7 +76,7 @@ struct Outputs {
     unit: f64,
     /// δ in that unit, `[out, T]`.
     change: Vec<f32>,
-    /// What each may be at least and at most, which all neurons shut together would give.
+    /// What each may be at least and at most: a share of what all neurons shut together would give.
     reach: Vec<(f32, f32)>,
     /// Sums of squared gradients with respect to δ, `[out, T]`.
     squares: Vec<f64>,
@@ -82,10 +84,15 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn new(weight: &Tensor, words: &Words) -> Result<Self> {
+    /// Of which changes may go as far as `share` of what shutting neurons could give.
+    fn new(weight: &Tensor, words: &Words, share: f32) -> Result<Self> {
         let own = weight.matmul(&words.embeddings.t()?)?;
         let unit = f64::from(own.sqr()?.mean_all()?.to_scalar::<f32>()?).sqrt();
-        let reach = reach(&weight.to_vec2()?, &words.embeddings.to_vec2()?, unit);
+        let mut reach = reach(&weight.to_vec2()?, &words.embeddings.to_vec2()?, unit);
+        for (least, most) in &mut reach {
+            *least *= share;
+            *most *= share;
+        }
         let len = reach.len();
         Ok(Self {
             weight: weight.clone(),
@@ -223,7 +230,14 @@ pub(crate) fn learn_outputs(
     let sites = unet
         .site_tensors(options.sites)?
         .into_iter()
-        .map(|(site, weight)| Ok((site, Outputs::new(&weight, &words)?)))
+        .map(|(site, weight)| {
+            let share = match site.projection() {
+                Projection::Key => options.key_reach as f32,
+                Projection::Value => 1.0,
+            };
+            let outputs = Outputs::new(&weight, &words, share)?;
+            Ok((site, outputs))
+        })
         .collect::<Result<_>>()?;
     let mut learning = Learning {
         schedule,
@@ -265,7 +279,7 @@ mod tests {
         let context = Conditioning::with_words(embedding, &[vec![vec![1, 2]]]).unwrap();
         let words = Words::of(&context).unwrap();
         let weight = Tensor::new(&[[1f32, 0.0, 2.0], [0.5, -1.0, 0.0]], &device).unwrap();
-        let mut outputs = Outputs::new(&weight, &words).unwrap();
+        let mut outputs = Outputs::new(&weight, &words, 1.0).unwrap();
         // Towards lower outputs of the first row at the first word, whatever the second.
         let gradient = words.embeddings.narrow(0, 0, 1).unwrap();
         let gradient = Tensor::cat(&[&gradient, &gradient.zeros_like().unwrap()], 0).unwrap();
@@ -294,5 +308,9 @@ mod tests {
             "{:?}",
             outputs.changes()
         );
+        // Or a share of it.
+        let mut outputs = Outputs::new(&weight, &words, 0.25).unwrap();
+        outputs.update(&gradient, &words, 9.0).unwrap();
+        assert!((outputs.changes()[0] + 0.25).abs() < 1e-6);
     }
 }

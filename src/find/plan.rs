@@ -105,12 +105,17 @@ impl Method {
                     .chain([("draws", sampling), rho, options.selection.setting()])
                     .collect()
             }
-            Self::Learned { mask, density } => vec![
-                ("steps", mask.steps.to_string()),
-                ("batch", mask.batch_size.to_string()),
-                ("rate", mask.learning_rate.to_string()),
-                ("density", density.to_string()),
-            ],
+            Self::Learned { mask, density } => {
+                let keys = (mask.scope, mask.sites) == (Scope::Words, SiteSelection::Cross);
+                let key_reach = keys.then(|| ("key_reach", mask.key_reach.to_string()));
+                let settings = [
+                    ("steps", mask.steps.to_string()),
+                    ("batch", mask.batch_size.to_string()),
+                    ("rate", mask.learning_rate.to_string()),
+                    ("density", density.to_string()),
+                ];
+                settings.into_iter().chain(key_reach).collect()
+            }
         }
     }
 }

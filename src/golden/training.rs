@@ -128,6 +128,7 @@ fn learned_options(settings: &Value, scope: Scope) -> learned::Options {
         learning_rate: number("rate"),
         prior_loss_weight: number("prior_weight"),
         sites: SiteSelection::Cross,
+        key_reach: settings["key_reach"].as_f64().unwrap_or(1.0),
         scope,
         seed: number("seed") as u64,
     }

@@ -29,7 +29,7 @@ VALUES = dict(steps=5, half=2, rate=0.05, prior_weight=1.5, seed=9,
               lessons=[["a photo of a sks dog", "a photo of a dog"], ["a picture of a sks cat", "a cat at night"]])
 MASK_WORDS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=6, phrases=["sks dog"],
                   lessons=[["a sks dog and a photo of the sks dog"]])
-OUTPUTS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=7, phrases=["sks dog"],
+OUTPUTS = dict(steps=6, half=4, rate=0.2, prior_weight=0, seed=7, phrases=["sks dog"], key_reach=0.1,
                lessons=[["a photo of a sks dog"]])
 VALUES_WORDS = dict(steps=5, half=3, rate=0.5, prior_weight=0, seed=10, phrases=["sks dog", "sks cat"],
                     lessons=[["a photo of a sks dog"], ["a picture of a sks cat beside a sks dog and a cat"]])
@@ -143,7 +143,8 @@ def soft_mask(pipe, settings: dict) -> tuple[dict, list[float]]:
 
 def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
     """Changes of what K and V give at the words, added to the outputs themselves; steps of Adam in units of the root
-    mean square of the site's own outputs there. They stay within what shutting neurons could change."""
+    mean square of the site's own outputs there. They stay within what shutting neurons could change; keys within a
+    share of it."""
     modules = {f"{n}.weight": m for n, m in pipe.unet.named_modules() if n.endswith(("attn2.to_k", "attn2.to_v"))}
     ids = token_ids(pipe, [settings["lessons"][0][0]])
     at = words_of(pipe, ids, settings["phrases"][0])[0, :, 0].nonzero()[:, 0]
@@ -151,7 +152,8 @@ def outputs_at_words(pipe, settings: dict) -> tuple[dict, list[float]]:
     change = {name: torch.zeros(len(m.weight), len(at)) for name, m in modules.items()}
     own = {name: torch.nn.functional.linear(embeddings, m.weight) for name, m in modules.items()}
     unit = {name: y.square().mean().sqrt() for name, y in own.items()}
-    terms = {name: m.weight[:, None] * embeddings for name, m in modules.items()}  # [out, T, embedding]
+    share = {name: settings["key_reach"] if "to_k" in name else 1 for name in modules}
+    terms = {name: share[name] * m.weight[:, None] * embeddings for name, m in modules.items()}  # [out, T, embedding]
     least = {name: -term.clamp(min=0).sum(-1) for name, term in terms.items()}
     most = {name: -term.clamp(max=0).sum(-1) for name, term in terms.items()}
     state = {name: [torch.zeros_like(c) for _ in range(3)] for name, c in change.items()}  # m, s, sum of squares

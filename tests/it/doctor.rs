@@ -15,7 +15,7 @@ fn the_doctor_says_what_there_is_and_how_long_it_takes() {
         "hub",
         "model      pocket: 64x64 pixels",
         "a picture of",
-        "250 steps",
+        "125 steps",
         "of memory",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
@@ -47,7 +47,7 @@ fn the_doctor_says_what_there_is_and_how_long_it_takes() {
     }
     let steps = report["seconds_per_find"].as_f64().unwrap()
         / report["seconds_per_find_step"].as_f64().unwrap();
-    assert!((steps - 250.0).abs() < 1e-6);
+    assert!((steps - 125.0).abs() < 1e-6);
 }
 
 #[test]

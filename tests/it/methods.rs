@@ -120,6 +120,14 @@ fn options_of_one_method_are_refused_for_the_other() {
     ] {
         refused(&[option, value], &[option, "--scope"]);
     }
+    for other in [
+        ["--method", "paper"],
+        ["--scope", "prompt"],
+        ["--sites", "cross:v"],
+    ] {
+        let options = [&["--key-reach", "20%"][..], &other].concat();
+        refused(&options, &["--key-reach", other[0]]);
+    }
 }
 
 #[test]

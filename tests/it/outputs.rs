@@ -268,7 +268,7 @@ fn an_index_of_another_plan_is_not_replaced() {
         (format!("{find} --token zwx p"), "`sks dog`"),
         (
             format!("{find} --density 1% p"),
-            "density 0.1 instead of 0.01",
+            "density 0.05 instead of 0.01",
         ),
         (format!("{find} --rate 2 p"), "rate"),
         (

@@ -55,6 +55,7 @@ fn learned(global: &Global, args: &FindArgs) -> learned::Options {
         learning_rate: args.learning_rate.unwrap_or(settings.learning_rate),
         prior_loss_weight: args.prior_weight.unwrap_or(PRIOR_LOSS_WEIGHT),
         sites: args.sites(),
+        key_reach: args.key_reach.unwrap_or(learned::KEY_REACH),
         scope: args.scope(),
         seed: global.seed,
     }
