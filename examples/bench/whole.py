@@ -71,7 +71,8 @@ def main():
         run = Runner(options, folder)
         find = ["find", "--subject", "dog", PHOTOS["dog"]]
         needs, _, peak = run(*find, "--dry-run")
-        row("find, 125 steps of 4", needs["memory_bytes"], needs["seconds_per_step"], needs["seconds"], peak)
+        steps = round(needs["seconds"] / needs["seconds_per_step"])
+        row(f"find, {steps} steps of 4", needs["memory_bytes"], needs["seconds_per_step"], needs["seconds"], peak)
         prompt = "a photo of a dog"
         needs, _, _ = run("generate", "--dry-run", prompt)
         row(f"generate, {SAMPLING_STEPS} steps", needs["memory_bytes"],

@@ -69,9 +69,8 @@ class Curve:
                                    check.load_pipeline(model), model)
             self.keep(stored, name, row, "constants")
         if name not in tuned:
-            index, noun = self.work / f"{name}.tuned.idx", measure.SUBJECTS[name]["class"]
-            measure.run(self.cones, "merge", self.work / f"{name}.paper.curve.idx", *measure.FINE_TUNING,
-                        "--images", f"{noun}={measure.HERE / 'subjects' / name}", "--force", "-o", index)
+            index = self.work / f"{name}.tuned.idx"
+            measure.fine_tune(self.cones, name, self.work / f"{name}.paper.curve.idx", index)
             self.keep(tuned, name, self.judged(name, index), "fine-tuned")
 
 

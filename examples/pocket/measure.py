@@ -42,7 +42,7 @@ WAYS = {  # to draw several subjects: from which file, with which options
 }
 FINE_TUNING = ["--dense", "--tune", 500, "--rate", "0.1"]  # the best of 0.01, 0.03, 0.1 and 0.3 on guide dog and jeep
 VARIANTS = {
-    "learned, keys too": ("learned", ["--sites", "cross"]),
+    "learned, values alone": ("learned", ["--sites", "cross:v"]),
     "learned, whole prompt": ("learned", ["--scope", "prompt"]),
     "paper, accelerated": ("paper", ["--accelerated"]),
     "paper, subject's words": ("paper", ["--scope", "words"]),
@@ -107,6 +107,16 @@ def run(cones, *arguments):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def images_of(name):
+    """A subject's photos, as `merge --images` takes them."""
+    return f"{SUBJECTS[name]['class']}={HERE / 'subjects' / name}"
+
+
+def fine_tune(cones, name, index, out):
+    """Every weight of the sites of a subject's index trained on its photos: the report."""
+    return run(cones, "merge", index, *FINE_TUNING, "--images", images_of(name), "--force", "-o", out)
+
+
 def judged(cones, judges, name, concept):
     """judge.measure's row of a subject's own index, or of none (`plain`)."""
     noun, token = SUBJECTS[name]["class"], TOKENS[name]
@@ -148,8 +158,7 @@ class Bench:
         control = self.work / f"{name}.random.idx"
         subprocess.run([self.control, learned, control], check=True, capture_output=True)
         tuned = self.work / f"{name}.tuned.idx"
-        images = f"{SUBJECTS[name]['class']}={HERE / 'subjects' / name}"
-        report = self.run("merge", paper, *FINE_TUNING, "--images", images, "-o", tuned)
+        report = fine_tune(self.cones, name, paper, tuned)
         of_tuned = {"seconds": sum(s["seconds"] for s in report["steps"]), "bytes": tuned.stat().st_size}
         for title, concept, extra in [("plain", "plain", {}), ("random", control, {}), ("paper", paper, of_paper),
                                       ("learned", learned, of_learned), ("fine-tuned", tuned, of_tuned)]:
@@ -181,7 +190,7 @@ class Bench:
         concepts = {None: None, "union": self.work / f"{stem}.idx", "tuned": self.work / f"{stem}.tuned.idx"}
         self.run("merge", *files, "-o", concepts["union"])
         if "tuned" in ways:
-            images = [f"--images={SUBJECTS[n]['class']}={HERE / 'subjects' / n}" for n in names]
+            images = [f"--images={images_of(n)}" for n in names]
             self.run("merge", *files, "--tune", 50, *images, "-o", concepts["tuned"])
         rows["bytes"] = [concepts["union"].stat().st_size, sum(file.stat().st_size for file in files)]
         for way in ways:

@@ -178,12 +178,17 @@ fn algorithm_1_goes_on_to_the_same_bytes() {
 
 #[test]
 fn masks_go_on_to_the_same_bytes() {
-    for scope in [Scope::Words, Scope::Prompt] {
+    for (scope, sites) in [
+        (Scope::Words, SiteSelection::Cross),
+        (Scope::Words, SiteSelection::CrossValues),
+        (Scope::Prompt, SiteSelection::Cross),
+    ] {
         let mask = learned::Options {
             steps: 5,
             batch_size: 2,
             learning_rate: 0.3,
             scope,
+            sites,
             seed: 3,
             ..learned::Options::default()
         };
