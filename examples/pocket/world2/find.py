@@ -1,0 +1,88 @@
+"""What `cones find` makes of the held-out subjects: the last table of README.md.
+
+    python find.py --cones ../../../target/release/cones [--part work] [--per-scene 2] [OPTIONS OF find]
+
+For each subject a find with the options given, and pictures of "a photo of a sks NOUN" in every scene, judged by
+judge.py; sums by what is new of the subjects and by what they are for.
+"""
+import argparse
+import json
+import multiprocessing
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import judge
+import world
+
+HERE = Path(__file__).parent
+KINDS = ("pictures", "right", "sharp", "shape", "tint", "class", "scene")
+
+
+def run(cones, *arguments):
+    command = [cones, *map(str, arguments), "--model", HERE / "model", "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def drawn(options, name, subject):
+    """Pictures of one subject, each with its scene, and the share of neurons that was shut for them."""
+    pictures = []
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "subject.idx"
+        found = run(options.cones, "find", "--subject", subject.noun, *options.find, "-o", index,
+                    HERE / "subjects" / name)
+        for i, scene in enumerate(world.SCENES):
+            run(options.cones, "generate", "--concepts", index, "--raw-prompt", "--seed", 100 * i, "--count",
+                options.per_scene, "-o", f"{folder}/{i}.png", f"a photo of a sks {subject.noun} {scene}")
+            files = sorted(Path(folder).glob(f"{i}*.png"))
+            pictures += [(np.asarray(Image.open(file).convert("RGB")), scene) for file in files]
+    return pictures, found["density"]
+
+
+def counted(subject, verdicts, scenes):
+    """How many of a subject's pictures are of each kind."""
+    row = dict.fromkeys(KINDS, 0)
+    for (slots, seen), scene in zip(verdicts, scenes):
+        label, left = slots[0]
+        of_class = label is not None and label[0] == subject.noun
+        right = of_class and label[1:] == (subject.shape, subject.tint)
+        row["pictures"] += 1
+        row["right"] += right
+        row["sharp"] += right and left <= judge.SHARP
+        row["shape"] += of_class and label[1] == subject.shape
+        row["tint"] += of_class and label[2] == subject.tint
+        row["class"] += of_class
+        row["scene"] += seen == scene
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cones", default="cones")
+    parser.add_argument("--part", choices=("work", "end"), help="subjects for work or for the end; both unless given")
+    parser.add_argument("--per-scene", type=int, default=2, help="pictures of each scene")
+    options, options.find = parser.parse_known_args()
+    sums, shut = {}, []
+    judge.draw_ahead(multiprocessing.cpu_count())
+    with multiprocessing.get_context("fork").Pool() as pool:
+        for name, subject in world.SUBJECTS.items():
+            if options.part not in (None, subject.part):
+                continue
+            pictures, density = drawn(options, name, subject)
+            verdicts = pool.map(judge.judge_picture, [(picture, 1, True) for picture, _ in pictures], chunksize=4)
+            row = counted(subject, verdicts, [scene for _, scene in pictures])
+            print(f"{name}: {row}, {density:.1%} shut", flush=True)
+            total = sums.setdefault((subject.new, subject.part), dict.fromkeys(KINDS, 0))
+            total.update({kind: total[kind] + row[kind] for kind in KINDS})
+            shut.append(density)
+    print("\n| new | for | " + " | ".join(KINDS) + " |\n| --- | --- |" + " ---: |" * len(KINDS))
+    for (new, part), row in sorted(sums.items()):
+        print(f"| {new} | {part} | " + " | ".join(map(str, row.values())) + " |")
+    print(f"\nshut: {min(shut):.1%} to {max(shut):.1%}")
+
+
+if __name__ == "__main__":
+    main()
