@@ -71,8 +71,8 @@ def main():
         run = Runner(options, folder)
         find = ["find", "--subject", "dog", PHOTOS["dog"]]
         needs, _, peak = run(*find, "--dry-run")
-        steps = round(needs["seconds"] / needs["seconds_per_step"])
-        row(f"find, {steps} steps of 4", needs["memory_bytes"], needs["seconds_per_step"], needs["seconds"], peak)
+        title, step = f"find, {needs['steps']} steps of 4", needs["seconds_per_step"]
+        row(title, needs["memory_bytes"], step, needs["seconds"], peak)
         prompt = "a photo of a dog"
         needs, _, _ = run("generate", "--dry-run", prompt)
         row(f"generate, {SAMPLING_STEPS} steps", needs["memory_bytes"],

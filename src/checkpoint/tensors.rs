@@ -183,7 +183,8 @@ impl Pages {
     }
 
     /// SHA-256 over the tensors in order of today's names: each name, type and shape, and the numbers as the network
-    /// uses them. It is the same whether they lie in one file, in several, or in one with other networks.
+    /// uses them. It is the same whether they lie in one file, in several, or in one with other networks. The memory of
+    /// each is given back, so that a network is not in memory as a whole.
     pub(crate) fn sha256(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for (name, tensor) in &self.network.tensors {
@@ -201,6 +202,8 @@ impl Pages {
                 }
                 _ => hash.update(bytes),
             }
+            let file = &self.network.files[tensor.file];
+            file.bytes.release(tensor.range.clone());
         }
         hash.finalize().into()
     }

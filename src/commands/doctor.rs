@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{load, name};
 use crate::cli::{DeviceName, Global};
 use crate::report::duration;
-use crate::report::memory::{Budget, human};
+use crate::report::memory::{Budget, FindTime, human};
 use crate::report::ui::Ui;
 
 pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
     let needs = default.plan_memory(&mut pipeline, budget.bytes());
     let step = budget.time_find_step(&needs, &pipeline, rows)?;
     let needs = needs.total();
-    let find = step.map(|step| step * steps as f64);
+    let find = step.map(|step| FindTime::new(steps, step, sampling).whole);
     if global.json {
         return ui.json(&json!({
             "version": env!("CARGO_PKG_VERSION"),

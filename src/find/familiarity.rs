@@ -18,6 +18,9 @@ const STEPS: usize = 10;
 const DRAWS: usize = 8;
 const BATCH: usize = 4;
 
+/// How many steps of sampling a picture with guidance take as long as all of that: both are two passes.
+pub const FAMILIARITY_STEPS: usize = PICTURES as usize * STEPS + DRAWS * BATCH;
+
 /// Mean squared errors of a model's predictions, on noise that no step of `find` saw.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Familiarity {

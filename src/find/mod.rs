@@ -51,7 +51,7 @@ mod words;
 
 pub use class_images::{CLASS_COUNT, ClassCache, ClassImages, MissingImages};
 pub(crate) use data::encode;
-pub use familiarity::Familiarity;
+pub use familiarity::{FAMILIARITY_STEPS, Familiarity};
 pub(crate) use loss::DreamBoothData;
 #[cfg(test)]
 pub(crate) use loss::PromptedLatents;

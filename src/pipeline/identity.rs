@@ -51,7 +51,6 @@ impl Pipeline {
         hash.update(self.unet.dtype().as_str());
         for pages in self.all_pages() {
             hash.update(pages.sha256());
-            pages.release();
         }
         for prompt in prompts {
             for tokenizer in self.tokenizers() {

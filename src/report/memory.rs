@@ -1,5 +1,6 @@
 //! What a run needs of memory: chosen, said before it starts, or said instead of starting.
 
+use cones::find::FAMILIARITY_STEPS;
 use cones::{LeftOut, MemoryEstimate, Pipeline};
 use serde_json::json;
 
@@ -83,6 +84,26 @@ impl Budget {
     }
 }
 
+/// What a find takes, in seconds.
+pub(crate) struct FindTime {
+    pub(crate) steps: usize,
+    /// One of them.
+    pub(crate) step: f64,
+    /// All of them, and the look at whether the model knows the photos.
+    pub(crate) whole: f64,
+}
+
+impl FindTime {
+    /// From what a step takes, and one of sampling a picture.
+    pub(crate) fn new(steps: usize, step: f64, sampling: f64) -> Self {
+        Self {
+            steps,
+            step,
+            whole: steps as f64 * step + FAMILIARITY_STEPS as f64 * sampling,
+        }
+    }
+}
+
 /// One line on what a run needs.
 pub(crate) fn line(needs: &MemoryEstimate) -> String {
     let mut parts = vec![
@@ -115,16 +136,15 @@ pub(crate) fn line(needs: &MemoryEstimate) -> String {
     line
 }
 
-/// What `--dry-run` says instead of doing `what`; of so many steps, what one of them took.
+/// What `--dry-run` says instead of doing `what`; of a find, what it takes.
 pub(crate) fn dry_run(
     global: &Global,
     ui: &Ui,
     what: &str,
     needs: &MemoryEstimate,
-    step: Option<(usize, f64)>,
+    time: Option<FindTime>,
     left_out: &[LeftOut],
 ) -> anyhow::Result<()> {
-    let all = step.map(|(steps, seconds)| steps as f64 * seconds);
     if global.json {
         return ui.json(&json!({
                 "dry_run": true,
@@ -135,14 +155,15 @@ pub(crate) fn dry_run(
                 "method_bytes": needs.method,
                 "recomputed_layers": needs.recomputed,
                 "photos_bytes": needs.photos,
-                "seconds_per_step": step.map(|(_, seconds)| seconds),
-                "seconds": all,
+                "steps": time.as_ref().map(|time| time.steps),
+                "seconds_per_step": time.as_ref().map(|time| time.step),
+                "seconds": time.map(|time| time.whole),
                 "left_out": super::photos::left_out(left_out),
         }));
     }
-    let taken = step.zip(all).map_or_else(String::new, |((_, step), all)| {
-        let (step, all) = (duration(step), duration(all));
-        format!("; a step takes {step} here, all of them about {all}")
+    let taken = time.map_or_else(String::new, |time| {
+        let (step, whole) = (duration(time.step), duration(time.whole));
+        format!("; a step takes {step} here, the whole find about {whole}")
     });
     ui.result(&format!("{what}; {}{taken}", line(needs)))
 }

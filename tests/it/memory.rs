@@ -83,7 +83,9 @@ fn dry_runs_say_what_would_be_done_and_do_nothing() {
     let photos = golden("photos/subject");
     let text = ok(dir, &["find", "--dry-run", "--subject", "dog", &photos]);
     assert!(
-        text.starts_with("dog.idx: 125 steps") && text.contains("a step takes"),
+        text.starts_with("dog.idx: 125 steps")
+            && text.contains("a step takes")
+            && text.contains("the whole find about"),
         "{text}"
     );
     let text = ok(dir, &["generate", "--dry-run", "--count", "3", "a dog"]);

@@ -60,3 +60,68 @@ fn learned(global: &Global, args: &FindArgs) -> learned::Options {
         seed: global.seed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cones::find::CLASS_COUNT;
+    use cones::index::Scope;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// They stand there as words, for they depend on other options.
+    #[test]
+    fn the_help_tells_the_defaults() {
+        let (words, prompt) = (Settings::of(Scope::Words), Settings::of(Scope::Prompt));
+        let percent = |share: f64| format!("{:.0}%", 100.0 * share);
+        let command = Cli::definition();
+        let find = command.find_subcommand("find").unwrap();
+        for (option, defaults) in [
+            (
+                "steps",
+                format!(
+                    "paper: the model's own, else {}; learned: {}, with `--scope prompt` {}",
+                    paper::STEPS,
+                    words.steps,
+                    prompt.steps
+                ),
+            ),
+            (
+                "density",
+                format!(
+                    "paper: {}; learned: {}, with `--scope prompt` {}",
+                    percent(paper::DENSITY),
+                    percent(words.density),
+                    percent(prompt.density)
+                ),
+            ),
+            (
+                "batch",
+                format!(
+                    "learned: {}, with `--scope prompt` {}; paper: one of each, as published",
+                    words.batch_size, prompt.batch_size
+                ),
+            ),
+            (
+                "learning_rate",
+                format!(
+                    "{}; with `--scope prompt`: {}",
+                    words.learning_rate, prompt.learning_rate
+                ),
+            ),
+            ("key_reach", percent(learned::KEY_REACH)),
+            ("rho", format!("{:e}", paper::RHO)),
+            ("prior_weight", PRIOR_LOSS_WEIGHT.to_string()),
+            ("class_count", CLASS_COUNT.to_string()),
+        ] {
+            let mut options = find.get_arguments();
+            let option = options.find(|o| o.get_id() == option).unwrap();
+            let help = option.get_help().unwrap().to_string();
+            let expected = format!("[default: {defaults}]");
+            assert!(
+                help.contains(&expected),
+                "`{help}` does not have `{expected}`"
+            );
+        }
+    }
+}

@@ -22,7 +22,7 @@ use super::unfinished::{Steps, Unfinished};
 use super::{Advice, count, load, name};
 use crate::cli::{FindArgs, Global, Method};
 use crate::report::memory;
-use crate::report::memory::Budget;
+use crate::report::memory::{Budget, FindTime};
 use crate::report::meters::Meters;
 use crate::report::photos;
 use crate::report::ui::Ui;
@@ -108,8 +108,15 @@ pub(crate) fn run(global: &Global, args: &FindArgs) -> anyhow::Result<()> {
             return array::dry_run(global, args, &ui, &what, part);
         }
         let step = budget.time_find_step(needs, &pipeline, prepared.rows)?;
-        let step = step.map(|seconds| (prepared.steps, seconds));
-        return memory::dry_run(global, &ui, &what, needs, step, &left_out);
+        let time = match step {
+            Some(step) => Some(FindTime::new(
+                prepared.steps,
+                step,
+                pipeline.time_sampling()?,
+            )),
+            None => None,
+        };
+        return memory::dry_run(global, &ui, &what, needs, time, &left_out);
     }
     let scores = args.scores.as_deref().filter(|_| !is_part);
     let scores = scores.map(|path| (path, prepared.scores_bytes));
