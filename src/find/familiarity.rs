@@ -18,7 +18,8 @@ const STEPS: usize = 10;
 const DRAWS: usize = 8;
 const BATCH: usize = 4;
 
-/// How many steps of sampling a picture with guidance take as long as all of that: both are two passes.
+/// How many steps of sampling a picture take as long as all of that: with guidance such a step is two passes, as many
+/// as the error of a photo and of an own picture.
 pub const FAMILIARITY_STEPS: usize = PICTURES as usize * STEPS + DRAWS * BATCH;
 
 /// Mean squared errors of a model's predictions, on noise that no step of `find` saw.
