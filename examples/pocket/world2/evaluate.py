@@ -197,22 +197,14 @@ class Bench:
             for i, (kind, owner_run, column) in order.items():
                 if owner_run != run:
                     continue
-                slots, scene = verdicts[i]
-                label, left = slots[0]
-                mine = label is not None and label[0] == subject.noun
-                exact = mine and label[1:] == (subject.shape, subject.tint)
+                scene = scenes[column] if kind == "own" else world.SCENES[column]
+                shown = judge.shown(subject, verdicts[i], scene)
                 if kind == "own":
-                    lefts.append(round(left, 3))
-                    row["right"] += exact
-                    row["sharp"] += exact and left <= judge.SHARP
-                    row["class"] += mine
-                    row["shape"] += mine and label[1] == subject.shape
-                    row["tint"] += mine and label[2] == subject.tint
-                    row["features"] += 1 - shapes.distance(label[1], subject.shape) / len(label[1]) if mine else 0
-                    row["scene"] += scene == scenes[column]
+                    lefts.append(round(verdicts[i][0][0][1], 3))
+                    row.update((kind, row[kind] + shown[kind]) for kind in KINDS)
                 else:
-                    leaked = exact or (mine and subject.tint != world.NATURAL and label[2] == subject.tint)
-                    row["class plain"] += mine and not leaked and scene == world.SCENES[column]
+                    leaked = shown["right"] or (subject.tint != world.NATURAL and shown["tint"])
+                    row["class plain"] += shown["class"] and not leaked and shown["scene"]
             table[f"{name} {'plain' if plain else rate}"] = row | {"left": lefts}
         self.tiles = {**getattr(self, "tiles", {}), ("plain" if plain else "bound"): (runs, tiles)}
         return table

@@ -19,7 +19,7 @@ import judge
 import world
 
 HERE = Path(__file__).parent
-KINDS = ("pictures", "right", "sharp", "shape", "tint", "class", "scene")
+KINDS = ("right", "sharp", "shape", "tint", "class", "scene")  # that pictures of a subject are counted by
 
 
 def run(cones, *arguments):
@@ -44,19 +44,8 @@ def drawn(options, name, subject):
 
 def counted(subject, verdicts, scenes):
     """How many of a subject's pictures are of each kind."""
-    row = dict.fromkeys(KINDS, 0)
-    for (slots, seen), scene in zip(verdicts, scenes):
-        label, left = slots[0]
-        of_class = label is not None and label[0] == subject.noun
-        right = of_class and label[1:] == (subject.shape, subject.tint)
-        row["pictures"] += 1
-        row["right"] += right
-        row["sharp"] += right and left <= judge.SHARP
-        row["shape"] += of_class and label[1] == subject.shape
-        row["tint"] += of_class and label[2] == subject.tint
-        row["class"] += of_class
-        row["scene"] += seen == scene
-    return row
+    shown = [judge.shown(subject, verdict, scene) for verdict, scene in zip(verdicts, scenes)]
+    return {"pictures": len(shown)} | {kind: sum(one[kind] for one in shown) for kind in KINDS}
 
 
 def main():
@@ -75,10 +64,10 @@ def main():
             verdicts = pool.map(judge.judge_picture, [(picture, 1, True) for picture, _ in pictures], chunksize=4)
             row = counted(subject, verdicts, [scene for _, scene in pictures])
             print(f"{name}: {row}, {density:.1%} shut", flush=True)
-            total = sums.setdefault((subject.new, subject.part), dict.fromkeys(KINDS, 0))
-            total.update({kind: total[kind] + row[kind] for kind in KINDS})
+            total = sums.setdefault((subject.new, subject.part), dict.fromkeys(row, 0))
+            total.update((kind, total[kind] + row[kind]) for kind in row)
             shut.append(density)
-    print("\n| new | for | " + " | ".join(KINDS) + " |\n| --- | --- |" + " ---: |" * len(KINDS))
+    print("\n| new | for | " + " | ".join(row) + " |\n| --- | --- |" + " ---: |" * len(row))
     for (new, part), row in sorted(sums.items()):
         print(f"| {new} | {part} | " + " | ".join(map(str, row.values())) + " |")
     print(f"\nshut: {min(shut):.1%} to {max(shut):.1%}")

@@ -259,6 +259,19 @@ def judge_picture(job):
     return Judge().objects(picture, count, looks), scene_judge().scene(picture, count)
 
 
+def shown(subject, verdict, scene):
+    """What a verdict of judge_picture's says of a subject that was asked for in a scene, by kind: whether it is shown;
+    of features the share."""
+    slots, seen = verdict
+    label, left = slots[0]
+    of_class = label is not None and label[0] == subject.noun
+    right = of_class and label[1:] == (subject.shape, subject.tint)
+    return {
+        "right": right, "sharp": right and left <= SHARP, "shape": of_class and label[1] == subject.shape,
+        "features": 1 - shapes.distance(label[1], subject.shape) / len(label[1]) if of_class else 0,
+        "tint": of_class and label[2] == subject.tint, "class": of_class, "scene": seen == scene}
+
+
 def true_pictures(count, objects, seed=12, subjects=True):
     """Pictures with so many objects, half of them with a held-out subject; [(objects, scene, picture)]."""
     rng, known, made = random.Random(seed), list(world.SUBJECTS.values()), []
